@@ -1,0 +1,89 @@
+"""Ports: what the core asks of an engine, a state store and a log. Adapters implement them; one suite tests each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Protocol
+
+import ibis.expr.types as ir
+import pyarrow as pa
+
+from segue.contracts.schema import Table
+
+
+@dataclass(frozen=True, order=True)
+class Days:
+    """A closed range of UTC days."""
+
+    first: date
+    last: date
+
+    def __iter__(self) -> Iterator[date]:
+        for n in range(len(self)):
+            yield self.first + timedelta(days=n)
+
+    def __len__(self) -> int:
+        return (self.last - self.first).days + 1
+
+    def widen(self, before: int = 0, after: int = 0) -> Days:
+        """The range with `before` more days at its start and `after` more at its end."""
+        return Days(self.first - timedelta(days=before), self.last + timedelta(days=after))
+
+
+class Engine(Protocol):
+    """Where tables live and expressions run. Expressions are Ibis; every write is atomic."""
+
+    def read(self, table: Table, days: Days | None = None) -> ir.Table:
+        """The table, or its partitions of those days, as an Ibis expression. An absent table reads as empty."""
+
+    def overwrite(self, table: Table, rows: ir.Table | pa.Table, days: Days | None = None) -> dict[date, int]:
+        """Replace the partitions of `days` (or the whole table) with `rows` in one commit.
+
+        A row whose `day` lies outside `days` is refused. Returns rows written per day (a whole table: under 1970-01-01).
+        """
+
+    def append(self, table: Table, rows: pa.Table, *, marker: tuple[str, int] | None = None) -> bool:
+        """Add rows in one commit. With a `marker` (source, sequence) the same append happens only once: False if it had."""
+
+    def marker(self, source: str, table: Table) -> int | None:
+        """The highest sequence appended for that source, or None."""
+
+    def collect(self, rows: ir.Table) -> pa.Table:
+        """Run the expression and fetch its rows."""
+
+    def stream(self, rows: ir.Table) -> pa.RecordBatchReader:
+        """Run the expression and fetch its rows batch by batch."""
+
+    def days(self, table: Table) -> Days | None:
+        """First and last partition that holds rows, or None."""
+
+
+class StateStore(Protocol):
+    """One small record per listener, read once per request."""
+
+    def get(self, user_id: int) -> bytes | None:
+        """The listener's record, or None."""
+
+    def update(self, user_id: int, change: Callable[[bytes | None], bytes | None]) -> None:
+        """Replace the record by `change` of it, atomically (None deletes it)."""
+
+    def load(self, records: Iterable[tuple[int, bytes]]) -> int:
+        """Write many records, replacing what is there. Returns how many."""
+
+    def close(self) -> None:
+        """Release the store."""
+
+
+class Log(Protocol):
+    """An append-only log of records by topic. What `append` returned for is on disk."""
+
+    def append(self, topic: str, records: Sequence[bytes]) -> None:
+        """Make the records durable, in order."""
+
+    def read(self, topic: str, after: int, limit: int) -> tuple[list[bytes], int]:
+        """Up to `limit` records behind position `after` (0: from the start) and the position behind the last."""
+
+    def close(self) -> None:
+        """Release the log."""

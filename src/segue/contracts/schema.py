@@ -1,0 +1,53 @@
+"""How a table is described: columns with type, range and prose. Importers, warehouse, API and docs read this one form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. `ge`/`le` bound numbers, `max_bytes` bounds text, `one_of` closes a set; None means unbounded."""
+
+    name: str
+    type: pa.DataType
+    doc: str
+    nullable: bool = False
+    ge: int | float | None = None
+    le: int | float | None = None
+    max_bytes: int | None = None
+    one_of: tuple[str, ...] | None = None
+    references: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table. `key` is unique; a daily table has a `day` date column and is partitioned by it."""
+
+    name: str
+    doc: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    daily: bool = True
+    sort: tuple[str, ...] = ()
+    derived: bool = True
+
+    @cached_property
+    def arrow(self) -> pa.Schema:
+        """The Arrow schema, in column order, `day` first for a daily table."""
+        return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])
+
+    def column(self, name: str) -> Column:
+        """The column of that name. Raises KeyError."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(f"{self.name} has no column {name!r}; it has {', '.join(self.names)}")
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Column names in order."""
+        return tuple(c.name for c in self.columns)

@@ -1,0 +1,333 @@
+"""Weighted matrix factorization for implicit feedback (iALS), with fold-in of a listener's latest plays.
+
+Objective (Hu, Koren, Volinsky: Collaborative Filtering for Implicit Feedback Datasets, ICDM 2008, in the form of
+Rendle, Krichene, Zhang, Koren: Revisiting the Performance of iALS on Item Recommendation Benchmarks, RecSys 2022):
+
+    sum over observed (u, i) of w_ui (1 - x_u.y_i)^2  +  alpha * sum over all (u, i) of (x_u.y_i)^2
+      +  lambda * (sum_u (n_u + alpha * items)^nu |x_u|^2  +  sum_i (n_i + alpha * users)^nu |y_i|^2)
+
+where n_u and n_i are sums of weights. With one side fixed each row of the other solves
+
+    (alpha * Y'Y + sum_i w_ui y_i y_i' + reg_u I) x_u = sum_i w_ui y_i.
+
+The half-step does not build that matrix. It takes a few conjugate gradient steps with a Jacobi preconditioner from
+the row's previous value (Takacs, Pilaszy, Tikk: Applications of the Conjugate Gradient Method for Implicit Feedback
+Collaborative Filtering, RecSys 2011). Rows advance together in blocks: the factors of a block's observed items are
+gathered once and stay in cache for all steps, and the products with Y'Y become one matrix product a step, so that
+the cost which does not depend on the data runs at the speed of BLAS instead of that of memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+from numba import njit, prange
+
+from segue.contracts.errors import InvalidData, InvalidSettings
+from segue.models.interactions import Interactions
+
+Floats = npt.NDArray[np.float32]
+
+BLOCK_ROWS = 64
+"""Rows that advance together at most; enough for the matrix product with the Gram matrix to reach its speed."""
+BLOCK_BYTES = 512 * 1024
+"""Gathered factors of one block, at most (a single longer row is its own block): about half of a core's L2 cache."""
+
+
+class IALSConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Settings of weighted matrix factorization; the names follow the objective in the module's docstring."""
+
+    factors: int = 64
+    epochs: int = 16
+    unobserved_weight: float = 0.1
+    """alpha: the weight of all pairs against the weights of the observed ones."""
+    regularization: float = 0.003
+    """lambda."""
+    regularization_exponent: float = 1.0
+    """nu: 1 regularizes a row by how much is known of it, 0 all rows alike."""
+    cg_steps: int = 3
+    init_scale: float = 0.1
+    """Standard deviation of the initial dot products' factors, before division by sqrt(factors)."""
+    seed: int = 0
+    threads: int = 1
+    """Rows are solved by this many threads; the result does not depend on it."""
+
+    def __post_init__(self) -> None:
+        for field in ("factors", "epochs", "cg_steps", "threads"):
+            if getattr(self, field) < 1:
+                raise InvalidSettings(f"ials.{field} must be at least 1", field=f"ials.{field}", limit=">= 1")
+        for field in ("unobserved_weight", "regularization", "init_scale"):
+            if not getattr(self, field) > 0:
+                raise InvalidSettings(f"ials.{field} must be above 0", field=f"ials.{field}", limit="> 0")
+
+
+@dataclass(frozen=True, slots=True)
+class IALS:
+    """Item factors, and what is needed to place any listener among them.
+
+    item_factors: float32[n_items, d]; gram: float32[d, d], their Gram matrix times the unobserved weight.
+    """
+
+    item_factors: Floats
+    gram: Floats
+    config: IALSConfig
+
+    @classmethod
+    def fit(
+        cls,
+        interactions: Interactions,
+        config: IALSConfig,
+        after_epoch: Callable[[int, IALS], bool] | None = None,
+    ) -> Self:
+        """Alternate until `config.epochs`; `after_epoch(epoch, model)` may return True to stop earlier.
+
+        Deterministic for a seed. Raises InvalidData when there is nothing to learn from or a weight is negative.
+        """
+        if interactions.nnz == 0 or interactions.data.min() < 0:
+            raise InvalidData("iALS needs at least one pair, and no negative weights", field="interactions")
+        rng = np.random.default_rng(config.seed)
+        transposed = interactions.transpose()
+        users = _random_factors(rng, interactions.n_users, config)
+        items = _random_factors(rng, interactions.n_items, config)
+        user_reg = _regularization(interactions, config)
+        item_reg = _regularization(transposed, config)
+        # Rows by length: blocks stay full, and the threads' last blocks are short ones.
+        user_blocks = _blocks(interactions.indptr, config.factors)
+        item_blocks = _blocks(transposed.indptr, config.factors)
+        for epoch in range(config.epochs):
+            _half_step(users, interactions, items, user_reg, user_blocks, config)
+            _half_step(items, transposed, users, item_reg, item_blocks, config)
+            if after_epoch is not None and after_epoch(epoch, cls.of_items(items, config)):
+                break
+        return cls.of_items(items, config)
+
+    @classmethod
+    def of_items(cls, item_factors: Floats, config: IALSConfig) -> Self:
+        """The model of given item factors (float32[n_items, d])."""
+        return cls(item_factors, _gram(item_factors, config.unobserved_weight), config)
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, npt.NDArray[np.generic]], config: IALSConfig) -> Self:
+        """The model saved as `arrays()`; memory-mapped arrays stay so."""
+        return cls(arrays["item_factors"], arrays["gram"], config)  # type: ignore[arg-type]
+
+    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        """All there is to save."""
+        return {"item_factors": self.item_factors, "gram": self.gram}
+
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
+        return len(self.item_factors)
+
+    def fold_in(self, items: npt.NDArray[np.int32], weights: Floats) -> Floats:
+        """The factors float32[d] of one listener with these items (int32[n]) and weights (float32[n] >= 0), exactly.
+
+        No items gives zeros. Solved by Cholesky on d x d, or in the space of the items when they are fewer
+        (`_solve_few`), both in float64. Raises InvalidData for an item outside the catalogue.
+        """
+        if len(items) == 0:
+            return np.zeros(self.item_factors.shape[1], np.float32)
+        if int(items.min()) < 0 or int(items.max()) >= self.n_items:
+            raise InvalidData(
+                "a listener's items must be indexes of the catalogue", field="items", limit=f"0 <= item < {self.n_items}"
+            )
+        known = self.item_factors[items].astype(np.float64)
+        reg = _row_regularization(float(weights.sum()), self.n_items, self.config)
+        matrix = self.gram.astype(np.float64)
+        matrix += known.T @ (known * weights[:, None])
+        matrix.flat[:: len(matrix) + 1] += reg
+        factor = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+        solution = scipy.linalg.cho_solve(factor, known.T @ weights.astype(np.float64), check_finite=False)
+        return solution.astype(np.float32)
+
+    def fold_in_batch(self, histories: Interactions, steps: int = 16) -> Floats:
+        """Factors float32[n, d] of many listeners at once, by `steps` conjugate gradient steps from zero."""
+        users = np.zeros((histories.n_users, self.item_factors.shape[1]), np.float32)
+        _solve(
+            users,
+            histories.indptr,
+            histories.indices,
+            histories.data,
+            self.item_factors,
+            self.gram,
+            _regularization(histories, self.config),
+            *_blocks(histories.indptr, self.item_factors.shape[1]),
+            steps,
+        )
+        return users
+
+    def scores(self, histories: Interactions) -> Floats:
+        """float32[n, n_items]: every item for every listener, folded in."""
+        return self.fold_in_batch(histories) @ self.item_factors.T
+
+
+def _random_factors(rng: np.random.Generator, n_rows: int, config: IALSConfig) -> Floats:
+    scale = np.float32(config.init_scale / np.sqrt(config.factors))
+    return rng.standard_normal((n_rows, config.factors), np.float32) * scale
+
+
+def _row_regularization(weight_sum: float, n_columns: int, config: IALSConfig) -> float:
+    known = weight_sum + config.unobserved_weight * n_columns
+    return float(config.regularization * known**config.regularization_exponent)
+
+
+def _regularization(matrix: Interactions, config: IALSConfig) -> Floats:
+    """float32[n_rows]: lambda * (sum of the row's weights + alpha * columns)^nu."""
+    weight_sums = np.bincount(
+        np.repeat(np.arange(matrix.n_users), matrix.user_counts()), weights=matrix.data, minlength=matrix.n_users
+    )
+    known = weight_sums + config.unobserved_weight * matrix.n_items
+    return (config.regularization * known**config.regularization_exponent).astype(np.float32)
+
+
+def _gram(factors: Floats, weight: float) -> Floats:
+    return (factors.T @ factors) * np.float32(weight)
+
+
+def _blocks(indptr: npt.NDArray[np.int64], factors: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(rows by falling length, block offsets): at most BLOCK_ROWS rows and BLOCK_BYTES gathered bytes a block."""
+    lengths = np.diff(indptr)
+    order = np.argsort(-lengths, kind="stable")
+    return order, _block_offsets(lengths[order], max(1, BLOCK_BYTES // (4 * factors)))
+
+
+@njit(cache=True, nogil=True)
+def _block_offsets(lengths: npt.NDArray[np.int64], budget: int) -> npt.NDArray[np.int64]:
+    offsets = np.empty(len(lengths) + 1, np.int64)
+    offsets[0] = 0
+    n_blocks, filled, start = 0, 0, 0
+    for row in range(len(lengths)):
+        if row > start and (filled + lengths[row] > budget or row - start >= BLOCK_ROWS):
+            n_blocks += 1
+            offsets[n_blocks] = row
+            filled, start = 0, row
+        filled += lengths[row]
+    if len(lengths):
+        n_blocks += 1
+        offsets[n_blocks] = len(lengths)
+    return offsets[: n_blocks + 1].copy()
+
+
+def _half_step(
+    rows: Floats,
+    matrix: Interactions,
+    fixed: Floats,
+    reg: Floats,
+    blocks: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    config: IALSConfig,
+) -> None:
+    """Improve `rows` in place against `fixed`."""
+    gram = _gram(fixed, config.unobserved_weight)
+    solve = _solve if config.threads == 1 else _solve_parallel
+    solve(rows, matrix.indptr, matrix.indices, matrix.data, fixed, gram, reg, *blocks, config.cg_steps)
+
+
+def _solve_blocks(
+    rows: Floats,
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+    data: Floats,
+    fixed: Floats,
+    gram: Floats,
+    reg: Floats,
+    order: npt.NDArray[np.int64],
+    offsets: npt.NDArray[np.int64],
+    steps: int,
+) -> None:
+    for block in prange(len(offsets) - 1):
+        _solve_block(rows, indptr, indices, data, fixed, gram, reg, order[offsets[block] : offsets[block + 1]], steps)
+
+
+# Fastmath lets the compiler reorder the sums of the dot products, which is what vectorizes them; the tests bound the
+# effect against a float64 solution.
+@njit(cache=True, nogil=True, fastmath=True)
+def _dot(a: Floats, b: Floats) -> np.float32:
+    total = np.float32(0)
+    for f in range(len(a)):
+        total += a[f] * b[f]
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _add(target: Floats, scale: np.float32, source: Floats) -> None:
+    for f in range(len(target)):
+        target[f] += scale * source[f]
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _solve_block(
+    rows: Floats,
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+    data: Floats,
+    fixed: Floats,
+    gram: Floats,
+    reg: Floats,
+    members: npt.NDArray[np.int64],
+    steps: int,
+) -> None:
+    n, d = len(members), rows.shape[1]
+    starts = np.zeros(n + 1, np.int64)
+    for m in range(n):
+        starts[m + 1] = starts[m] + indptr[members[m] + 1] - indptr[members[m]]
+    known = np.empty((starts[n], d), np.float32)
+    x = np.empty((n, d), np.float32)
+    residual = np.zeros((n, d), np.float32)
+    diagonal = np.empty((n, d), np.float32)
+    for m in range(n):
+        row = members[m]
+        x[m] = rows[row]
+        for f in range(d):
+            diagonal[m, f] = gram[f, f] + reg[row]
+    product = np.dot(x, gram)
+    for m in range(n):
+        row = members[m]
+        for position in range(indptr[row], indptr[row + 1]):
+            here = known[starts[m] + position - indptr[row]]
+            here[:] = fixed[indices[position]]
+            weight = data[position]
+            _add(residual[m], weight * (np.float32(1) - _dot(here, x[m])), here)
+            for f in range(d):
+                diagonal[m, f] += weight * here[f] * here[f]
+        for f in range(d):
+            residual[m, f] -= product[m, f] + reg[row] * x[m, f]
+    direction = residual / diagonal
+    rho = np.empty(n, np.float32)
+    for m in range(n):
+        rho[m] = _dot(residual[m], direction[m])
+    for step in range(steps):
+        np.dot(direction, gram, product)
+        for m in range(n):
+            if not rho[m] > 0:  # solved already, or an empty row at zero
+                continue
+            row = members[m]
+            p, ap, r = direction[m], product[m], residual[m]
+            _add(ap, reg[row], p)
+            for position in range(indptr[row], indptr[row + 1]):
+                here = known[starts[m] + position - indptr[row]]
+                _add(ap, data[position] * _dot(here, p), here)
+            length = rho[m] / _dot(p, ap)
+            _add(x[m], length, p)
+            if step + 1 == steps:
+                continue
+            _add(r, -length, ap)
+            new_rho = np.float32(0)
+            for f in range(d):
+                new_rho += r[f] * r[f] / diagonal[m, f]
+            momentum = new_rho / rho[m]
+            for f in range(d):
+                p[f] = r[f] / diagonal[m, f] + momentum * p[f]
+            rho[m] = new_rho
+    for m in range(n):
+        rows[members[m]] = x[m]
+
+
+_solve = njit(cache=True, nogil=True)(_solve_blocks)
+_solve_parallel = njit(cache=True, nogil=True, parallel=True)(_solve_blocks)

@@ -1,0 +1,1 @@
+"""The request pipeline: hydrate -> sources -> merge -> filters -> features -> scorers -> selector -> side effects."""

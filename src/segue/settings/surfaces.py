@@ -1,0 +1,112 @@
+"""A surface is a recipe: which sources, how they are scored, how a page is chosen. All of it is settings."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+
+class Source(Struct, frozen=True, forbid_unknown_fields=True):
+    """One source of candidates."""
+
+    limit: Annotated[int, Meta(ge=0, le=10_000, description="candidates asked of this source; 0 turns it off")]
+    deadline_ms: Annotated[
+        int, Meta(ge=1, le=10_000, description="after this long its candidates are left out, and the trace says so")
+    ] = 50
+
+
+class Scorer(Struct, frozen=True, forbid_unknown_fields=True):
+    """How candidates are scored."""
+
+    ranker: Annotated[
+        str, Meta(description="which ranker of the bundle: 'home', 'next-up', or '' for the blend of source scores")
+    ] = ""
+    weights: Annotated[
+        dict[str, float], Meta(description="weight of each of the ranker's objectives in the final score")
+    ] = {}
+    blend: Annotated[
+        dict[str, float], Meta(description="weight of each source's standardised score where no ranker is used")
+    ] = {}
+
+
+class Selector(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a page is chosen from scored candidates."""
+
+    diversity: Annotated[
+        float, Meta(ge=0, le=1, description="strength of maximal marginal relevance; 0 keeps the order of scores")
+    ] = 0.0
+    artist_spacing: Annotated[
+        int, Meta(ge=0, le=50, description="slots between two tracks of one artist, where candidates allow")
+    ] = 0
+    explore: Annotated[
+        float, Meta(ge=0, le=1, description="share of slots drawn at random from the exploration pool, propensity logged")
+    ] = 0.0
+    explore_pool: Annotated[int, Meta(ge=1, le=1000, description="candidates in the exploration pool")] = 50
+
+
+class Surface(Struct, frozen=True, forbid_unknown_fields=True):
+    """The recipe of one surface."""
+
+    sources: Annotated[dict[str, Source], Meta(description="sources by name")]
+    scorer: Annotated[Scorer, Meta(description="scoring")] = Scorer()
+    selector: Annotated[Selector, Meta(description="page selection")] = Selector()
+    no_repeat_hours: Annotated[
+        float, Meta(ge=0, le=24 * 365, description="tracks the listener played within this time are left out")
+    ] = 0.0
+    skip_session_tracks: Annotated[
+        bool, Meta(description="leave out what was already played in the current session")
+    ] = False
+    max_candidates: Annotated[
+        int, Meta(ge=1, le=10_000, description="candidates kept after the merge, best of each source first")
+    ] = 500
+
+
+def default_surfaces() -> dict[str, Surface]:
+    """The surfaces as shipped."""
+    return {
+        "home": Surface(
+            sources={
+                "fold_in": Source(300),
+                "graph": Source(300),
+                "own_plays": Source(100),
+                "co_listened": Source(100),
+                "followed": Source(50),
+                "trending": Source(50),
+                "fresh": Source(30),
+            },
+            scorer=Scorer(ranker="home", weights={"play": 1.0, "like": 0.5, "skip": -0.3}),
+            selector=Selector(diversity=0.1, artist_spacing=2, explore=0.05),
+        ),
+        "next-up": Surface(
+            sources={
+                "rules": Source(300),
+                "session_knn": Source(200),
+                "own_next": Source(100),
+                "fold_in": Source(200),
+                "co_listened": Source(100),
+                "trending": Source(30),
+            },
+            scorer=Scorer(ranker="next-up", weights={"play": 1.0, "like": 0.2, "skip": -0.3}),
+        ),
+        "station": Surface(
+            sources={
+                "similar": Source(300),
+                "co_listened": Source(200),
+                "rules": Source(100),
+                "same_artist": Source(50),
+                "fold_in": Source(50),
+                "trending": Source(30),
+            },
+            scorer=Scorer(
+                blend={"similar": 1.0, "co_listened": 1.0, "rules": 0.5, "same_artist": 0.3, "fold_in": 0.3}
+            ),
+            selector=Selector(diversity=0.2, artist_spacing=2, explore=0.05),
+            no_repeat_hours=2.0,
+        ),
+        "related": Surface(
+            sources={"co_listened": Source(200), "similar": Source(200), "same_artist": Source(50), "trending": Source(30)},
+            scorer=Scorer(blend={"co_listened": 1.0, "similar": 1.0, "same_artist": 0.2}),
+            selector=Selector(artist_spacing=1),
+        ),
+    }

@@ -1,0 +1,115 @@
+"""The settings tree. Each field's description is the documentation; `docs/reference/settings.md` is generated from it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+from segue.settings.surfaces import Surface, default_surfaces
+
+
+class Warehouse(Struct, frozen=True, forbid_unknown_fields=True):
+    """Tables and the engine that runs over them."""
+
+    engine: Annotated[Literal["duckdb"], Meta(description="where table expressions run")] = "duckdb"
+    memory_mb: Annotated[int, Meta(ge=256, description="memory the engine may use before it spills to disk")] = 4096
+    threads: Annotated[int, Meta(ge=0, description="threads of the engine; 0 means one per core")] = 0
+    chunk_rows: Annotated[
+        int, Meta(ge=10_000, description="raw events a step works on at once; days are grouped up to this many")
+    ] = 5_000_000
+    import_batch_rows: Annotated[int, Meta(ge=1_000, description="rows an import holds in memory at once")] = 500_000
+
+
+class Training(Struct, frozen=True, forbid_unknown_fields=True):
+    """Models and the samples they learn from."""
+
+    seed: Annotated[int, Meta(ge=0, description="seed of everything random in training")] = 1
+    threads: Annotated[int, Meta(ge=0, description="threads for training; 0 means one per core")] = 0
+    history_days: Annotated[int, Meta(ge=1, description="days of listens the retrieval models are fitted on")] = 365
+    ranker_days: Annotated[
+        int, Meta(ge=1, description="last days, from which ranker samples are drawn; at most a quarter of the history")
+    ] = 28
+    factors: Annotated[int, Meta(ge=8, le=1024, description="dimensions of the iALS factors")] = 128
+    epochs: Annotated[int, Meta(ge=1, le=100, description="passes of iALS")] = 12
+    regularization: Annotated[float, Meta(ge=0, description="iALS regularization")] = 0.02
+    unobserved: Annotated[float, Meta(gt=0, description="iALS weight of what was not played")] = 0.1
+    half_life_days: Annotated[
+        float, Meta(gt=0, description="a listen's weight halves in this many days, for popularity and trends")
+    ] = 14.0
+    neighbours: Annotated[int, Meta(ge=1, le=1000, description="neighbours kept per track in item-item lists")] = 200
+    ease_max_tracks: Annotated[
+        int, Meta(ge=0, description="catalogues up to this size also get an EASE model")
+    ] = 0
+    rules_half_life_days: Annotated[
+        float, Meta(gt=0, description="a session's weight halves in this many days, for sequence rules")
+    ] = 60.0
+    max_sample_requests: Annotated[
+        int, Meta(ge=100, description="requests sampled to train each ranker")
+    ] = 6_000
+    trees: Annotated[int, Meta(ge=1, le=5000, description="trees per ranker objective")] = 200
+    leaves: Annotated[int, Meta(ge=2, le=255, description="leaves per tree")] = 31
+    learning_rate: Annotated[float, Meta(gt=0, le=1, description="shrinkage of the ranker")] = 0.06
+
+
+class Gate(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a challenger must show before it is published."""
+
+    tolerance: Annotated[
+        float,
+        Meta(ge=0, description="refused if worse than the champion by more than this share of the metric, beyond its interval"),
+    ] = 0.0
+    max_latency_ms: Annotated[
+        float, Meta(gt=0, description="refused if the median request takes longer than this")
+    ] = 100.0
+
+
+class Bundles(Struct, frozen=True, forbid_unknown_fields=True):
+    """Published models."""
+
+    keep: Annotated[int, Meta(ge=1, description="bundles kept for rollback; older ones are removed")] = 5
+    exact_below: Annotated[
+        int, Meta(ge=0, description="catalogues up to this size are searched exactly; larger ones by an index")
+    ] = 100_000
+
+
+class State(Struct, frozen=True, forbid_unknown_fields=True):
+    """Listener state."""
+
+    kind: Annotated[Literal["lmdb"], Meta(description="where listener state lives")] = "lmdb"
+    max_plays: Annotated[int, Meta(ge=10, le=5_000, description="latest plays kept per listener")] = 500
+    max_marks: Annotated[
+        int, Meta(ge=10, le=50_000, description="likes, follows, hides and blocks kept per listener; hides and blocks go last")
+    ] = 5_000
+    map_size_mb: Annotated[int, Meta(ge=16, description="largest size of the embedded store")] = 16_384
+
+
+class Serving(Struct, frozen=True, forbid_unknown_fields=True):
+    """The HTTP server."""
+
+    host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on")] = 8080
+    workers: Annotated[int, Meta(ge=1, le=256, description="processes; they share the bundle's memory")] = 2
+    max_k: Annotated[int, Meta(ge=1, le=1000, description="most items a request may ask for")] = 200
+    max_batch: Annotated[int, Meta(ge=1, description="most events in one POST")] = 1_000
+    max_body_bytes: Annotated[int, Meta(ge=1_000, description="largest request body")] = 4_000_000
+    max_event_age_days: Annotated[int, Meta(ge=1, description="older events are refused")] = 30
+    max_clock_skew_s: Annotated[int, Meta(ge=0, description="events further in the future are refused")] = 300
+    console: Annotated[bool, Meta(description="serve the listener page at /")] = True
+    log_features_share: Annotated[
+        float, Meta(ge=0, le=1, description="share of requests whose feature vectors go to the exposure log")
+    ] = 0.01
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole tree."""
+
+    warehouse: Annotated[Warehouse, Meta(description="tables")] = Warehouse()
+    training: Annotated[Training, Meta(description="models")] = Training()
+    gate: Annotated[Gate, Meta(description="what a challenger must show")] = Gate()
+    bundles: Annotated[Bundles, Meta(description="published models")] = Bundles()
+    state: Annotated[State, Meta(description="listener state")] = State()
+    serving: Annotated[Serving, Meta(description="the HTTP server")] = Serving()
+    surfaces: Annotated[dict[str, Surface], Meta(description="the recipe of each surface")] = field(
+        default_factory=default_surfaces
+    )
