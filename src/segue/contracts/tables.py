@@ -38,9 +38,7 @@ USER = Column("user_id", I64, "the listener", ge=0, le=MAX_ID)
 TRACK = Column("track_id", I64, "the track", ge=0, le=MAX_ID)
 ARTIST_OPT = Column("artist_id", I64, "the artist, where known", nullable=True, ge=0, le=MAX_ID)
 COUNTRY_OPT = Column("country", TEXT, "ISO 3166 alpha-2 code, upper case", nullable=True, max_bytes=2)
-OUTSIDE = Column(
-    "external_id", TEXT, "the id in the system it came from", nullable=True, max_bytes=MAX_TEXT
-)
+OUTSIDE = Column("external_id", TEXT, "the id in the system it came from", nullable=True, max_bytes=MAX_TEXT)
 
 TRACKS = Table(
     "tracks",
@@ -108,9 +106,7 @@ _EVENT = (
     TS,
     Column("received_at", I64, "when the platform got it, UTC microseconds", ge=EARLIEST, le=LATEST),
     USER,
-    Column(
-        "session_id", I64, "the client's session, where it names one", nullable=True, ge=0, le=MAX_ID
-    ),
+    Column("session_id", I64, "the client's session, where it names one", nullable=True, ge=0, le=MAX_ID),
     Column("type", TEXT, "what happened", one_of=tuple(EventType)),
     Column("track_id", I64, "the track, where the type has one", nullable=True, ge=0, le=MAX_ID),
     ARTIST_OPT,

@@ -1,7 +1,8 @@
 """Weighted matrix factorization for implicit feedback (iALS), with fold-in of a listener's latest plays.
 
-Objective (Hu, Koren, Volinsky: Collaborative Filtering for Implicit Feedback Datasets, ICDM 2008, in the form of
-Rendle, Krichene, Zhang, Koren: Revisiting the Performance of iALS on Item Recommendation Benchmarks, RecSys 2022):
+Objective (Hu, Koren, Volinsky: Collaborative Filtering for Implicit Feedback Datasets, ICDM 2008, in the form
+of Rendle, Krichene, Zhang, Koren: Revisiting the Performance of iALS on Item Recommendation Benchmarks,
+RecSys 2022):
 
     sum over observed (u, i) of w_ui (1 - x_u.y_i)^2  +  alpha * sum over all (u, i) of (x_u.y_i)^2
       +  lambda * (sum_u (n_u + alpha * items)^nu |x_u|^2  +  sum_i (n_i + alpha * users)^nu |y_i|^2)
@@ -10,11 +11,12 @@ where n_u and n_i are sums of weights. With one side fixed each row of the other
 
     (alpha * Y'Y + sum_i w_ui y_i y_i' + reg_u I) x_u = sum_i w_ui y_i.
 
-The half-step does not build that matrix. It takes a few conjugate gradient steps with a Jacobi preconditioner from
-the row's previous value (Takacs, Pilaszy, Tikk: Applications of the Conjugate Gradient Method for Implicit Feedback
-Collaborative Filtering, RecSys 2011). Rows advance together in blocks: the factors of a block's observed items are
-gathered once and stay in cache for all steps, and the products with Y'Y become one matrix product a step, so that
-the cost which does not depend on the data runs at the speed of BLAS instead of that of memory.
+The half-step does not build that matrix. It takes a few conjugate gradient steps with a Jacobi preconditioner
+from the row's previous value (Takacs, Pilaszy, Tikk: Applications of the Conjugate Gradient Method for
+Implicit Feedback Collaborative Filtering, RecSys 2011). Rows advance together in blocks: the factors of a
+block's observed items are gathered once and stay in cache for all steps, and the products with Y'Y become one
+matrix product a step, so that the cost which does not depend on the data runs at the speed of BLAS instead of
+that of memory.
 """
 
 from __future__ import annotations
@@ -35,9 +37,13 @@ from segue.models.interactions import Interactions
 Floats = npt.NDArray[np.float32]
 
 BLOCK_ROWS = 64
-"""Rows that advance together at most; enough for the matrix product with the Gram matrix to reach its speed."""
+"""Rows that advance together at most: enough for the product with the Gram matrix to run at full speed."""
 BLOCK_BYTES = 512 * 1024
-"""Gathered factors of one block, at most (a single longer row is its own block): about half of a core's L2 cache."""
+"""Gathered factors of one block, at most (a longer row is its own block): about half of a core's L2 cache."""
+
+
+CONVERGED = np.float32(1e-16)
+"""A row whose preconditioned squared residual is below this is solved, as far as float32 can tell."""
 
 
 class IALSConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,7 +93,8 @@ class IALS:
     ) -> Self:
         """Alternate until `config.epochs`; `after_epoch(epoch, model)` may return True to stop earlier.
 
-        Deterministic for a seed. Raises InvalidData when there is nothing to learn from or a weight is negative.
+        Deterministic for a seed. Raises InvalidData when there is nothing to learn from or a weight is
+        negative.
         """
         if interactions.nnz == 0 or interactions.data.min() < 0:
             raise InvalidData("iALS needs at least one pair, and no negative weights", field="interactions")
@@ -127,16 +134,19 @@ class IALS:
         return len(self.item_factors)
 
     def fold_in(self, items: npt.NDArray[np.int32], weights: Floats) -> Floats:
-        """The factors float32[d] of one listener with these items (int32[n]) and weights (float32[n] >= 0), exactly.
+        """The factors float32[d] of one listener, exactly, from items (int32[n]) and weights (float32[n] >=
+        0).
 
-        No items gives zeros. Solved by Cholesky on d x d, or in the space of the items when they are fewer
-        (`_solve_few`), both in float64. Raises InvalidData for an item outside the catalogue.
+        No items gives zeros. Solved by Cholesky on d x d in float64. Raises InvalidData for an item outside
+        the catalogue.
         """
         if len(items) == 0:
             return np.zeros(self.item_factors.shape[1], np.float32)
         if int(items.min()) < 0 or int(items.max()) >= self.n_items:
             raise InvalidData(
-                "a listener's items must be indexes of the catalogue", field="items", limit=f"0 <= item < {self.n_items}"
+                "a listener's items must be indexes of the catalogue",
+                field="items",
+                limit=f"0 <= item < {self.n_items}",
             )
         known = self.item_factors[items].astype(np.float64)
         reg = _row_regularization(float(weights.sum()), self.n_items, self.config)
@@ -145,7 +155,7 @@ class IALS:
         matrix.flat[:: len(matrix) + 1] += reg
         factor = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
         solution = scipy.linalg.cho_solve(factor, known.T @ weights.astype(np.float64), check_finite=False)
-        return solution.astype(np.float32)
+        return np.asarray(solution, np.float32)
 
     def fold_in_batch(self, histories: Interactions, steps: int = 16) -> Floats:
         """Factors float32[n, d] of many listeners at once, by `steps` conjugate gradient steps from zero."""
@@ -181,7 +191,9 @@ def _row_regularization(weight_sum: float, n_columns: int, config: IALSConfig) -
 def _regularization(matrix: Interactions, config: IALSConfig) -> Floats:
     """float32[n_rows]: lambda * (sum of the row's weights + alpha * columns)^nu."""
     weight_sums = np.bincount(
-        np.repeat(np.arange(matrix.n_users), matrix.user_counts()), weights=matrix.data, minlength=matrix.n_users
+        np.repeat(np.arange(matrix.n_users), matrix.user_counts()),
+        weights=matrix.data,
+        minlength=matrix.n_users,
     )
     known = weight_sums + config.unobserved_weight * matrix.n_items
     return (config.regularization * known**config.regularization_exponent).astype(np.float32)
@@ -191,8 +203,10 @@ def _gram(factors: Floats, weight: float) -> Floats:
     return (factors.T @ factors) * np.float32(weight)
 
 
-def _blocks(indptr: npt.NDArray[np.int64], factors: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """(rows by falling length, block offsets): at most BLOCK_ROWS rows and BLOCK_BYTES gathered bytes a block."""
+def _blocks(
+    indptr: npt.NDArray[np.int64], factors: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(rows by falling length, block offsets) for blocks of at most BLOCK_ROWS rows and BLOCK_BYTES."""
     lengths = np.diff(indptr)
     order = np.argsort(-lengths, kind="stable")
     return order, _block_offsets(lengths[order], max(1, BLOCK_BYTES // (4 * factors)))
@@ -242,23 +256,72 @@ def _solve_blocks(
     steps: int,
 ) -> None:
     for block in prange(len(offsets) - 1):
-        _solve_block(rows, indptr, indices, data, fixed, gram, reg, order[offsets[block] : offsets[block + 1]], steps)
+        _solve_block(
+            rows, indptr, indices, data, fixed, gram, reg, order[offsets[block] : offsets[block + 1]], steps
+        )
 
 
-# Fastmath lets the compiler reorder the sums of the dot products, which is what vectorizes them; the tests bound the
-# effect against a float64 solution.
+# Fastmath lets the compiler reorder the sums of the dot products, which is what vectorizes them; the tests
+# bound the effect against a float64 solution.
 @njit(cache=True, nogil=True, fastmath=True)
-def _dot(a: Floats, b: Floats) -> np.float32:
-    total = np.float32(0)
-    for f in range(len(a)):
-        total += a[f] * b[f]
-    return total
+def _add_products(
+    out: Floats, known: Floats, weights: Floats, start: int, stop: int, x: Floats, m: int, offset: np.float32
+) -> None:
+    """out[m] += sum over q in start:stop of weights[q] * (offset + known[q] . x[m]) * known[q].
+
+    Four rows at a time: x and out are read once for four, and four sums hide the latency of each other.
+    """
+    d = known.shape[1]
+    q = start
+    while q + 4 <= stop:
+        s0, s1, s2, s3 = offset, offset, offset, offset
+        for f in range(d):
+            value = x[m, f]
+            s0 += known[q, f] * value
+            s1 += known[q + 1, f] * value
+            s2 += known[q + 2, f] * value
+            s3 += known[q + 3, f] * value
+        s0 *= weights[q]
+        s1 *= weights[q + 1]
+        s2 *= weights[q + 2]
+        s3 *= weights[q + 3]
+        for f in range(d):
+            out[m, f] += (s0 * known[q, f] + s1 * known[q + 1, f]) + (
+                s2 * known[q + 2, f] + s3 * known[q + 3, f]
+            )
+        q += 4
+    while q < stop:
+        s0 = offset
+        for f in range(d):
+            s0 += known[q, f] * x[m, f]
+        s0 *= weights[q]
+        for f in range(d):
+            out[m, f] += s0 * known[q, f]
+        q += 1
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _add(target: Floats, scale: np.float32, source: Floats) -> None:
-    for f in range(len(target)):
-        target[f] += scale * source[f]
+def _gather(
+    known: Floats,
+    weights: Floats,
+    diagonal: Floats,
+    m: int,
+    start: int,
+    indices: npt.NDArray[np.int32],
+    data: Floats,
+    low: int,
+    high: int,
+    fixed: Floats,
+) -> None:
+    d = known.shape[1]
+    for position in range(low, high):
+        q = start + position - low
+        item, weight = indices[position], data[position]
+        weights[q] = weight
+        for f in range(d):
+            value = fixed[item, f]
+            known[q, f] = value
+            diagonal[m, f] += weight * value * value
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -278,55 +341,60 @@ def _solve_block(
     for m in range(n):
         starts[m + 1] = starts[m] + indptr[members[m] + 1] - indptr[members[m]]
     known = np.empty((starts[n], d), np.float32)
+    weights = np.empty(starts[n], np.float32)
     x = np.empty((n, d), np.float32)
-    residual = np.zeros((n, d), np.float32)
     diagonal = np.empty((n, d), np.float32)
     for m in range(n):
         row = members[m]
-        x[m] = rows[row]
         for f in range(d):
+            x[m, f] = rows[row, f]
             diagonal[m, f] = gram[f, f] + reg[row]
-    product = np.dot(x, gram)
+        _gather(known, weights, diagonal, m, starts[m], indices, data, indptr[row], indptr[row + 1], fixed)
+    # residual = b - A x, as -(A x - b): the observed part of A x - b is sum w (y.x - 1) y.
+    residual = np.dot(x, gram)
+    direction = np.empty((n, d), np.float32)
+    rho = np.zeros(n, np.float32)
     for m in range(n):
-        row = members[m]
-        for position in range(indptr[row], indptr[row + 1]):
-            here = known[starts[m] + position - indptr[row]]
-            here[:] = fixed[indices[position]]
-            weight = data[position]
-            _add(residual[m], weight * (np.float32(1) - _dot(here, x[m])), here)
-            for f in range(d):
-                diagonal[m, f] += weight * here[f] * here[f]
+        if starts[m + 1] == starts[m]:  # nothing known: the solution is zero
+            x[m] = 0
+            direction[m] = 0
+            continue
+        _add_products(residual, known, weights, starts[m], starts[m + 1], x, m, np.float32(-1))
+        regularization = reg[members[m]]
         for f in range(d):
-            residual[m, f] -= product[m, f] + reg[row] * x[m, f]
-    direction = residual / diagonal
-    rho = np.empty(n, np.float32)
-    for m in range(n):
-        rho[m] = _dot(residual[m], direction[m])
+            residual[m, f] = -residual[m, f] - regularization * x[m, f]
+            diagonal[m, f] = np.float32(1) / diagonal[m, f]
+            direction[m, f] = residual[m, f] * diagonal[m, f]
+            rho[m] += residual[m, f] * direction[m, f]
+    product = np.empty((n, d), np.float32)
     for step in range(steps):
         np.dot(direction, gram, product)
         for m in range(n):
-            if not rho[m] > 0:  # solved already, or an empty row at zero
+            if not rho[m] > CONVERGED:
                 continue
-            row = members[m]
-            p, ap, r = direction[m], product[m], residual[m]
-            _add(ap, reg[row], p)
-            for position in range(indptr[row], indptr[row + 1]):
-                here = known[starts[m] + position - indptr[row]]
-                _add(ap, data[position] * _dot(here, p), here)
-            length = rho[m] / _dot(p, ap)
-            _add(x[m], length, p)
+            regularization = reg[members[m]]
+            for f in range(d):
+                product[m, f] += regularization * direction[m, f]
+            _add_products(product, known, weights, starts[m], starts[m + 1], direction, m, np.float32(0))
+            curvature = np.float32(0)
+            for f in range(d):
+                curvature += direction[m, f] * product[m, f]
+            length = rho[m] / curvature
+            for f in range(d):
+                x[m, f] += length * direction[m, f]
             if step + 1 == steps:
                 continue
-            _add(r, -length, ap)
             new_rho = np.float32(0)
             for f in range(d):
-                new_rho += r[f] * r[f] / diagonal[m, f]
+                residual[m, f] -= length * product[m, f]
+                new_rho += residual[m, f] * residual[m, f] * diagonal[m, f]
             momentum = new_rho / rho[m]
             for f in range(d):
-                p[f] = r[f] / diagonal[m, f] + momentum * p[f]
+                direction[m, f] = residual[m, f] * diagonal[m, f] + momentum * direction[m, f]
             rho[m] = new_rho
     for m in range(n):
-        rows[members[m]] = x[m]
+        for f in range(d):
+            rows[members[m], f] = x[m, f]
 
 
 _solve = njit(cache=True, nogil=True)(_solve_blocks)

@@ -1,10 +1,11 @@
 """The one data type every collaborative model fits on: a sparse listeners x items matrix, by rows.
 
-Kept apart from `scipy.sparse` so that its dtypes are a promise (int64 offsets, int32 columns, float32 weights):
-the Numba kernels are compiled once for them, and a memory-mapped file has them too. `to_scipy` is a view of the
-same weights where SciPy's own algorithms are wanted.
+Kept apart from `scipy.sparse` so that its dtypes are a promise (int64 offsets, int32 columns, float32
+weights): the Numba kernels are compiled once for them, and a memory-mapped file has them too. `to_scipy` is a
+view of the same weights where SciPy's own algorithms are wanted.
 
-`top_k` is the other half of offline work with dense scores: the best items of each row, some of them excluded.
+`top_k` is the other half of offline work with dense scores: the best items of each row, some of them
+excluded.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ INT32_MAX = 2**31 - 1
 class Interactions:
     """A sparse matrix of `n_users` rows and `n_items` columns; columns are ascending and unique in each row.
 
-    indptr: int64[n_users + 1], indices: int32[nnz] item indexes, data: float32[nnz] weights (plays, likes, ones).
+    indptr: int64[n_users + 1], indices: int32[nnz] item indexes, data: float32[nnz] weights (plays, likes,
+    ones).
     """
 
     indptr: npt.NDArray[np.int64]
@@ -51,7 +53,7 @@ class Interactions:
         values = np.ones(len(users), np.float32) if weights is None else np.asarray(weights, np.float32)
         if not len(users) == len(items) == len(values):
             raise InvalidData(
-                f"users, items and weights must be equally long, got {len(users)}, {len(items)} and {len(values)}",
+                f"users, items, weights must be equally long, not {len(users)}, {len(items)}, {len(values)}",
                 field="weights",
             )
         _check_range("users", users, n_users)
@@ -130,7 +132,7 @@ class Interactions:
         return Interactions(indptr, self.indices[source], self.data[source], self.n_items)
 
     def batches(self, size: int) -> Iterator[tuple[int, Interactions]]:
-        """(first user, rows) of `size` users at a time: the unit of full-catalogue scoring, which bounds its memory."""
+        """(first user, rows) of `size` users at a time: what bounds the memory of full-catalogue scoring."""
         for start in range(0, self.n_users, size):
             yield start, self.rows(start, start + size)
 
@@ -199,14 +201,16 @@ def top_k(
     """The `k` best items of each row of dense `scores` (float32[n, n_items]), best first.
 
     `exclude` holds the items each row must not get (usually its history). Returns (items int32[n, k], scores
-    float32[n, k]); rows with fewer than `k` items end in -1 and -inf. Equal scores go to the lower item index,
-    NaN and -inf never rank.
+    float32[n, k]); rows with fewer than `k` items end in -1 and -inf. Equal scores go to the lower item
+    index, NaN and -inf never rank.
     """
     n_rows = len(scores)
     if exclude is None:
         exclude = Interactions(
             np.zeros(n_rows + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32), scores.shape[1]
         )
+    if exclude.n_users != n_rows:
+        raise InvalidData(f"exclude has {exclude.n_users} rows for {n_rows} rows of scores", field="exclude")
     return _top_k(scores, k, exclude.indptr, exclude.indices)
 
 
@@ -254,7 +258,8 @@ def _top_k(
     if k == 0:
         return items, values
     for row in range(n_rows):
-        # Empty slots hold index -1 at -inf: the heap's root until k real items are in, and never beaten by -inf.
+        # Empty slots hold index -1 at -inf: the heap's root until k real items are in, and never beaten by
+        # -inf.
         skip = indptr[row]
         for item in range(n_items):
             if skip < indptr[row + 1] and indices[skip] == item:

@@ -36,7 +36,9 @@ def load_settings(
     try:
         return msgspec.convert(tree, Settings)
     except msgspec.ValidationError as error:
-        raise InvalidSettings(f"settings: {error}", field=str(error).rpartition("`$.")[2].rstrip("`")) from error
+        raise InvalidSettings(
+            f"settings: {error}", field=str(error).rpartition("`$.")[2].rstrip("`")
+        ) from error
 
 
 def _changes(
@@ -96,7 +98,11 @@ def _set(tree: Tree, key: list[str], value: Any, origin: str) -> None:
         open_map = depth > 0 and key[depth - 1] in _OPEN
         if matched is None and not open_map:
             near = difflib.get_close_matches(part, list(node), 1)
-            hint = f"did you mean {'.'.join([*key[:depth], near[0]])}?" if near else f"known here: {', '.join(node)}"
+            hint = (
+                f"did you mean {'.'.join([*key[:depth], near[0]])}?"
+                if near
+                else f"known here: {', '.join(node)}"
+            )
             raise InvalidSettings(f"{origin}: unknown setting {'.'.join(key)!r}; {hint}", field=".".join(key))
         name = matched or part
         if depth == len(key) - 1:
@@ -104,7 +110,9 @@ def _set(tree: Tree, key: list[str], value: Any, origin: str) -> None:
             return
         below = node.setdefault(name, {})
         if not isinstance(below, dict):
-            raise InvalidSettings(f"{origin}: {'.'.join(key[: depth + 1])} is a value, not a section", field=".".join(key))
+            raise InvalidSettings(
+                f"{origin}: {'.'.join(key[: depth + 1])} is a value, not a section", field=".".join(key)
+            )
         node = below
 
 

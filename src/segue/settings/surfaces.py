@@ -10,23 +10,26 @@ from msgspec import Meta, Struct
 class Source(Struct, frozen=True, forbid_unknown_fields=True):
     """One source of candidates."""
 
-    limit: Annotated[int, Meta(ge=0, le=10_000, description="candidates asked of this source; 0 turns it off")]
-    deadline_ms: Annotated[
-        int, Meta(ge=1, le=10_000, description="after this long its candidates are left out, and the trace says so")
-    ] = 50
+    limit: Annotated[
+        int, Meta(ge=0, le=10_000, description="candidates asked of this source; 0 turns it off")
+    ]
 
 
 class Scorer(Struct, frozen=True, forbid_unknown_fields=True):
     """How candidates are scored."""
 
     ranker: Annotated[
-        str, Meta(description="which ranker of the bundle: 'home', 'next-up', or '' for the blend of source scores")
+        str,
+        Meta(
+            description="which ranker of the bundle: 'home', 'next-up', or '' for the blend of source scores"
+        ),
     ] = ""
     weights: Annotated[
         dict[str, float], Meta(description="weight of each of the ranker's objectives in the final score")
     ] = {}
     blend: Annotated[
-        dict[str, float], Meta(description="weight of each source's standardised score where no ranker is used")
+        dict[str, float],
+        Meta(description="weight of each source's standardised score where no ranker is used"),
     ] = {}
 
 
@@ -34,13 +37,19 @@ class Selector(Struct, frozen=True, forbid_unknown_fields=True):
     """How a page is chosen from scored candidates."""
 
     diversity: Annotated[
-        float, Meta(ge=0, le=1, description="strength of maximal marginal relevance; 0 keeps the order of scores")
+        float,
+        Meta(ge=0, le=1, description="strength of maximal marginal relevance; 0 keeps the order of scores"),
     ] = 0.0
     artist_spacing: Annotated[
         int, Meta(ge=0, le=50, description="slots between two tracks of one artist, where candidates allow")
     ] = 0
     explore: Annotated[
-        float, Meta(ge=0, le=1, description="share of slots drawn at random from the exploration pool, propensity logged")
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="share of slots drawn at random from the exploration pool, propensity logged",
+        ),
     ] = 0.0
     explore_pool: Annotated[int, Meta(ge=1, le=1000, description="candidates in the exploration pool")] = 50
 
@@ -57,6 +66,14 @@ class Surface(Struct, frozen=True, forbid_unknown_fields=True):
     skip_session_tracks: Annotated[
         bool, Meta(description="leave out what was already played in the current session")
     ] = False
+    deadline_ms: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=60_000,
+            description="once a request is this old, sources not yet asked are left out, and the trace says so",
+        ),
+    ] = 200
     max_candidates: Annotated[
         int, Meta(ge=1, le=10_000, description="candidates kept after the merge, best of each source first")
     ] = 500
@@ -105,7 +122,12 @@ def default_surfaces() -> dict[str, Surface]:
             no_repeat_hours=2.0,
         ),
         "related": Surface(
-            sources={"co_listened": Source(200), "similar": Source(200), "same_artist": Source(50), "trending": Source(30)},
+            sources={
+                "co_listened": Source(200),
+                "similar": Source(200),
+                "same_artist": Source(50),
+                "trending": Source(30),
+            },
             scorer=Scorer(blend={"co_listened": 1.0, "similar": 1.0, "same_artist": 0.2}),
             selector=Selector(artist_spacing=1),
         ),

@@ -13,12 +13,17 @@ class Warehouse(Struct, frozen=True, forbid_unknown_fields=True):
     """Tables and the engine that runs over them."""
 
     engine: Annotated[Literal["duckdb"], Meta(description="where table expressions run")] = "duckdb"
-    memory_mb: Annotated[int, Meta(ge=256, description="memory the engine may use before it spills to disk")] = 4096
+    memory_mb: Annotated[
+        int, Meta(ge=256, description="memory the engine may use before it spills to disk")
+    ] = 4096
     threads: Annotated[int, Meta(ge=0, description="threads of the engine; 0 means one per core")] = 0
     chunk_rows: Annotated[
-        int, Meta(ge=10_000, description="raw events a step works on at once; days are grouped up to this many")
+        int,
+        Meta(ge=10_000, description="raw events a step works on at once; days are grouped up to this many"),
     ] = 5_000_000
-    import_batch_rows: Annotated[int, Meta(ge=1_000, description="rows an import holds in memory at once")] = 500_000
+    import_batch_rows: Annotated[
+        int, Meta(ge=1_000, description="rows an import holds in memory at once")
+    ] = 500_000
 
 
 class Training(Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,9 +31,15 @@ class Training(Struct, frozen=True, forbid_unknown_fields=True):
 
     seed: Annotated[int, Meta(ge=0, description="seed of everything random in training")] = 1
     threads: Annotated[int, Meta(ge=0, description="threads for training; 0 means one per core")] = 0
-    history_days: Annotated[int, Meta(ge=1, description="days of listens the retrieval models are fitted on")] = 365
+    history_days: Annotated[
+        int, Meta(ge=1, description="days of listens the retrieval models are fitted on")
+    ] = 365
     ranker_days: Annotated[
-        int, Meta(ge=1, description="last days, from which ranker samples are drawn; at most a quarter of the history")
+        int,
+        Meta(
+            ge=1,
+            description="last days, from which ranker samples are drawn; at most a quarter of the history",
+        ),
     ] = 28
     factors: Annotated[int, Meta(ge=8, le=1024, description="dimensions of the iALS factors")] = 128
     epochs: Annotated[int, Meta(ge=1, le=100, description="passes of iALS")] = 12
@@ -37,16 +48,18 @@ class Training(Struct, frozen=True, forbid_unknown_fields=True):
     half_life_days: Annotated[
         float, Meta(gt=0, description="a listen's weight halves in this many days, for popularity and trends")
     ] = 14.0
-    neighbours: Annotated[int, Meta(ge=1, le=1000, description="neighbours kept per track in item-item lists")] = 200
+    neighbours: Annotated[
+        int, Meta(ge=1, le=1000, description="neighbours kept per track in item-item lists")
+    ] = 200
     ease_max_tracks: Annotated[
         int, Meta(ge=0, description="catalogues up to this size also get an EASE model")
     ] = 0
     rules_half_life_days: Annotated[
         float, Meta(gt=0, description="a session's weight halves in this many days, for sequence rules")
     ] = 60.0
-    max_sample_requests: Annotated[
-        int, Meta(ge=100, description="requests sampled to train each ranker")
-    ] = 6_000
+    max_sample_requests: Annotated[int, Meta(ge=100, description="requests sampled to train each ranker")] = (
+        6_000
+    )
     trees: Annotated[int, Meta(ge=1, le=5000, description="trees per ranker objective")] = 200
     leaves: Annotated[int, Meta(ge=2, le=255, description="leaves per tree")] = 31
     learning_rate: Annotated[float, Meta(gt=0, le=1, description="shrinkage of the ranker")] = 0.06
@@ -57,7 +70,10 @@ class Gate(Struct, frozen=True, forbid_unknown_fields=True):
 
     tolerance: Annotated[
         float,
-        Meta(ge=0, description="refused if worse than the champion by more than this share of the metric, beyond its interval"),
+        Meta(
+            ge=0,
+            description="refused if worse than the champion by more than this share of the metric, beyond its interval",
+        ),
     ] = 0.0
     max_latency_ms: Annotated[
         float, Meta(gt=0, description="refused if the median request takes longer than this")
@@ -69,7 +85,8 @@ class Bundles(Struct, frozen=True, forbid_unknown_fields=True):
 
     keep: Annotated[int, Meta(ge=1, description="bundles kept for rollback; older ones are removed")] = 5
     exact_below: Annotated[
-        int, Meta(ge=0, description="catalogues up to this size are searched exactly; larger ones by an index")
+        int,
+        Meta(ge=0, description="catalogues up to this size are searched exactly; larger ones by an index"),
     ] = 100_000
 
 
@@ -79,7 +96,12 @@ class State(Struct, frozen=True, forbid_unknown_fields=True):
     kind: Annotated[Literal["lmdb"], Meta(description="where listener state lives")] = "lmdb"
     max_plays: Annotated[int, Meta(ge=10, le=5_000, description="latest plays kept per listener")] = 500
     max_marks: Annotated[
-        int, Meta(ge=10, le=50_000, description="likes, follows, hides and blocks kept per listener; hides and blocks go last")
+        int,
+        Meta(
+            ge=10,
+            le=50_000,
+            description="likes, follows, hides and blocks kept per listener; hides and blocks go last",
+        ),
     ] = 5_000
     map_size_mb: Annotated[int, Meta(ge=16, description="largest size of the embedded store")] = 16_384
 

@@ -1,0 +1,54 @@
+# `make help` lists every target. Everything runs from .venv, which the first target that needs it sets up.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO_HOME ?= .demo
+DEMO_SERVE ?= 1
+DATA ?=
+
+.PHONY: help demo test check lint types imports bench docs clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/.ready: pyproject.toml requirements.lock
+	@echo "setting up .venv (once)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Segue needs Python 3.11 or newer; say make PYTHON=python3.12")'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	@$(BIN)/uv pip install -q -r requirements.lock
+	@$(BIN)/uv pip install -q --no-deps -e .
+	@touch $@
+
+demo: .venv/.ready ## Simulate a service (or DATA=30music:PATH), run the flow, evaluate, publish, serve on 127.0.0.1:8080
+	@SEGUE_HOME=$(DEMO_HOME) $(BIN)/segue demo $(if $(DATA),--data $(DATA)) $(if $(filter 0,$(DEMO_SERVE)),--no-serve)
+
+test: .venv/.ready ## Run every test
+	@$(BIN)/pytest
+
+check: lint types imports ## Everything but the tests
+
+lint: .venv/.ready ## Style
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: .venv/.ready ## Types, strictly
+	@$(BIN)/mypy
+
+imports: .venv/.ready ## The one-way flow of imports
+	@$(BIN)/lint-imports
+
+bench: .venv/.ready ## Measure against named peers; writes benchmarks/results.json and docs/reference/benchmarks.md
+	@$(BIN)/uv pip install -q -r requirements-bench.lock
+	@$(BIN)/python -m benchmarks
+
+docs: .venv/.ready ## Regenerate docs/reference from the code
+	@$(BIN)/segue docs docs/reference
+
+lock: ## Resolve the dependencies anew
+	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --extra dev pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --extra dev --extra bench pyproject.toml -c requirements.lock -o requirements-bench.lock
+
+clean: ## Remove what the targets made
+	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,188 @@
+"""The catalogue inside a bundle: tracks and artists as columns, addressed by position (int32), found by id (binary search)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from segue.bundle.bundle import Bundle
+from segue.bundle.writer import BundleWriter
+from segue.contracts.errors import InvalidData
+
+EXPLICIT, PUBLIC = 1, 2
+MAX_COUNTRIES = 256
+
+I64 = npt.NDArray[np.int64]
+I32 = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """n short texts as one byte array: offsets int64[n + 1], data uint8[...]."""
+
+    offsets: I64
+    data: npt.NDArray[np.uint8]
+
+    def __getitem__(self, index: int) -> str | None:
+        """The text at a position; None where it is empty."""
+        raw = self.data[self.offsets[index] : self.offsets[index + 1]].tobytes()
+        return raw.decode("utf-8", "replace") or None
+
+    @classmethod
+    def of(cls, values: pa.Array | pa.ChunkedArray) -> Texts:
+        """From an Arrow string column; null becomes empty."""
+        filled = pc.fill_null(values.cast(pa.large_string()), "")
+        if isinstance(filled, pa.ChunkedArray):
+            filled = filled.combine_chunks()
+        offsets = np.frombuffer(filled.buffers()[1], np.int64)[
+            filled.offset : filled.offset + len(filled) + 1
+        ]
+        body = filled.buffers()[2]
+        data = np.frombuffer(body, np.uint8) if body is not None else np.empty(0, np.uint8)
+        return cls(offsets - offsets[0], data[offsets[0] : offsets[-1]].copy())
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Tracks sorted by id and artists sorted by id.
+
+    track_id int64[n]; artist int32[n] position in `artist_id` or -1; genre int16[n] position in `genres` or -1;
+    duration_ms int32[n] or -1; uploaded_at int64[n] microseconds or -1; flags uint8[n] (EXPLICIT | PUBLIC);
+    blocked uint64[n, 4], bit c set where `countries[c]` may not play it.
+    """
+
+    track_id: I64
+    artist: I32
+    genre: npt.NDArray[np.int16]
+    duration_ms: I32
+    uploaded_at: I64
+    flags: npt.NDArray[np.uint8]
+    blocked: npt.NDArray[np.uint64]
+    titles: Texts
+    artist_id: I64
+    artist_names: Texts
+    genres: tuple[str, ...]
+    countries: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.track_id)
+
+    def positions(self, track_ids: I64 | Sequence[int]) -> I32:
+        """Positions of tracks by id, -1 where unknown. int32[m]."""
+        return find(self.track_id, np.asarray(track_ids, np.int64))
+
+    def artist_positions(self, artist_ids: I64 | Sequence[int]) -> I32:
+        """Positions of artists by id, -1 where unknown. int32[m]."""
+        return find(self.artist_id, np.asarray(artist_ids, np.int64))
+
+    def country(self, code: str | None) -> int:
+        """Position of a country, -1 where unknown."""
+        return self.countries.index(code) if code in self.countries else -1
+
+    def blocked_in(self, country: int, tracks: I32) -> npt.NDArray[np.bool_]:
+        """Which of the tracks may not be played in a country. bool[m]."""
+        if country < 0:
+            return np.zeros(len(tracks), np.bool_)
+        word = self.blocked[tracks, country // 64]
+        return (word >> np.uint64(country % 64)) & np.uint64(1) == 1
+
+
+def find(sorted_ids: I64, wanted: I64) -> I32:
+    """Positions of `wanted` in `sorted_ids`, -1 where absent. int32[m]."""
+    if len(sorted_ids) == 0:
+        return np.full(len(wanted), -1, np.int32)
+    at = np.searchsorted(sorted_ids, wanted)
+    at[at == len(sorted_ids)] = 0
+    return np.where(sorted_ids[at] == wanted, at, -1).astype(np.int32)
+
+
+def build(tracks: pa.Table, artists: pa.Table, countries: Sequence[str]) -> Catalogue:
+    """The catalogue of the dimension tables (contracts TRACKS and ARTISTS).
+
+    Raises InvalidData where there are more countries than a mask holds.
+    """
+    tracks, artists = tracks.sort_by("track_id"), artists.sort_by("artist_id")
+    artist_id = _ints(artists["artist_id"], np.int64)
+    genres = tuple(sorted(g for g in pc.unique(tracks["genre"]).to_pylist() if g))
+    blocked, codes = _blocked(tracks["blocked_countries"], countries)
+    explicit = tracks["explicit"].to_numpy(zero_copy_only=False).astype(np.uint8)
+    public = tracks["public"].to_numpy(zero_copy_only=False).astype(np.uint8)
+    return Catalogue(
+        track_id=_ints(tracks["track_id"], np.int64),
+        artist=find(artist_id, _ints(tracks["artist_id"], np.int64)),
+        genre=_ints(pc.index_in(tracks["genre"], pa.array(genres, pa.string())), np.int16),
+        duration_ms=_ints(tracks["duration_ms"], np.int32),
+        uploaded_at=_ints(tracks["uploaded_at"], np.int64),
+        flags=explicit * np.uint8(EXPLICIT) | public * np.uint8(PUBLIC),
+        blocked=blocked,
+        titles=Texts.of(tracks["title"]),
+        artist_id=artist_id,
+        artist_names=Texts.of(artists["name"]),
+        genres=genres,
+        countries=codes,
+    )
+
+
+def save(catalogue: Catalogue, writer: BundleWriter) -> None:
+    """Write the catalogue into a bundle."""
+    writer.arrays(
+        "catalogue",
+        {
+            "track_id": catalogue.track_id,
+            "artist": catalogue.artist,
+            "genre": catalogue.genre,
+            "duration_ms": catalogue.duration_ms,
+            "uploaded_at": catalogue.uploaded_at,
+            "flags": catalogue.flags,
+            "blocked": catalogue.blocked,
+            "title_offsets": catalogue.titles.offsets,
+            "title_data": catalogue.titles.data,
+            "artist_id": catalogue.artist_id,
+            "artist_name_offsets": catalogue.artist_names.offsets,
+            "artist_name_data": catalogue.artist_names.data,
+        },
+    )
+    writer.json("catalogue/names", {"genres": catalogue.genres, "countries": catalogue.countries})
+
+
+def load(bundle: Bundle) -> Catalogue:
+    """The catalogue of a bundle."""
+    arrays = bundle.arrays("catalogue")
+    names = bundle.json("catalogue/names")
+    titles = Texts(arrays.pop("title_offsets"), arrays.pop("title_data"))
+    artist_names = Texts(arrays.pop("artist_name_offsets"), arrays.pop("artist_name_data"))
+    return Catalogue(
+        **arrays,
+        titles=titles,
+        artist_names=artist_names,
+        genres=tuple(names["genres"]),
+        countries=tuple(names["countries"]),
+    )
+
+
+def _ints(column: pa.Array | pa.ChunkedArray, dtype: type[Any]) -> npt.NDArray[Any]:
+    return np.ascontiguousarray(pc.fill_null(column, -1).to_numpy().astype(dtype))
+
+
+def _blocked(
+    column: pa.ChunkedArray, countries: Sequence[str]
+) -> tuple[npt.NDArray[np.uint64], tuple[str, ...]]:
+    flat = pc.list_flatten(column)
+    codes = tuple(sorted({*countries, *(c for c in pc.unique(flat).to_pylist() if c)}))
+    if len(codes) > MAX_COUNTRIES:
+        raise InvalidData(
+            f"blocked_countries: {len(codes)} different codes, at most {MAX_COUNTRIES} are possible; use ISO 3166 codes",
+            field="blocked_countries",
+            limit=str(MAX_COUNTRIES),
+        )
+    mask = np.zeros((len(column), MAX_COUNTRIES // 64), np.uint64)
+    rows = pc.list_parent_indices(column).to_numpy()
+    code = pc.fill_null(pc.index_in(flat, pa.array(codes, pa.string())), 0).to_numpy().astype(np.uint64)
+    np.bitwise_or.at(mask, (rows, (code // 64).astype(np.int64)), np.uint64(1) << (code % np.uint64(64)))
+    return mask, codes

@@ -1,0 +1,119 @@
+"""Write a bundle: arrays and texts into a hidden folder, then one rename, so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+import segue
+from segue.bundle.manifest import FORMAT, NAME, FileEntry, Manifest, file_hash
+from segue.contracts.errors import Conflict
+
+
+class BundleWriter:
+    """Collects the files of one bundle. Use as a context manager: leaving without `finish` removes what was written."""
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        self._root = root
+        self._folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=root))
+
+    def __enter__(self) -> BundleWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def arrays(self, prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Store arrays as `prefix/name.npy`."""
+        for name, array in arrays.items():
+            path = self._path(f"{prefix}/{name}.npy")
+            np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+
+    def json(self, name: str, value: object) -> None:
+        """Store a value as `name.json`."""
+        self._path(f"{name}.json").write_bytes(msgspec.json.encode(value))
+
+    def path(self, name: str) -> Path:
+        """Where a library may write a file of its own format."""
+        return self._path(name)
+
+    def finish(
+        self,
+        *,
+        version_prefix: str,
+        data_through: str,
+        settings: str,
+        tracks: int,
+        metrics: dict[str, dict[str, float]] | None = None,
+        notes: dict[str, str] | None = None,
+    ) -> Manifest:
+        """Hash, name and move the bundle into place. The version is the prefix and a hash of the contents."""
+        files = {
+            str(path.relative_to(self._folder)): FileEntry(path.stat().st_size, file_hash(path))
+            for path in sorted(self._folder.rglob("*"))
+            if path.is_file()
+        }
+        digest = msgspec.json.encode(files)
+        version = f"{version_prefix}-{_short_hash(digest + settings.encode())}"
+        manifest = Manifest(
+            format=FORMAT,
+            version=version,
+            created_at=time.time_ns() // 1000,
+            code=segue.__version__,
+            data_through=data_through,
+            settings=settings,
+            tracks=tracks,
+            files=files,
+            metrics=metrics or {},
+            notes=notes or {},
+        )
+        (self._folder / NAME).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+        _sync(self._folder)
+        target = self._root / version
+        if target.exists():
+            return manifest  # same content, same name: already there
+        try:
+            self._folder.chmod(0o755)
+            self._folder.rename(target)
+        except OSError as error:
+            raise Conflict(f"{target}: cannot move the bundle into place: {error}") from error
+        _sync_folder(self._root)
+        return manifest
+
+    def _path(self, name: str) -> Path:
+        path = self._folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def _short_hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:8]
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,389 @@
+"""A listener's state is a fold over their events that does not care how the events arrive.
+
+Plays and marks are each a set with a key; two rows of one key join to one row by a rule that is commutative,
+associative and idempotent (a join-semilattice, as in Shapiro et al., "Conflict-free Replicated Data Types", 2011),
+and the bound keeps the largest rows by a total order on what never changes downwards. So any order, any repetition and
+any grouping of the same events gives the same state: a late event, a redelivered batch and a rebuild from the
+warehouse need no special case.
+
+- A play is keyed by (ts, track). Joined: listened if any says so, skipped if all say so, the largest ms_played and artist.
+  The latest `max_plays` by (ts, track) stay.
+- A mark is keyed by (kind, target). The latest by (ts, on) wins. `max_marks` stay: hides and blocks before others, then
+  the latest by (ts, kind, target). A withdrawal is a row like any other, or a late `like` would undo an `unlike`.
+- `session_start` is not folded: it is cut anew from the plays that stayed.
+
+One vectorized reduction serves both `apply` (one listener, a few events) and `fold_table` (all listeners, from the
+warehouse), so that they cannot differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from segue.contracts.errors import InvalidData
+from segue.contracts.vocabulary import END_MS, LISTEN_MS, SESSION_GAP, EventType
+from segue.listener.codec import encode
+from segue.listener.state import (
+    ADD,
+    BLOCK,
+    FOLLOW,
+    HIDE,
+    LIKE,
+    MARK,
+    PLAY,
+    REPOST,
+    ListenerState,
+    anonymous,
+)
+from segue.settings.tree import State
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.void]
+
+PLAYED: Final = (EventType.PLAY, EventType.SKIP)
+MARKED: Final[dict[EventType, tuple[int, bool]]] = {
+    EventType.LIKE: (LIKE, True),
+    EventType.UNLIKE: (LIKE, False),
+    EventType.REPOST: (REPOST, True),
+    EventType.UNREPOST: (REPOST, False),
+    EventType.FOLLOW: (FOLLOW, True),
+    EventType.UNFOLLOW: (FOLLOW, False),
+    EventType.PLAYLIST_ADD: (ADD, True),
+    EventType.HIDE: (HIDE, True),
+    EventType.BLOCK_ARTIST: (BLOCK, True),
+}
+"""Which mark an event makes, and whether it sets or withdraws it."""
+OF_ARTIST: Final = (FOLLOW, BLOCK)
+"""Kinds of mark whose target is an artist; the others' is a track."""
+GUARANTEES: Final = (HIDE, BLOCK)
+"""Kinds of mark that are evicted last."""
+_KINDS: Final = pa.array([*PLAYED, *MARKED], pa.string())
+
+
+@dataclass(frozen=True, slots=True)
+class TrackFacts:
+    """What judging a play needs to know of tracks. `track_id` int64[n] ascending, `artist_id` int64[n] (-1 unknown),
+    `duration_ms` int32[n] (-1 unknown)."""
+
+    track_id: Ints
+    artist_id: Ints
+    duration_ms: npt.NDArray[np.int32]
+
+    @classmethod
+    def from_table(cls, tracks: pa.Table) -> TrackFacts:
+        """From a table with the columns of TRACKS."""
+        ids = _ints(tracks["track_id"], -1)
+        order = np.argsort(ids, kind="stable")
+        return cls(
+            ids[order],
+            _ints(tracks["artist_id"], -1)[order],
+            _ints(tracks["duration_ms"], -1)[order].astype(np.int32),
+        )
+
+    def find(self, track_id: Ints) -> tuple[Ints, npt.NDArray[np.int32]]:
+        """Artist and duration of each track; -1 where unknown."""
+        if not len(self.track_id):
+            return np.full(len(track_id), -1, np.int64), np.full(len(track_id), -1, np.int32)
+        at = np.minimum(np.searchsorted(self.track_id, track_id), len(self.track_id) - 1)
+        hit = self.track_id[at] == track_id
+        return np.where(hit, self.artist_id[at], -1), np.where(hit, self.duration_ms[at], np.int32(-1))
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What events say of listeners. `plays` PLAY[p] belong to `play_user` int64[p]; `marks` MARK[m] to `mark_user` int64[m]."""
+
+    play_user: Ints
+    plays: Rows
+    mark_user: Ints
+    marks: Rows
+
+    @property
+    def users(self) -> Ints:
+        """The listeners something is said of, ascending. int64[u]."""
+        return np.union1d(self.play_user, self.mark_user)
+
+    def of(self, user_id: int) -> Changes:
+        """The part about one listener."""
+        return self._where(self.play_user == user_id, self.mark_user == user_id)
+
+    def _where(self, play: Bools, mark: Bools) -> Changes:
+        return Changes(
+            self.play_user[play],
+            self.plays[play],
+            self.mark_user[mark],
+            self.marks[mark],
+        )
+
+
+def read_events(events: pa.Table | pa.RecordBatch, tracks: TrackFacts | None = None) -> Changes:
+    """Changes in a batch of events, in any order.
+
+    `events` has the columns user_id, ts, type, track_id, artist_id and ms_played of RAW_EVENTS, and may have `listened`
+    and `skipped` of EVENTS, which are then taken as they are. Otherwise plays are judged here by the warehouse's rule (a
+    play of 30 s or more, of unknown length, or to the track's end is listened to; any other play and every skip
+    is skipped), with durations and missing artists taken from `tracks`.
+    """
+    kind = _ints(pc.index_in(events["type"], value_set=_KINDS), -1)
+    user, ts = _ints(events["user_id"], -1), _ints(events["ts"], 0)
+    track, artist = _ints(events["track_id"], -1), _ints(events["artist_id"], -1)
+    if tracks is None:
+        tracks = TrackFacts(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int32))
+    play = (kind >= 0) & (kind < len(PLAYED)) & (track >= 0)
+    plays = _plays(events, play, kind, ts, track, artist, tracks)
+
+    mark, on = np.full(len(_KINDS), 255, np.uint8), np.zeros(len(_KINDS), np.bool_)
+    for code, (what, sets) in enumerate(MARKED.values(), start=len(PLAYED)):
+        mark[code], on[code] = what, sets
+    target = np.where(np.isin(mark[kind], OF_ARTIST), artist, track)
+    chosen = (kind >= len(PLAYED)) & (target >= 0)
+    marks = np.zeros(int(chosen.sum()), MARK)
+    marks["kind"], marks["on"] = mark[kind[chosen]], on[kind[chosen]]
+    marks["target_id"], marks["ts"] = target[chosen], ts[chosen]
+    return Changes(user[play], plays, user[chosen], marks)
+
+
+def apply(state: ListenerState, changes: Changes, limits: State) -> ListenerState:
+    """The state with the changes about its listener folded in; changes about others are ignored."""
+    mine = changes.of(state.user_id)
+    plays, marks = state.plays, state.marks
+    if len(mine.plays):
+        _, plays = _reduce_plays(*_same_user(np.concatenate([plays, mine.plays])), limits.max_plays)
+    if len(mine.marks):
+        _, marks = _reduce_marks(*_same_user(np.concatenate([marks, mine.marks])), limits.max_marks)
+    if not len(mine.plays) and not len(mine.marks):
+        return state
+    return replace(state, plays=plays, marks=marks, known=True)
+
+
+def merge(state: ListenerState, other: ListenerState, limits: State) -> ListenerState:
+    """The state of one listener from two partial ones: `state`'s profile, the plays and marks of both.
+
+    A rebuild from the warehouse is merged, not stored over, so that what happened meanwhile stays.
+    """
+    user = np.int64(state.user_id)
+    changes = Changes(
+        np.full(len(other.plays), user),
+        other.plays,
+        np.full(len(other.marks), user),
+        other.marks,
+    )
+    return apply(state, changes, limits)
+
+
+class Profiles:
+    """Profiles of listeners by id, from a table with the columns of LISTENERS: one shard's worth, held in memory."""
+
+    def __init__(self, listeners: pa.Table) -> None:
+        table = listeners.sort_by("user_id")
+        self.user_id = _ints(table["user_id"], -1)
+        self._columns = [
+            table[name].to_pylist()
+            for name in (
+                "country",
+                "plan",
+                "joined_at",
+                "personalization_consent",
+                "explicit_ok",
+            )
+        ]
+
+    def find(self, user_id: int) -> ListenerState | None:
+        """The listener's profile as a state without plays and marks, or None."""
+        at = int(np.searchsorted(self.user_id, user_id))
+        if at == len(self.user_id) or self.user_id[at] != user_id:
+            return None
+        country, plan, joined_at, consent, explicit_ok = (column[at] for column in self._columns)
+        return ListenerState(user_id, country, plan, joined_at, bool(consent), bool(explicit_ok))
+
+
+def fold_table(
+    events: Iterable[pa.RecordBatch],
+    limits: State,
+    *,
+    profiles: Profiles | None = None,
+    tracks: TrackFacts | None = None,
+) -> Iterator[tuple[int, bytes]]:
+    """Records of all listeners from their events, to load a state store with.
+
+    `events` are batches sorted by user_id (a listener may span batches), with the columns `read_events` takes; memory is
+    bounded by a batch. Listeners with a profile and no events get a record too, last. Raises InvalidData if
+    the batches are not sorted by user_id.
+    """
+    rest = Changes(
+        np.empty(0, np.int64),
+        np.empty(0, PLAY),
+        np.empty(0, np.int64),
+        np.empty(0, MARK),
+    )
+    seen: list[Ints] = []
+    last = -1
+    for batch in events:
+        if not batch.num_rows:
+            continue
+        last = _check_sorted(_ints(batch["user_id"], -1), last)
+        whole = _reduce(_concat(rest, read_events(batch, tracks)), limits)
+        rest = whole.of(last)
+        yield from _records(
+            whole._where(whole.play_user != last, whole.mark_user != last),
+            profiles,
+            seen,
+        )
+    yield from _records(rest, profiles, seen)
+    if profiles is not None:
+        done = np.concatenate(seen) if seen else np.empty(0, np.int64)
+        for user in profiles.user_id[~np.isin(profiles.user_id, done)].tolist():
+            yield user, encode(_profile(profiles, user))
+
+
+def _plays(
+    events: pa.Table | pa.RecordBatch,
+    play: Bools,
+    kind: Ints,
+    ts: Ints,
+    track: Ints,
+    artist: Ints,
+    tracks: TrackFacts,
+) -> Rows:
+    ms = _ints(events["ms_played"], -1)[play]
+    facts_artist, duration = tracks.find(track[play])
+    rows = np.zeros(len(ms), PLAY)
+    rows["ts"], rows["track_id"], rows["ms_played"] = ts[play], track[play], ms
+    rows["artist_id"] = np.where(artist[play] >= 0, artist[play], facts_artist)
+    if "listened" in events.schema.names:
+        rows["listened"] = _bools(events["listened"])[play]
+        rows["skipped"] = _bools(events["skipped"])[play]
+    else:
+        at_end = (duration >= 0) & (ms >= duration - END_MS)
+        listened = (kind[play] == 0) & ((ms < 0) | (ms >= LISTEN_MS) | at_end)
+        rows["listened"], rows["skipped"] = listened, ~listened
+    return rows
+
+
+def _reduce(changes: Changes, limits: State) -> Changes:
+    return Changes(
+        *_reduce_plays(changes.play_user, changes.plays, limits.max_plays),
+        *_reduce_marks(changes.mark_user, changes.marks, limits.max_marks),
+    )
+
+
+def _reduce_plays(user: Ints, rows: Rows, keep: int) -> tuple[Ints, Rows]:
+    """Join rows of one key, keep each listener's latest, cut sessions. Sorted by (user, ts, track)."""
+    order = np.lexsort((rows["track_id"], rows["ts"], user))
+    user, rows = user[order], rows[order]
+    starts = np.flatnonzero(_changes(user, rows["ts"], rows["track_id"]))
+    if len(starts) < len(rows):
+        joined = rows[starts]
+        for name in ("artist_id", "ms_played"):
+            joined[name] = np.maximum.reduceat(rows[name], starts)
+        joined["listened"] = np.logical_or.reduceat(rows["listened"], starts)
+        joined["skipped"] = np.logical_and.reduceat(rows["skipped"], starts)
+        user, rows = user[starts], joined
+    kept = _last(user, keep)
+    user, rows = user[kept], rows[kept]
+    ts = rows["ts"]
+    fresh = _changes(user)
+    fresh[1:] |= np.diff(ts) >= SESSION_GAP
+    first = (
+        np.maximum.accumulate(np.where(fresh, np.arange(len(ts)), 0)) if len(ts) else np.empty(0, np.int64)
+    )
+    rows["session_start"] = ts[first]
+    return user, rows
+
+
+def _reduce_marks(user: Ints, rows: Rows, keep: int) -> tuple[Ints, Rows]:
+    """Keep the latest row of each key, then each listener's most important. Sorted by (user, kind, target)."""
+    order = np.lexsort((rows["on"], rows["ts"], rows["target_id"], rows["kind"], user))
+    user, rows = user[order], rows[order]
+    latest = np.roll(_changes(user, rows["kind"], rows["target_id"]), -1)
+    user, rows = user[latest], rows[latest]
+    if len(user) <= keep:
+        return user, rows
+    rank = np.lexsort(
+        (
+            rows["target_id"],
+            rows["kind"],
+            rows["ts"],
+            np.isin(rows["kind"], GUARANTEES),
+            user,
+        )
+    )
+    chosen = np.sort(rank[_last(user[rank], keep)])
+    return user[chosen], rows[chosen]
+
+
+def _changes(*keys: npt.NDArray[Any]) -> Bools:
+    """Where a row's key differs from the row before it; True for the first."""
+    fresh = np.zeros(len(keys[0]), np.bool_)
+    fresh[:1] = True
+    for key in keys:
+        fresh[1:] |= key[1:] != key[:-1]
+    return fresh
+
+
+def _last(user: Ints, keep: int) -> Bools:
+    """The last `keep` rows of each listener, in rows grouped by listener."""
+    ends = np.append(np.flatnonzero(_changes(user))[1:], len(user))
+    behind: Bools = np.repeat(ends, np.diff(ends, prepend=0)) - np.arange(len(user)) <= keep
+    return behind
+
+
+def _records(changes: Changes, profiles: Profiles | None, seen: list[Ints]) -> Iterator[tuple[int, bytes]]:
+    """Records of reduced changes, sorted by listener."""
+    users = changes.users
+    seen.append(users)
+    play_at = np.append(np.searchsorted(changes.play_user, users), len(changes.plays)).tolist()
+    mark_at = np.append(np.searchsorted(changes.mark_user, users), len(changes.marks)).tolist()
+    for i, user in enumerate(users.tolist()):
+        plays = changes.plays[play_at[i] : play_at[i + 1]]
+        marks = changes.marks[mark_at[i] : mark_at[i + 1]]
+        yield (
+            user,
+            encode(replace(_profile(profiles, user), plays=plays, marks=marks, known=True)),
+        )
+
+
+def _profile(profiles: Profiles | None, user_id: int) -> ListenerState:
+    found = profiles.find(user_id) if profiles is not None else None
+    return anonymous(user_id) if found is None else found
+
+
+def _concat(a: Changes, b: Changes) -> Changes:
+    return Changes(
+        np.concatenate([a.play_user, b.play_user]),
+        np.concatenate([a.plays, b.plays]),
+        np.concatenate([a.mark_user, b.mark_user]),
+        np.concatenate([a.marks, b.marks]),
+    )
+
+
+def _check_sorted(user: Ints, last: int) -> int:
+    if user[0] < last or (np.diff(user) < 0).any():
+        raise InvalidData(
+            "events must be sorted by user_id to be folded in bulk; sort them by (user_id, ts)",
+            field="user_id",
+            limit="ascending",
+        )
+    return int(user[-1])
+
+
+def _same_user(rows: Rows) -> tuple[Ints, Rows]:
+    return np.zeros(len(rows), np.int64), rows
+
+
+def _ints(column: pa.Array | pa.ChunkedArray, unknown: int) -> Ints:
+    return np.asarray(pc.fill_null(column, unknown).to_numpy(zero_copy_only=False)).astype(
+        np.int64, copy=False
+    )
+
+
+def _bools(column: pa.Array | pa.ChunkedArray) -> Bools:
+    return np.asarray(pc.fill_null(column, False).to_numpy(zero_copy_only=False))

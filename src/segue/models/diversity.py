@@ -1,0 +1,261 @@
+"""Choosing the slots: relevance against sameness, artist spacing, and exploration with known propensities.
+
+Greedy maximal marginal relevance (Carbonell & Goldstein, SIGIR 1998). With S the tracks already placed, the next is
+
+    argmax over allowed i of  (1 - strength) * relevance[i] - strength * max over j in S of similarity(i, j)
+
+`relevance` is the score rescaled to 0..1 over the candidates, so that one strength means the same on every surface;
+`similarity` is the cosine of the item vectors or, without vectors, 1 for two tracks of one artist and 0 otherwise.
+
+Artist spacing narrows "allowed" slot by slot. Exploration replaces the greedy choice with probability `explore` by
+a uniform draw from the allowed part of a pool, so the probability of what was shown is known exactly and can be
+logged: off-policy estimates divide by it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from segue.contracts.errors import InvalidInput, InvalidSettings
+
+# Bits of `Selection.moved_by`: why a track is lower than its score, or here at all.
+MOVED_BY_DIVERSITY: Final = 1  # had the best score of those allowed, but a less similar track was taken first
+MOVED_BY_SPACING: Final = 2  # would have been taken earlier, but its artist had just been placed
+MOVED_BY_EXPLORATION: Final = 4  # an exploration draw took the slot it would have had
+DRAWN: Final = 8  # is here because an exploration draw chose it
+
+
+class SelectionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How slots are filled."""
+
+    strength: float = 0.3
+    """Weight of diversity against relevance: 0 is the order of the scores, 1 looks at similarity only."""
+    artist_spacing: int = 0
+    """At least this many other tracks between two of one artist, as long as any candidate allows it."""
+    max_per_artist: int = 0
+    """At most this many tracks of one artist, even if the list gets shorter; 0 means no limit."""
+    explore: float = 0.0
+    """Probability that a slot is drawn from the exploration pool."""
+
+    def __post_init__(self) -> None:
+        for name in ("strength", "explore"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise InvalidSettings(f"{name} must be between 0 and 1", field=name, limit="0..1")
+        for name in ("artist_spacing", "max_per_artist"):
+            if getattr(self, name) < 0:
+                raise InvalidSettings(f"{name} must not be negative", field=name, limit=">= 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What goes into the slots, all of length m <= k (shorter only when the candidates or the artist limit run out)."""
+
+    order: npt.NDArray[np.int32]
+    """Index of the candidate in each slot."""
+    propensity: npt.NDArray[np.float64]
+    """Probability that this slot shows this candidate, given the slots before it."""
+    rank: npt.NDArray[np.int32]
+    """Where the score alone would have placed the candidate, from 0."""
+    moved_by: npt.NDArray[np.uint8]
+    """The MOVED_BY_* and DRAWN bits."""
+
+
+def select(
+    scores: npt.NDArray[np.float32],
+    k: int,
+    config: SelectionConfig,
+    *,
+    artists: npt.NDArray[np.int64],
+    vectors: npt.NDArray[np.float32] | None = None,
+    pool: npt.NDArray[np.bool_] | None = None,
+    uniforms: npt.NDArray[np.float64] | None = None,
+) -> Selection:
+    """Fill k slots from n candidates.
+
+    scores: float32[n], finite, higher is better. artists: int64[n]; 0 and below is unknown and clashes with nobody.
+    vectors: float32[n, d] of any length (they are normalised); a zero vector is similar to nothing.
+    pool: bool[n], what exploration may draw. uniforms: float64[>= k, 2] in [0, 1), needed when `config.explore` > 0:
+    the first number of a row decides whether the slot explores, the second which member of the pool it shows.
+
+    The order of the input does not matter, except between equal scores. Raises InvalidInput for arrays that do not
+    fit together or scores that are not finite.
+    """
+    n = len(scores)
+    _check(scores, k, config, artists, vectors, pool, uniforms)
+    by_score = np.argsort(-scores, kind="stable")
+    drawn_from = np.zeros(n, np.bool_) if pool is None or config.explore == 0.0 else pool[by_score]
+    order, propensity, moved_by = _select(
+        scores[by_score],
+        min(k, n),
+        np.float32(config.strength),
+        artists[by_score],
+        np.empty((0, n), np.float32) if vectors is None else _unit_columns(vectors, by_score),
+        vectors is None,
+        config.artist_spacing,
+        config.max_per_artist if config.max_per_artist > 0 else n,
+        config.explore,
+        drawn_from,
+        np.zeros((0, 2)) if uniforms is None else uniforms,
+    )
+    return Selection(by_score[order].astype(np.int32), propensity, order, moved_by)
+
+
+def _check(
+    scores: npt.NDArray[np.float32],
+    k: int,
+    config: SelectionConfig,
+    artists: npt.NDArray[np.int64],
+    vectors: npt.NDArray[np.float32] | None,
+    pool: npt.NDArray[np.bool_] | None,
+    uniforms: npt.NDArray[np.float64] | None,
+) -> None:
+    n = len(scores)
+    if k < 0:
+        raise InvalidInput(f"k must not be negative, got {k}", field="k", limit=">= 0")
+    for name, array in (("artists", artists), ("vectors", vectors), ("pool", pool)):
+        if array is not None and len(array) != n:
+            raise InvalidInput(f"{name} has {len(array)} rows for {n} scores", field=name, limit=f"{n} rows")
+    if not np.isfinite(scores).all():
+        raise InvalidInput("scores must be finite", field="scores", limit="finite")
+    if config.explore > 0.0 and (
+        uniforms is None or uniforms.shape[0] < min(k, n) or uniforms.shape[1:] != (2,)
+    ):
+        raise InvalidInput(
+            "exploration needs uniforms of shape (k, 2)", field="uniforms", limit="float64[k, 2]"
+        )
+
+
+@njit(cache=True, nogil=True)
+def _unit_columns(vectors: npt.NDArray[np.float32], order: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """float32[d, n]: rows of unit length, reordered and turned, so that one track against all is a run of axpys."""
+    n, d = vectors.shape
+    out = np.empty((d, n), np.float32)
+    for i in range(n):
+        row = vectors[order[i]]
+        norm = np.float32(0)
+        for c in range(d):
+            norm += row[c] * row[c]
+        scale = np.float32(1) / np.sqrt(norm) if norm > 0 else np.float32(0)
+        for c in range(d):
+            out[c, i] = row[c] * scale
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _select(
+    scores: npt.NDArray[np.float32],
+    k: int,
+    strength: np.float32,
+    artists: npt.NDArray[np.int64],
+    unit: npt.NDArray[np.float32],
+    by_artist: bool,
+    spacing: int,
+    most: int,
+    explore: float,
+    pool: npt.NDArray[np.bool_],
+    uniforms: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
+    """The greedy loop over candidates sorted by falling score; ties go to the earlier one."""
+    n = scores.size
+    one = np.float32(1)
+    spread = scores[0] - scores[-1] if n else np.float32(0)
+    relevance = np.zeros(n, np.float32)
+    if spread > 0:
+        for i in range(n):
+            relevance[i] = (one - strength) * ((scores[i] - scores[-1]) / spread)
+    sameness = np.zeros(n, np.float32)  # max similarity to what is placed; 0 while nothing is
+    similarity = np.empty(n, np.float32)
+    taken = np.zeros(n, np.bool_)  # placed, or its artist has reached its limit
+    blocked_to = np.full(n, -1, np.int64)  # last slot its artist may not have
+    of_artist = np.zeros(n, np.int64)
+    moved = np.zeros(n, np.uint8)
+    order = np.empty(k, np.int32)
+    propensity = np.empty(k, np.float64)
+    for slot in range(k):
+        free = -1  # greedy choice if spacing did not exist
+        greedy = -1  # greedy choice among those that keep the spacing
+        top = -1  # best score among those that keep the spacing
+        free_value = greedy_value = np.float32(-np.inf)
+        in_pool = 0
+        for i in range(n):
+            if taken[i]:
+                continue
+            value = relevance[i] - strength * sameness[i]
+            if value > free_value:
+                free, free_value = i, value
+            if blocked_to[i] < slot:
+                in_pool += pool[i]
+                if top < 0:
+                    top = i
+                if value > greedy_value:
+                    greedy, greedy_value = i, value
+        if free < 0:
+            return order[:slot], propensity[:slot], moved[order[:slot]]
+        relaxed = greedy < 0
+        if relaxed:  # every candidate left would break the spacing: then it does not apply to this slot
+            greedy = free
+            for i in range(n):
+                in_pool += pool[i] and not taken[i]
+        else:
+            if top != greedy:
+                moved[top] |= MOVED_BY_DIVERSITY
+            if free != greedy:
+                moved[free] |= MOVED_BY_SPACING
+        chosen = greedy
+        if in_pool > 0 and explore > 0.0 and uniforms[slot, 0] < explore:
+            skip = min(int(uniforms[slot, 1] * in_pool), in_pool - 1)
+            for i in range(n):
+                if pool[i] and not taken[i] and (relaxed or blocked_to[i] < slot):
+                    if skip == 0:
+                        chosen = i
+                        break
+                    skip -= 1
+            moved[chosen] |= DRAWN
+            if chosen != greedy:
+                moved[greedy] |= MOVED_BY_EXPLORATION
+        p = 0.0
+        if in_pool == 0:
+            p = 1.0
+        else:
+            p = (1.0 - explore) * (chosen == greedy) + explore / in_pool * pool[chosen]
+        order[slot] = chosen
+        propensity[slot] = p
+        taken[chosen] = True
+        _similar_to(chosen, unit, artists, by_artist, similarity)
+        first = slot == 0
+        for i in range(n):
+            if first or similarity[i] > sameness[i]:
+                sameness[i] = similarity[i]
+        artist = artists[chosen]
+        if artist > 0:
+            for i in range(n):
+                if artists[i] == artist:
+                    of_artist[i] += 1
+                    blocked_to[i] = slot + spacing
+                    taken[i] |= of_artist[i] >= most
+    return order, propensity, moved[order]
+
+
+@njit(cache=True, nogil=True)
+def _similar_to(
+    chosen: int,
+    unit: npt.NDArray[np.float32],
+    artists: npt.NDArray[np.int64],
+    by_artist: bool,
+    out: npt.NDArray[np.float32],
+) -> None:
+    n = out.size
+    out[:] = np.float32(0)
+    if by_artist:
+        for i in range(n):
+            out[i] = np.float32(artists[chosen] > 0 and artists[i] == artists[chosen])
+    for c in range(unit.shape[0]):
+        weight = unit[c, chosen]
+        for i in range(n):
+            out[i] += weight * unit[c, i]

@@ -1,0 +1,221 @@
+"""Item-item neighbour lists: classic item-kNN, and the kernels every list-shaped model shares.
+
+Similarity (Sarwar, Karypis, Konstan, Riedl: Item-Based Collaborative Filtering Recommendation Algorithms, WWW
+2001; shrinkage as in Bell and Koren, ICDM 2007): cosine with a constant in the denominator, so that two
+tracks that share one listener are not neighbours for life:
+
+    s_ij = sum_u x_ui x_uj / (|x_i| |x_j| + shrink)
+
+Only the best `neighbours` of each item are kept: int32[n_items, K] and float32[n_items, K], best first, -1
+and 0 at the end of short lists. A listener's score of j is the sum over the history of weight_i * s_ij, read
+from i's list, so a request touches `len(history) * K` entries and nothing else of the catalogue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from segue.contracts.errors import InvalidData, InvalidSettings
+from segue.models.interactions import Interactions
+
+Floats = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.int32]
+
+
+class Scratch:
+    """Reusable memory of one thread to add up scores by item: no allocation of catalogue size per request.
+
+    Holds float32[n_items] that is all zeros between calls (each call cleans what it touched) and the touched
+    items. Not safe to share between threads.
+    """
+
+    __slots__ = ("scores", "touched")
+
+    def __init__(self, n_items: int) -> None:
+        self.scores = np.zeros(n_items, np.float32)
+        self.touched = np.empty(n_items, np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Lists of similar items: ids int32[n_items, K] (-1 = none), weights float32[n_items, K], best first."""
+
+    ids: Ids
+    weights: Floats
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, npt.NDArray[np.generic]]) -> Self:
+        """The lists saved as `arrays()`; memory-mapped arrays stay so."""
+        return cls(arrays["ids"], arrays["weights"])  # type: ignore[arg-type]
+
+    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        """All there is to save."""
+        return {"ids": self.ids, "weights": self.weights}
+
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
+        return len(self.ids)
+
+    def candidates(self, items: Ids, weights: Floats, k: int, scratch: Scratch) -> tuple[Ids, Floats]:
+        """The `k` best items for a history (items int32[n], weights float32[n]), best first, history
+        included.
+
+        Returns (items int32[m], scores float32[m]), m <= k, of items that are in some list of the history;
+        equal scores go to the lower item. Raises InvalidData for an item outside the catalogue.
+        """
+        if len(items) and (int(items.min()) < 0 or int(items.max()) >= self.n_items):
+            raise InvalidData(
+                "a listener's items must be indexes of the catalogue",
+                field="items",
+                limit=f"0 <= item < {self.n_items}",
+            )
+        count = int(_accumulate(self.ids, self.weights, items, weights, scratch.scores, scratch.touched))
+        touched = scratch.touched[:count]
+        scores = scratch.scores[touched]
+        scratch.scores[touched] = 0
+        order = np.arange(count)
+        if k < count:
+            # All that tie with the k-th stay for the final sort, so that the result does not depend on the
+            # order.
+            order = np.flatnonzero(scores >= np.partition(scores, count - k)[count - k])
+        order = order[np.lexsort((touched[order], -scores[order]))][:k]
+        return touched[order], scores[order]
+
+    def scores(self, histories: Interactions) -> Floats:
+        """float32[n, n_items]: every item for every listener, zero where no list has it."""
+        out = np.zeros((histories.n_users, self.n_items), np.float32)
+        _accumulate_batch(self.ids, self.weights, histories.indptr, histories.indices, histories.data, out)
+        return out
+
+
+class ItemKNNConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Settings of item-kNN."""
+
+    neighbours: int = 100
+    shrink: float = 10.0
+    """Added to the denominator, in units of the squared weights of an item's listeners."""
+
+    def __post_init__(self) -> None:
+        if self.neighbours < 1:
+            raise InvalidSettings(
+                "item_knn.neighbours must be at least 1", field="item_knn.neighbours", limit=">= 1"
+            )
+        if self.shrink < 0:
+            raise InvalidSettings(
+                "item_knn.shrink must not be negative", field="item_knn.shrink", limit=">= 0"
+            )
+
+
+def fit_item_knn(interactions: Interactions, config: ItemKNNConfig) -> Neighbours:
+    """Neighbour lists by shrunk cosine."""
+    columns = interactions.transpose()
+    squares = np.add.reduceat(np.append(columns.data**2, np.float32(0)), columns.indptr[:-1])
+    norms = np.sqrt(np.where(columns.user_counts() > 0, squares, 0)).astype(np.float32)
+    ids, weights = top_neighbours(interactions, columns, norms, np.float32(config.shrink), config.neighbours)
+    return Neighbours(ids, weights)
+
+
+def top_neighbours(
+    rows: Interactions, columns: Interactions, norms: Floats, shrink: np.float32, k: int
+) -> tuple[Ids, Floats]:
+    """The `k` best j != i for each i by sum_u x_ui x_uj / (norms_i norms_j + shrink).
+
+    rows: users x items; columns: the same, transposed; norms: float32[n_items].
+    Cost: the sum over users of their squared history length; memory: the lists and one float per item.
+    """
+    return _top_neighbours(
+        rows.indptr, rows.indices, rows.data, columns.indptr, columns.indices, columns.data, norms, shrink, k
+    )
+
+
+@njit(cache=True, nogil=True)
+def _top_neighbours(
+    row_indptr: npt.NDArray[np.int64],
+    row_indices: Ids,
+    row_data: Floats,
+    column_indptr: npt.NDArray[np.int64],
+    column_indices: Ids,
+    column_data: Floats,
+    norms: Floats,
+    shrink: np.float32,
+    k: int,
+) -> tuple[Ids, Floats]:
+    n_items = len(norms)
+    ids = np.full((n_items, k), -1, np.int32)
+    weights = np.zeros((n_items, k), np.float32)
+    sums = np.zeros(n_items, np.float32)
+    touched = np.empty(n_items, np.int32)
+    for item in range(n_items):
+        count = 0
+        for position in range(column_indptr[item], column_indptr[item + 1]):
+            user, weight = column_indices[position], column_data[position]
+            for other_position in range(row_indptr[user], row_indptr[user + 1]):
+                other = row_indices[other_position]
+                if sums[other] == 0:
+                    touched[count] = other
+                    count += 1
+                sums[other] += weight * row_data[other_position]
+        kept = touched[:count]
+        similarity = np.empty(count, np.float32)
+        for position in range(count):
+            other = kept[position]
+            similarity[position] = sums[other] / (norms[item] * norms[other] + shrink)
+            sums[other] = 0
+            if other == item:
+                similarity[position] = -np.inf
+        if count > k:
+            threshold = np.partition(similarity, count - k)[count - k]
+            chosen = np.flatnonzero(similarity >= threshold)
+        else:
+            chosen = np.arange(count)
+        chosen = chosen[np.argsort(-similarity[chosen], kind="mergesort")]
+        for rank in range(min(k, len(chosen))):
+            best = chosen[rank]
+            if similarity[best] <= 0:
+                break
+            ids[item, rank] = kept[best]
+            weights[item, rank] = similarity[best]
+    return ids, weights
+
+
+@njit(cache=True, nogil=True)
+def _accumulate(
+    ids: Ids, weights: Floats, items: Ids, item_weights: Floats, scores: Floats, touched: Ids
+) -> int:
+    """Add up the lists of a history in `scores`, all zero before; returns how many of `touched` are set."""
+    count = 0
+    for n in range(len(items)):
+        item = items[n]
+        for position in range(ids.shape[1]):
+            other = ids[item, position]
+            if other < 0:
+                break
+            value = item_weights[n] * weights[item, position]
+            if value == 0:
+                continue
+            if scores[other] == 0:
+                touched[count] = other
+                count += 1
+            scores[other] += value
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _accumulate_batch(
+    ids: Ids, weights: Floats, indptr: npt.NDArray[np.int64], indices: Ids, data: Floats, out: Floats
+) -> None:
+    for row in range(len(indptr) - 1):
+        for n in range(indptr[row], indptr[row + 1]):
+            item = indices[n]
+            for position in range(ids.shape[1]):
+                other = ids[item, position]
+                if other < 0:
+                    break
+                out[row, other] += data[n] * weights[item, position]

@@ -1,0 +1,68 @@
+"""A small hash accumulator of (item, score), for scoring one request without an array as long as the
+catalogue.
+
+A request touches a few thousand items of a catalogue of hundreds of millions. The table is open-addressed,
+sized by the number of additions the caller can bound, and lives for one call. Compiled functions, used inside
+kernels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+Keys = npt.NDArray[np.int32]
+Sums = npt.NDArray[np.float64]
+
+
+@njit(cache=True, nogil=True)
+def empty_table(additions: int) -> tuple[Keys, Sums]:
+    """A table for up to ``additions`` distinct keys: keys int32 (-1 is free) and sums float64, at most half
+    full.
+    """
+    size = 16
+    while size < 2 * additions:
+        size *= 2
+    return np.full(size, -1, dtype=np.int32), np.zeros(size)
+
+
+@njit(cache=True, nogil=True)
+def slot_of(keys: Keys, item: int) -> int:
+    """Where ``item`` is, or where it would be put. Linear probing after a multiplicative hash (Knuth)."""
+    mask = len(keys) - 1
+    slot = ((item * 2654435761) >> 7) & mask
+    while keys[slot] != -1 and keys[slot] != item:
+        slot = (slot + 1) & mask
+    return slot
+
+
+@njit(cache=True, nogil=True)
+def add(keys: Keys, sums: Sums, item: int, amount: float) -> None:
+    """Add ``amount`` to the sum of ``item``."""
+    slot = slot_of(keys, item)
+    keys[slot] = item
+    sums[slot] += amount
+
+
+@njit(cache=True, nogil=True)
+def scale(keys: Keys, sums: Sums, item: int, factor: float) -> None:
+    """Multiply the sum of ``item``, if it is there."""
+    slot = slot_of(keys, item)
+    if keys[slot] == item:
+        sums[slot] *= factor
+
+
+@njit(cache=True, nogil=True)
+def best(keys: Keys, sums: Sums, k: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """The ``k`` largest positive sums: items int32[m], scores float32[m], best first, equal scores by
+    item.
+    """
+    used = np.flatnonzero(sums > 0.0)
+    items = keys[used]
+    by_item = np.argsort(items)
+    items = items[by_item]
+    scores = sums[used][by_item].astype(np.float32)
+    # A stable sort of the negated scores keeps equal scores by item, whatever the table's size was.
+    order = np.argsort(-scores, kind="mergesort")[:k]
+    return items[order], scores[order]

@@ -1,0 +1,209 @@
+"""What the server counts, in Prometheus' form.
+
+Names follow the Prometheus conventions: base units, `_total` for counters. With several workers each writes its numbers to
+memory-mapped files of its own in one directory, and whichever worker is scraped adds all of them up (the client library's
+multiprocess mode), so that a scrape sees the host, not one worker by chance.
+
+Labels come from closed sets. A label that a caller could invent (the reason of a rejected event names the caller's field) is
+kept to the first MAX_REASONS values; the rest are counted as `other`, so that nobody can grow our memory by inventing names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+    values,
+)
+
+from segue.recommend.api import Response
+
+MEDIA_TYPE: Final = "text/plain; version=1.0.0; charset=utf-8"
+MAX_REASONS: Final = 100
+_LATENCY: Final = (
+    0.001,
+    0.0025,
+    0.005,
+    0.0075,
+    0.01,
+    0.015,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+)
+_STAGE: Final = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.5,
+)
+_DIRECTORY_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class Metrics:
+    """All metrics of one worker. `directory` is shared by the workers of a host; None means there is only this one."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        if directory is not None:
+            # The client library chooses where numbers live when a metric is made, and learns the directory from this variable.
+            os.environ[_DIRECTORY_VARIABLE] = str(directory)
+            values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
+        else:
+            values.ValueClass = values.MutexValue
+        self._directory = directory
+        self._registry = own = CollectorRegistry()
+        self._requests = Counter(
+            "segue_http_requests",
+            "HTTP requests",
+            ("method", "route", "surface", "status"),
+            registry=own,
+        )
+        self._latency = Histogram(
+            "segue_http_request_seconds",
+            "time to answer, by route",
+            ("route", "surface"),
+            buckets=_LATENCY,
+            registry=own,
+        )
+        self._stage = Histogram(
+            "segue_stage_seconds",
+            "time of one stage of the request pipeline",
+            ("surface", "stage"),
+            buckets=_STAGE,
+            registry=own,
+        )
+        self._degraded = Counter(
+            "segue_degraded",
+            "answers from which a stage left something out",
+            ("surface", "stage"),
+            registry=own,
+        )
+        self._removed = Counter(
+            "segue_removed_candidates",
+            "candidates removed, by reason",
+            ("surface", "reason"),
+            registry=own,
+        )
+        self._empty = Counter(
+            "segue_empty_answers",
+            "answers without a single item",
+            ("surface",),
+            registry=own,
+        )
+        self._events = Counter("segue_events", "events received", ("result", "reason"), registry=own)
+        self._shed = Counter(
+            "segue_shed_requests",
+            "requests refused because a lane was full",
+            ("lane",),
+            registry=own,
+        )
+        self._waited = Histogram(
+            "segue_lane_wait_seconds",
+            "time a request waited for a thread",
+            ("lane",),
+            buckets=_LATENCY,
+            registry=own,
+        )
+        self._workers = Gauge(
+            "segue_workers_by_bundle",
+            "live workers that answer from this bundle",
+            ("bundle",),
+            multiprocess_mode="livesum",
+            registry=own,
+        )
+        self._bundle: str | None = None
+        self._reasons: set[str] = set()
+
+    def request(self, method: str, route: str, surface: str, status: int, seconds: float) -> None:
+        """Count one HTTP request."""
+        self._requests.labels(method, route, surface, str(status)).inc()
+        self._latency.labels(route, surface).observe(seconds)
+
+    def answer(self, response: Response) -> None:
+        """Count what one recommendation took, lost and left out."""
+        surface = response.surface
+        for stage in response.trace.stages:
+            self._stage.labels(surface, stage.name).observe(stage.ms / 1000)
+            if stage.degraded is not None:
+                self._degraded.labels(surface, stage.name).inc()
+        for reason, count in response.trace.removed.items():
+            self._removed.labels(surface, reason).inc(count)
+        if not response.items:
+            self._empty.labels(surface).inc()
+
+    def events(self, accepted: int, rejected: Iterable[str]) -> None:
+        """Count the events of a batch: how many were accepted, and the reason of each that was not."""
+        if accepted:
+            self._events.labels("accepted", "").inc(accepted)
+        for reason in rejected:
+            self._events.labels("rejected", self._bounded(reason)).inc()
+
+    def shed(self, lane: str) -> None:
+        """Count a request refused because a lane was full."""
+        self._shed.labels(lane).inc()
+
+    def waited(self, lane: str, seconds: float) -> None:
+        """Count the time a request waited for a thread."""
+        self._waited.labels(lane).observe(seconds)
+
+    def bundle(self, version: str | None) -> None:
+        """Note the bundle this worker answers from."""
+        if version == self._bundle:
+            return
+        if self._bundle is not None:
+            self._workers.labels(self._bundle).set(0)
+        if version is not None:
+            self._workers.labels(version).set(1)
+        self._bundle = version
+
+    def page(self) -> bytes:
+        """All numbers in the text format, those of every worker added up."""
+        if self._directory is None:
+            return generate_latest(self._registry)
+        self._forget_the_dead(self._directory)
+        everyone = CollectorRegistry()
+        multiprocess.MultiProcessCollector(everyone, str(self._directory))  # type: ignore[no-untyped-call]
+        return generate_latest(everyone)
+
+    def _bounded(self, reason: str) -> str:
+        if reason not in self._reasons:
+            if len(self._reasons) >= MAX_REASONS:
+                return "other"
+            self._reasons.add(reason)
+        return reason
+
+    @staticmethod
+    def _forget_the_dead(directory: Path) -> None:
+        """Drop the gauges of workers that are gone; their counters stay, since what they counted did happen."""
+        for file in directory.glob("gauge_live*.db"):
+            pid = int(file.stem.rpartition("_")[2])
+            if not _alive(pid):
+                multiprocess.mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

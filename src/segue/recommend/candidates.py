@@ -1,0 +1,61 @@
+"""Candidates are columns: tracks int32[n] and one column of scores per source, never a list of objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Ids = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Merged candidates.
+
+    tracks int32[n] catalogue positions, distinct; scores float32[n, s], NaN where source j did not propose track i;
+    ranks float32[n, s], 0 for a source's best, NaN likewise; sources: their names.
+    """
+
+    tracks: Ids
+    scores: Floats
+    ranks: Floats
+    sources: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.tracks)
+
+    def keep(self, mask: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Candidates:
+        """Only the chosen rows, in their order."""
+        return Candidates(self.tracks[mask], self.scores[mask], self.ranks[mask], self.sources)
+
+    def sources_of(self, row: int) -> tuple[str, ...]:
+        """Names of the sources that proposed a row."""
+        return tuple(
+            name for name, score in zip(self.sources, self.scores[row], strict=True) if score == score
+        )
+
+
+def merge(proposals: dict[str, tuple[Ids, Floats]], most: int) -> Candidates:
+    """One row per distinct track; at most `most`, the best ranks of the sources in turn (round robin)."""
+    names = tuple(proposals)
+    sizes = [len(ids) for ids, _ in proposals.values()]
+    if sum(sizes) == 0:
+        empty = np.empty((0, len(names)), np.float32)
+        return Candidates(np.empty(0, np.int32), empty, empty, names)
+    tracks = np.concatenate([ids for ids, _ in proposals.values()])
+    rank = np.concatenate([np.arange(size, dtype=np.float32) for size in sizes])
+    column = np.repeat(np.arange(len(names)), sizes)
+    distinct, place = np.unique(tracks, return_inverse=True)
+    scores = np.full((len(distinct), len(names)), np.nan, np.float32)
+    ranks = np.full((len(distinct), len(names)), np.nan, np.float32)
+    scores[place, column] = np.concatenate([values for _, values in proposals.values()])
+    ranks[place, column] = rank
+    merged = Candidates(distinct.astype(np.int32), scores, ranks, names)
+    if len(distinct) <= most:
+        return merged
+    best = np.full(len(distinct), np.inf, np.float32)
+    np.minimum.at(best, place, rank)
+    return merged.keep(np.sort(np.argsort(best, kind="stable")[:most]))

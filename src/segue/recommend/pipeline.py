@@ -1,0 +1,259 @@
+"""One request, stage by stage: hydrate -> sources -> merge -> filters -> score -> select -> explain -> exposure.
+
+The executor measures the stages; a source that fails or comes too late costs its candidates, not the request, and the
+trace says so. Candidates that break a guarantee leave in one place, before anything is scored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+
+from segue.contracts.errors import InvalidInput, SegueError
+from segue.contracts.ids import format_id, new_id
+from segue.contracts.vocabulary import Removed
+from segue.listener.state import ListenerState, anonymous
+from segue.models.diversity import Selection
+from segue.recommend import guarantees, shelves
+from segue.recommend.api import Item, Reason, Request, Response, Shelf, Stage, Trace
+from segue.recommend.artifacts import Artifacts
+from segue.recommend.candidates import Candidates, merge
+from segue.recommend.explain import explain
+from segue.recommend.filters import unwanted
+from segue.recommend.query import Query, hydrate
+from segue.recommend.scorers import Scored, score
+from segue.recommend.selector import choose
+from segue.recommend.sources import SOURCES, Proposal
+from segue.recommend.sources.popular import popular
+from segue.settings.surfaces import Surface
+
+FALLBACK = 2_000
+"""Popular tracks that are tried when the sources leave slots empty."""
+
+ReadState = Callable[[int], ListenerState | None]
+
+
+@dataclass
+class Clock:
+    """Collects what each stage did while a request runs."""
+
+    started: float = field(default_factory=time.perf_counter)
+    stages: list[Stage] = field(default_factory=list)
+    degraded: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._last = self.started
+
+    def mark(self, name: str, rows: int, degraded: str | None = None) -> None:
+        """Close a stage."""
+        now = time.perf_counter()
+        self.stages.append(Stage(name, round((now - self._last) * 1000, 3), rows, degraded))
+        self._last = now
+        if degraded:
+            self.degraded.append(f"{name}: {degraded}")
+
+    def elapsed_ms(self) -> float:
+        """Milliseconds since the request began."""
+        return (time.perf_counter() - self.started) * 1000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response, and what the exposure log keeps besides: the feature vectors and what was removed."""
+
+    response: Response
+    query: Query
+    candidates: Candidates
+    scored: Scored
+    selection: Selection
+
+
+class Recommender:
+    """Answers requests from one bundle. Thread-safe: nothing is written after construction."""
+
+    def __init__(
+        self, artifacts: Artifacts, surfaces: dict[str, Surface], read_state: ReadState, max_k: int
+    ) -> None:
+        self.artifacts = artifacts
+        self.surfaces = surfaces
+        self._read_state = read_state
+        self._max_k = max_k
+        self._config = {
+            name: hashlib.sha256(msgspec.json.encode(surface)).hexdigest()[:12]
+            for name, surface in surfaces.items()
+        }
+        for name, surface in surfaces.items():
+            unknown = set(surface.sources) - set(SOURCES)
+            if unknown:
+                raise InvalidInput(
+                    f"surfaces.{name}.sources: no source is called {', '.join(sorted(unknown))}; "
+                    f"there are {', '.join(SOURCES)}",
+                    field=f"surfaces.{name}.sources",
+                )
+
+    def recommend(self, request: Request) -> Response:
+        """Answer one request. Raises InvalidInput, NotFound."""
+        return self.answer(request).response
+
+    def answer(self, request: Request) -> Answer:
+        """Answer one request, and keep what the exposure log wants to know."""
+        recipe = self._recipe(request)
+        clock = Clock()
+        query = self._hydrate(request, recipe, clock)
+        proposals = self._proposals(query, clock)
+        candidates, removed = _merge_and_filter(query, proposals)
+        clock.mark("merge and filter", len(candidates))
+        if len(candidates) < request.k:
+            proposals["popular"] = popular(query, self.artifacts, FALLBACK)
+            candidates, removed = _merge_and_filter(query, proposals)
+            clock.mark("fallback", len(candidates))
+        scored = score(query, self.artifacts, candidates)
+        clock.mark("scorer", len(candidates))
+        request_id = new_id()
+        seed = request.seed if request.seed is not None else int.from_bytes(request_id[8:], "big")
+        selection = choose(query, self.artifacts, candidates, scored.final, np.random.default_rng(seed))
+        removed[Removed.LOST] = len(candidates) - len(selection.order)
+        clock.mark("selector", len(selection.order))
+        reasons = explain(query, self.artifacts, candidates, scored, selection) if request.why else None
+        items = self._items(candidates, scored, selection, reasons)
+        rows = self._shelves(query, candidates, scored, selection, items)
+        clock.mark("present", len(items))
+        response = Response(
+            request_id=format_id(request_id),
+            surface=request.surface,
+            user_id=request.user_id,
+            ts=query.now,
+            bundle=self.artifacts.version,
+            config=self._config[request.surface],
+            items=items,
+            shelves=rows,
+            trace=Trace(
+                tuple(clock.stages),
+                {reason: count for reason, count in removed.items() if count},
+                query.personal,
+                tuple(clock.degraded),
+            ),
+        )
+        return Answer(response, query, candidates, scored, selection)
+
+    def _recipe(self, request: Request) -> Surface:
+        recipe = self.surfaces.get(request.surface)
+        if recipe is None:
+            raise InvalidInput(
+                f"surface: {request.surface!r} is none of {', '.join(self.surfaces)}",
+                field="surface",
+                limit=", ".join(self.surfaces),
+            )
+        if not 1 <= request.k <= self._max_k:
+            raise InvalidInput(
+                f"k: {request.k} is out of range; ask for 1 to {self._max_k} items (serving.max_k)",
+                field="k",
+                limit=f"1..{self._max_k}",
+            )
+        return recipe
+
+    def _hydrate(self, request: Request, recipe: Surface, clock: Clock) -> Query:
+        now = request.now if request.now is not None else time.time_ns() // 1000
+        state = self._read_state(request.user_id) if request.user_id is not None else None
+        if state is None:
+            state = anonymous(-1 if request.user_id is None else request.user_id, request.country)
+        query = hydrate(request, recipe, self.artifacts, state, now)
+        clock.mark("hydrate", len(query.state.plays))
+        return query
+
+    def _proposals(self, query: Query, clock: Clock) -> dict[str, Proposal]:
+        proposals: dict[str, Proposal] = {}
+        for name, source in query.recipe.sources.items():
+            if source.limit == 0:
+                continue
+            if clock.elapsed_ms() > query.recipe.deadline_ms:
+                clock.mark(name, 0, f"left out: the request is past its {query.recipe.deadline_ms} ms")
+                continue
+            try:
+                proposals[name] = SOURCES[name](query, self.artifacts, source.limit)
+            except (SegueError, ArithmeticError, LookupError, ValueError) as error:
+                clock.mark(name, 0, f"failed: {error}")
+                continue
+            clock.mark(name, len(proposals[name][0]))
+        return proposals
+
+    def _items(
+        self, candidates: Candidates, scored: Scored, selection: Selection, reasons: list[Reason] | None
+    ) -> tuple[Item, ...]:
+        return tuple(
+            self._item(
+                candidates,
+                scored,
+                int(row),
+                slot,
+                float(selection.propensity[slot]),
+                reasons[slot] if reasons is not None else None,
+            )
+            for slot, row in enumerate(selection.order)
+        )
+
+    def _item(
+        self,
+        candidates: Candidates,
+        scored: Scored,
+        row: int,
+        slot: int,
+        propensity: float,
+        why: Reason | None,
+    ) -> Item:
+        catalogue, track = self.artifacts.catalogue, int(candidates.tracks[row])
+        artist, genre = int(catalogue.artist[track]), int(catalogue.genre[track])
+        duration = int(catalogue.duration_ms[track])
+        return Item(
+            track_id=int(catalogue.track_id[track]),
+            position=slot,
+            score=round(float(scored.final[row]), 5),
+            sources=candidates.sources_of(row),
+            propensity=round(propensity, 6),
+            title=catalogue.titles[track],
+            artist_id=int(catalogue.artist_id[artist]) if artist >= 0 else None,
+            artist=catalogue.artist_names[artist] if artist >= 0 else None,
+            genre=catalogue.genres[genre] if genre >= 0 else None,
+            duration_ms=duration if duration >= 0 else None,
+            why=why,
+        )
+
+    def _shelves(
+        self,
+        query: Query,
+        candidates: Candidates,
+        scored: Scored,
+        selection: Selection,
+        items: tuple[Item, ...],
+    ) -> tuple[Shelf, ...]:
+        if query.request.surface != "home":
+            return ()
+        found = [Shelf("for_you", "Made for you" if query.personal else "Popular now", items)]
+        slot = len(items)
+        for row in shelves.rows(query, self.artifacts, candidates, scored.final, selection.order):
+            below = tuple(
+                self._item(candidates, scored, int(r), slot + n, 1.0, None) for n, r in enumerate(row.rows)
+            )
+            found.append(Shelf(row.name, row.title, below))
+            slot += len(below)
+        return tuple(found)
+
+
+def _merge_and_filter(query: Query, proposals: dict[str, Proposal]) -> tuple[Candidates, dict[str, int]]:
+    """What may be shown, and how many were removed for each reason. Guarantees come first and always hold."""
+    candidates = merge(proposals, max(query.recipe.max_candidates, 2 * query.request.k))
+    removed: dict[str, int] = {}
+    broken = guarantees.broken(query, candidates.tracks)
+    for code, reason in enumerate(guarantees.REASONS):
+        removed[reason] = int(np.count_nonzero(broken == code))
+    candidates = candidates.keep(broken < 0)
+    keep = np.ones(len(candidates), np.bool_)
+    for reason, mask in unwanted(query, candidates.tracks):
+        removed[reason] = int(np.count_nonzero(mask & keep))
+        keep &= ~mask
+    return candidates.keep(keep), removed

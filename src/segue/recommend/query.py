@@ -1,0 +1,198 @@
+"""Query hydration: what is asked, who asks, and their history as positions in the catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from segue.bundle.catalogue import Catalogue
+from segue.contracts.errors import InvalidInput, NotFound
+from segue.contracts.vocabulary import DAY, SESSION_GAP
+from segue.listener.state import BLOCK, FOLLOW, HIDE, LIKE, PLAY, ListenerState
+from segue.recommend.api import Request
+from segue.recommend.artifacts import Artifacts
+from segue.settings.surfaces import Surface
+
+Ids = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+
+HISTORY_HALF_LIFE_DAYS = 30.0
+AT_HAND = 50
+"""Latest tracks that say what the listener is after now."""
+ARTIST_ANCHORS = 10
+"""Tracks that stand for an artist."""
+
+
+@dataclass(frozen=True)
+class History:
+    """A listener's distinct tracks: tracks int32[n] ascending, listens and decayed float32[n], last int64[n] (µs)."""
+
+    tracks: Ids
+    listens: Floats
+    decayed: Floats
+    last: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Distinct tracks int32[n] ascending with weights float32[n]."""
+
+    tracks: Ids
+    weights: Floats
+
+
+@dataclass(frozen=True)
+class Query:
+    """One request, hydrated. `state` holds only what may be used: without consent it has no plays and no likes.
+
+    seeds int32[s]: tracks asked about; seed_artist: position or -1; anchors int32[a]: the seeds, or the best known tracks
+    of the seed artist; session int32[t]: current session, oldest first, -1 for tracks that are gone.
+    """
+
+    request: Request
+    recipe: Surface
+    catalogue: Catalogue
+    state: ListenerState
+    now: int
+    country: int
+    personal: bool
+    seeds: Ids
+    seed_artist: int
+    anchors: Ids
+    session: Ids
+
+    @cached_property
+    def played(self) -> Ids:
+        """Catalogue positions of `state.plays`, -1 where the track is gone. int32[n], oldest first."""
+        return self.catalogue.positions(self.state.plays["track_id"])
+
+    @cached_property
+    def history(self) -> History:
+        """The listener's distinct listened or liked tracks that the catalogue still has."""
+        plays, tracks = self.state.plays, self.played
+        heard = (tracks >= 0) & plays["listened"]
+        likes = self.marked(LIKE)
+        track = np.concatenate([tracks[heard], likes])
+        listens = np.concatenate([np.ones(int(heard.sum()), np.float32), np.ones(len(likes), np.float32)])
+        ts = np.concatenate([plays["ts"][heard], np.zeros(len(likes), np.int64)])
+        distinct, place = np.unique(track, return_inverse=True)
+        age = np.maximum(self.now - ts, 0) / (HISTORY_HALF_LIFE_DAYS * DAY)
+        decayed = np.bincount(place, listens * np.exp2(-age), len(distinct)).astype(np.float32)
+        last = np.zeros(len(distinct), np.int64)
+        np.maximum.at(last, place, ts)
+        return History(
+            distinct.astype(np.int32),
+            np.bincount(place, listens, len(distinct)).astype(np.float32),
+            decayed,
+            last,
+        )
+
+    @cached_property
+    def taste(self) -> Weighted:
+        """What describes the listener as a whole: their history, and the session at hand on top."""
+        session = self.session[self.session >= 0]
+        tracks = np.concatenate([self.history.tracks, session])
+        distinct, place = np.unique(tracks, return_inverse=True)
+        return Weighted(
+            distinct.astype(np.int32), np.bincount(place, minlength=len(distinct)).astype(np.float32)
+        )
+
+    @cached_property
+    def at_hand(self) -> tuple[Ids, Floats]:
+        """What the request is about, newest weighing most: its anchors, else the session, else the latest listens."""
+        if len(self.anchors):
+            return self.anchors, np.ones(len(self.anchors), np.float32)
+        recent = self.session[self.session >= 0]
+        if len(recent) == 0:
+            recent = self.played[(self.played >= 0) & self.state.plays["listened"]]
+        recent = np.ascontiguousarray(recent[::-1][:AT_HAND])
+        return recent, (1.0 / np.sqrt(np.arange(1, len(recent) + 1))).astype(np.float32)
+
+    @cached_property
+    def prefix(self) -> Ids:
+        """What a sequence model continues: the session, else the anchors. int32[t], oldest first."""
+        return self.session if len(self.session) else self.anchors
+
+    @cached_property
+    def past(self) -> tuple[Ids, npt.NDArray[np.int64]]:
+        """The plays before the current session: tracks int32[n] and times int64[n], oldest first."""
+        plays = self.state.plays
+        if len(plays) == 0 or self.request.session is not None or len(self.session) == 0:
+            return self.played, plays["ts"].astype(np.int64)
+        before = plays["session_start"] != plays["session_start"][-1]
+        return self.played[before], plays["ts"][before].astype(np.int64)
+
+    def marked(self, kind: int) -> Ids:
+        """Catalogue positions of the tracks (or, for FOLLOW and BLOCK, artists) with that mark, newest first."""
+        ids = self.state.marked(kind)
+        find = self.catalogue.artist_positions if kind in (FOLLOW, BLOCK) else self.catalogue.positions
+        found = find(ids)
+        return found[found >= 0]
+
+
+def hydrate(request: Request, recipe: Surface, artifacts: Artifacts, state: ListenerState, now: int) -> Query:
+    """The query of a request.
+
+    Raises NotFound for a seed that is not in the catalogue and InvalidInput where a surface lacks its seed.
+    """
+    catalogue = artifacts.catalogue
+    country = request.country or state.country
+    personal = state.known and state.consent
+    usable = state if personal else without_history(state)
+    seeds, seed_artist = _seeds(request, catalogue), _seed_artist(request, catalogue)
+    anchors = (
+        artifacts.tracks_of(seed_artist, ARTIST_ANCHORS) if len(seeds) == 0 and seed_artist >= 0 else seeds
+    )
+    return Query(
+        request=request,
+        recipe=recipe,
+        catalogue=catalogue,
+        state=usable,
+        now=now,
+        country=catalogue.country(country),
+        personal=personal,
+        seeds=seeds,
+        seed_artist=seed_artist,
+        anchors=anchors,
+        session=_session(request, catalogue, usable, now),
+    )
+
+
+def without_history(state: ListenerState) -> ListenerState:
+    """What remains when a listener has not consented: country, explicit choice, and what they said they never want."""
+    keep = np.isin(state.marks["kind"], (HIDE, BLOCK))
+    return replace(state, plays=np.empty(0, PLAY), marks=state.marks[keep])
+
+
+def _seeds(request: Request, catalogue: Catalogue) -> Ids:
+    if request.track_id is None:
+        if request.surface == "related" or (request.surface == "station" and request.artist_id is None):
+            wanted = "track_id" if request.surface == "related" else "track_id or artist_id"
+            raise InvalidInput(f"{request.surface}: needs {wanted}", field="track_id", limit="required")
+        return np.empty(0, np.int32)
+    found = catalogue.positions([request.track_id])
+    if found[0] < 0:
+        raise NotFound(f"track_id: {request.track_id} is not in the catalogue", field="track_id")
+    return found
+
+
+def _seed_artist(request: Request, catalogue: Catalogue) -> int:
+    if request.artist_id is None:
+        return -1
+    found = int(catalogue.artist_positions([request.artist_id])[0])
+    if found < 0:
+        raise NotFound(f"artist_id: {request.artist_id} is not in the catalogue", field="artist_id")
+    return found
+
+
+def _session(request: Request, catalogue: Catalogue, state: ListenerState, now: int) -> Ids:
+    if request.session is not None:
+        return catalogue.positions(list(request.session))
+    plays = state.plays
+    if len(plays) == 0 or now - int(plays["ts"][-1]) > SESSION_GAP:
+        return np.empty(0, np.int32)
+    current = plays["session_start"] == plays["session_start"][-1]
+    return catalogue.positions(plays["track_id"][current])

@@ -1,0 +1,73 @@
+"""The ranker of a bundle: gradient-boosted trees, one model per objective, over one list of features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import lightgbm
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct, convert
+
+from segue.bundle import Bundle, BundleWriter
+from segue.models.trees import TreeScorer
+
+Matrix = npt.NDArray[np.float32]
+
+
+class RankerSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """Feature names in column order; objectives in model order; how many requests it was trained on."""
+
+    features: tuple[str, ...]
+    objectives: tuple[str, ...]
+    requests: int
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """Scores float32[n, f] rows. `texts` are the LightGBM models the scorer was read from, one per objective."""
+
+    spec: RankerSpec
+    scorer: TreeScorer
+    texts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, spec: RankerSpec, texts: tuple[str, ...]) -> Self:
+        """From LightGBM's own text."""
+        return cls(spec, TreeScorer.from_lightgbm(*texts), texts)
+
+    def save(self, writer: BundleWriter, name: str) -> None:
+        """Write it into a bundle under `rankers/name`."""
+        writer.arrays(f"rankers/{name}", self.scorer.arrays())
+        writer.json(f"rankers/{name}/spec", self.spec)
+        for objective, text in zip(self.spec.objectives, self.texts, strict=True):
+            writer.path(f"rankers/{name}/{objective}.txt").write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, bundle: Bundle, name: str) -> Self:
+        """The ranker of a bundle, its trees memory-mapped."""
+        spec = convert(bundle.json(f"rankers/{name}/spec"), RankerSpec)
+        texts = tuple(
+            bundle.path(f"rankers/{name}/{objective}.txt").read_text(encoding="utf-8")
+            for objective in spec.objectives
+        )
+        return cls(spec, TreeScorer.from_arrays(bundle.arrays(f"rankers/{name}")), texts)
+
+    def predict(self, x: Matrix) -> dict[str, npt.NDArray[np.float64]]:
+        """Raw score of each objective, in log-odds. float64[n] each."""
+        return dict(zip(self.spec.objectives, self.scorer.score_many(x), strict=True))
+
+    def contributions(self, x: Matrix, most: int = 5) -> list[dict[str, float]]:
+        """For each row, the features that moved the first objective most (TreeSHAP; Lundberg et al., 2018), in log-odds."""
+        values = np.asarray(self._booster.predict(x, pred_contrib=True))[:, :-1]
+        rows = []
+        for row in values:
+            top = np.argsort(-np.abs(row), kind="stable")[:most]
+            rows.append({self.spec.features[i]: round(float(row[i]), 3) for i in top if row[i] != 0})
+        return rows
+
+    @cached_property
+    def _booster(self) -> lightgbm.Booster:
+        return lightgbm.Booster(model_str=self.texts[0])

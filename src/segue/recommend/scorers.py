@@ -1,0 +1,56 @@
+"""Scorers: the ranker's objectives combined by the recipe's weights, or a blend of the sources' own scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from segue.recommend.artifacts import Artifacts
+from segue.recommend.candidates import Candidates
+from segue.recommend.features import feature_matrix
+from segue.recommend.query import Query
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """final float32[n]; features float32[n, f] and their names where a ranker was used."""
+
+    final: Floats
+    features: Floats | None = None
+    names: tuple[str, ...] = ()
+
+
+def score(query: Query, artifacts: Artifacts, candidates: Candidates) -> Scored:
+    """Score candidates as the recipe says; without a ranker, or for a stranger to it, by the blend."""
+    recipe = query.recipe.scorer
+    ranker = artifacts.rankers.get(recipe.ranker)
+    if ranker is None or not len(query.taste.tracks):
+        return Scored(blend(candidates, recipe.blend))
+    x = feature_matrix(query, artifacts, candidates, ranker.spec.features)
+    predicted = ranker.predict(x)
+    final = np.zeros(len(candidates))
+    for objective, weight in recipe.weights.items():
+        if objective in predicted:
+            final += weight * _sigmoid(predicted[objective])
+    return Scored(final.astype(np.float32), x, ranker.spec.features)
+
+
+def blend(candidates: Candidates, weights: dict[str, float]) -> Floats:
+    """Sum of the sources' scores, each divided by its best, times their weights (1 where none are given)."""
+    total = np.zeros(len(candidates), np.float32)
+    for column, source in enumerate(candidates.sources):
+        values = np.nan_to_num(candidates.scores[:, column])
+        top = float(values.max(initial=0.0))
+        weight = weights.get(source, 0.0 if weights else 1.0)
+        if top > 0:
+            total += np.float32(weight / top) * values
+    return total
+
+
+def _sigmoid(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    result: npt.NDArray[np.float64] = 1.0 / (1.0 + np.exp(-x))
+    return result

@@ -1,0 +1,19 @@
+"""iALS with the listener folded in from their latest plays: nothing about them needs to have been trained."""
+
+from __future__ import annotations
+
+from segue.recommend.artifacts import Artifacts
+from segue.recommend.query import Floats, Ids, Query
+from segue.recommend.sources.ranking import NOTHING, best
+
+
+def fold_in(query: Query, artifacts: Artifacts, limit: int) -> tuple[Ids, Floats]:
+    """Tracks nearest to the listener's folded-in factors; for a session, its tracks join the history."""
+    history = query.taste
+    if len(history.tracks) == 0:
+        return NOTHING
+    model = artifacts.retrieval.ials
+    listener = model.fold_in(history.tracks, history.weights)
+    tracks, scores = artifacts.nearest.search(listener[None, :], limit)
+    found = tracks[0] >= 0
+    return best(tracks[0][found], scores[0][found], limit)

@@ -1,0 +1,28 @@
+"""New uploads close to the listener's taste by content alone, so that a track needs no plays to be found."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segue.contracts.vocabulary import DAY
+from segue.recommend.artifacts import Artifacts
+from segue.recommend.query import Floats, Ids, Query
+from segue.recommend.sources.ranking import NOTHING, best
+
+MAX_AGE_DAYS = 21
+POOL = 5_000
+"""Newest uploads that are looked at."""
+
+
+def fresh(query: Query, artifacts: Artifacts, limit: int) -> tuple[Ids, Floats]:
+    """Uploads of the last three weeks by similarity to what the listener plays."""
+    uploaded = artifacts.catalogue.uploaded_at
+    pool = artifacts.newest[:POOL]
+    pool = pool[uploaded[pool] > query.now - MAX_AGE_DAYS * DAY]
+    tracks, weights = query.at_hand
+    if len(pool) == 0 or len(tracks) == 0:
+        return NOTHING
+    content = artifacts.retrieval.content
+    scores = content.vectors[pool] @ content.profile(tracks, weights)
+    close = scores > 0
+    return best(pool[close], scores[close].astype(np.float32), limit)

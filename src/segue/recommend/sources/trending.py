@@ -1,0 +1,34 @@
+"""What is played now where the listener is and in the genres they play; for a stranger, what everyone plays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segue.models.popularity import ANY
+from segue.recommend.artifacts import Artifacts
+from segue.recommend.query import Floats, Ids, Query
+from segue.recommend.sources.ranking import best
+
+GENRES = 3
+"""Genres of the listener that are looked at."""
+
+
+def trending(query: Query, artifacts: Artifacts, limit: int) -> tuple[Ids, Floats]:
+    """Decayed popularity of the country and of the listener's main genres, each list at its own scale."""
+    cells = [(query.country, ANY), *((query.country, genre) for genre in _genres(query))]
+    found: dict[int, float] = {}
+    for country, genre in cells:
+        tracks, scores = artifacts.retrieval.popularity.ranked(country, genre)
+        top = float(scores[0]) if len(scores) else 1.0
+        for track, score in zip(tracks[:limit].tolist(), scores[:limit].tolist(), strict=True):
+            found[track] = max(found.get(track, 0.0), score / top)
+    tracks = np.fromiter(found.keys(), np.int32, len(found))
+    return best(tracks, np.fromiter(found.values(), np.float32, len(found)), limit)
+
+
+def _genres(query: Query) -> list[int]:
+    tracks = query.seeds if len(query.seeds) else query.history.tracks
+    genres = query.catalogue.genre[tracks]
+    counts = np.bincount(genres[genres >= 0], minlength=1)
+    order = np.argsort(-counts, kind="stable")[:GENRES]
+    return [int(genre) for genre in order if counts[genre] > 0]

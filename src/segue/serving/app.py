@@ -1,0 +1,109 @@
+"""The web application: the table of operations behind one edge.
+
+A request passes the edge (id, timing, headers, counting), the router, the parameter check of its operation, a lane, and the
+platform. The platform is given; this room knows nothing about where its answers come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from segue.contracts.errors import SegueError
+from segue.monitoring.metrics import Metrics
+from segue.serving import openapi
+from segue.serving.edge import REQUEST_ID, ROUTE, Edge
+from segue.serving.handlers import Service
+from segue.serving.lanes import READ_THREADS, WRITE_THREADS, Lane
+from segue.serving.operations import Operation, operations
+from segue.serving.pages import console_routes, docs_routes
+from segue.serving.parameters import read_parameters
+from segue.serving.platform import Platform
+from segue.serving.problems import INVALID, KINDS, UNEXPECTED, kind_of, problem
+from segue.settings.tree import Settings
+
+
+def make_app(platform: Platform, settings: Settings, metrics: Metrics | None = None) -> Starlette:
+    """The application over a platform, which it closes when it shuts down.
+
+    `metrics` are those of this worker among several; None counts this process alone.
+    """
+    counted = Metrics() if metrics is None else metrics
+    table = operations(settings)
+    service = Service(
+        platform=platform,
+        settings=settings,
+        metrics=counted,
+        reads=Lane("read", READ_THREADS, counted),
+        writes=Lane("write", WRITE_THREADS, counted),
+        openapi=msgspec.json.encode(openapi.document(table)),
+    )
+    routes: list[BaseRoute] = [_route(service, operation) for operation in table]
+    routes += docs_routes()
+    if settings.serving.console:
+        routes += console_routes()
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(Edge, metrics=counted)],
+        exception_handlers={SegueError: _on_segue_error, HTTPException: _on_http_error},
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def _route(service: Service, operation: Operation) -> Route:
+    async def endpoint(http: HttpRequest) -> Response:
+        http.scope[ROUTE] = operation.name
+        values = read_parameters(operation.parameters, http.scope["query_string"], http.path_params)
+        return await operation.handler(service, values, http)
+
+    return Route(operation.path, endpoint, methods=[operation.method], name=operation.name)
+
+
+async def _on_segue_error(http: HttpRequest, error: Exception) -> Response:
+    if not isinstance(error, SegueError):
+        raise error
+    kind = kind_of(error)
+    if kind is UNEXPECTED:
+        raise error
+    return problem(
+        kind,
+        error.message,
+        http.scope[REQUEST_ID],
+        field=error.field,
+        limit=error.limit,
+    )
+
+
+async def _on_http_error(http: HttpRequest, error: Exception) -> Response:
+    """What the router itself refuses: an unknown path, a wrong method."""
+    if not isinstance(error, HTTPException):
+        raise error
+    kind = KINDS.get(error.status_code, INVALID)
+    headers = dict(error.headers or {})
+    if kind.status == 405:
+        detail, limit = (
+            f"{http.method} is not possible here; use {headers.get('Allow', '')}",
+            headers.get("Allow"),
+        )
+    else:
+        detail, limit = (
+            f"{http.url.path[:200]}: there is no such path; /docs lists them",
+            None,
+        )
+    return problem(kind, detail, http.scope[REQUEST_ID], limit=limit, headers=headers)

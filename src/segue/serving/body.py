@@ -1,0 +1,72 @@
+"""Request bodies: the right type, and never more bytes in memory than the limit."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.requests import Request as HttpRequest
+
+from segue.contracts.errors import InvalidInput
+from segue.serving.problems import BodyTooLarge, WrongMediaType
+
+JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
+_UTF8: Final = ("utf-8", "utf8", '"utf-8"')
+
+
+def content_type(request: HttpRequest) -> str:
+    """The body's media type without its parameters. Raises WrongMediaType unless it is plain UTF-8 JSON or NDJSON."""
+    full = request.headers.get("content-type", "")
+    media, *parameters = (part.strip().lower() for part in full.split(";"))
+    limit = f"{JSON} or {NDJSON}"
+    if media not in (JSON, NDJSON):
+        raise WrongMediaType(
+            f"Content-Type {full[:80]!r}: send {limit}",
+            field="Content-Type",
+            limit=limit,
+        )
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name == "charset" and value not in _UTF8:
+            raise WrongMediaType(
+                f"charset {value[:40]!r}: send UTF-8",
+                field="Content-Type",
+                limit="UTF-8",
+            )
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding != "identity":
+        raise WrongMediaType(
+            f"Content-Encoding {encoding[:40]!r}: send the body as it is",
+            field="Content-Encoding",
+            limit="identity",
+        )
+    return media
+
+
+async def read_body(request: HttpRequest, max_bytes: int) -> bytes:
+    """The whole body. Raises BodyTooLarge as soon as it is known to be too large, before it is held."""
+    declared = request.headers.get("content-length", "0")
+    if not declared.isdecimal():
+        raise InvalidInput(
+            "Content-Length is not a number",
+            field="Content-Length",
+            limit="a number of bytes",
+        )
+    if int(declared) > max_bytes:
+        raise _too_large(max_bytes)
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"the body is larger than {max_bytes} bytes; send the events in smaller batches",
+        field="body",
+        limit=f"at most {max_bytes} bytes",
+    )

@@ -1,0 +1,178 @@
+"""What each operation does once its parameters are read: ask the platform, encode the answer."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from segue.contracts.errors import InvalidInput, NotFound, Unavailable
+from segue.monitoring.metrics import MEDIA_TYPE as METRICS_TYPE
+from segue.monitoring.metrics import Metrics
+from segue.recommend.api import Request, Stage
+from segue.serving.body import content_type, read_body
+from segue.serving.edge import REQUEST_ID, SURFACE, TIMING
+from segue.serving.lanes import Lane
+from segue.serving.parameters import Values
+from segue.serving.platform import EventResult, ListenerSummary, Platform, TrackInfo
+from segue.serving.problems import nothing_accepted
+from segue.settings.tree import Settings
+
+_encode: Final = msgspec.json.Encoder().encode
+_JSON: Final = "application/json"
+_NO_STORE: Final = {"Cache-Control": "no-store"}
+_TOKEN: Final = re.compile(r"[^A-Za-z0-9_.-]+")
+_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
+
+
+class Health(Struct, frozen=True):
+    """The process is alive."""
+
+    status: str
+
+
+class Readiness(Struct, frozen=True):
+    """The process can answer requests, from this bundle."""
+
+    ready: bool
+    bundle: str | None
+
+
+class EventsAnswer(Struct, frozen=True):
+    """What became of a batch. `results` stand in the order the events were sent."""
+
+    accepted: int
+    rejected: int
+    results: tuple[EventResult, ...]
+
+
+class Listeners(Struct, frozen=True):
+    """Listeners that fit a query."""
+
+    listeners: tuple[ListenerSummary, ...]
+
+
+class Tracks(Struct, frozen=True):
+    """Tracks that fit a query, best first."""
+
+    tracks: tuple[TrackInfo, ...]
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the operations of one worker share."""
+
+    platform: Platform
+    settings: Settings
+    metrics: Metrics
+    reads: Lane
+    writes: Lane
+    openapi: bytes
+
+    def close(self) -> None:
+        """Finish what is running, then release the platform."""
+        self.reads.close()
+        self.writes.close()
+        self.platform.close()
+
+
+async def healthz(service: Service, values: Values, http: HttpRequest) -> Response:
+    """The process is alive."""
+    return _json(Health("ok"))
+
+
+async def readyz(service: Service, values: Values, http: HttpRequest) -> Response:
+    """The process can answer. Raises Unavailable with the reason where it cannot."""
+    ready, reason = service.platform.ready()
+    version = service.platform.bundle_version()
+    service.metrics.bundle(version)
+    if not ready:
+        raise Unavailable(f"not ready: {reason}")
+    return _json(Readiness(True, version))
+
+
+async def recommendations(service: Service, values: Values, http: HttpRequest) -> Response:
+    """Recommend. Raises NotFound for an unknown surface."""
+    surface = values["surface"]
+    if surface not in service.settings.surfaces:
+        names = ", ".join(service.settings.surfaces)
+        raise NotFound(
+            f"{surface[:60]!r} is not a surface; there are {names}",
+            field="surface",
+            limit=f"one of {names}",
+        )
+    http.scope[SURFACE] = surface
+    response = await service.reads.run(service.platform.recommend, Request(**values))
+    service.metrics.answer(response)
+    service.metrics.bundle(response.bundle)
+    http.scope[TIMING] = _timing(response.trace.stages)
+    return _json(response)
+
+
+async def track(service: Service, values: Values, http: HttpRequest) -> Response:
+    """One track."""
+    return _json(await service.reads.run(service.platform.track, values["track_id"]))
+
+
+async def search(service: Service, values: Values, http: HttpRequest) -> Response:
+    """Tracks by title or artist."""
+    return _json(
+        Tracks(await service.reads.run(service.platform.search_tracks, values["q"], values["limit"]))
+    )
+
+
+async def listeners(service: Service, values: Values, http: HttpRequest) -> Response:
+    """Listeners by id or name, or a random handful."""
+    found = await service.reads.run(service.platform.listeners, values["query"], values["limit"])
+    return _json(Listeners(found))
+
+
+async def listener(service: Service, values: Values, http: HttpRequest) -> Response:
+    """One listener with their latest plays and standing marks."""
+    return _json(await service.reads.run(service.platform.listener, values["user_id"]))
+
+
+async def events(service: Service, values: Values, http: HttpRequest) -> Response:
+    """Take a batch of events: 202 where something is kept (it is durable now), 422 where nothing is."""
+    media = content_type(http)
+    key = _idempotency_key(http)
+    body = await read_body(http, service.settings.serving.max_body_bytes)
+    results = await service.writes.run(service.platform.ingest, body, media, key)
+    accepted = sum(result.status == "accepted" for result in results)
+    service.metrics.events(accepted, (r.reason or "unknown" for r in results if r.status == "rejected"))
+    if not accepted:
+        return nothing_accepted(results, http.scope[REQUEST_ID])
+    return _json(EventsAnswer(accepted, len(results) - accepted, results), 202)
+
+
+async def metrics(service: Service, values: Values, http: HttpRequest) -> Response:
+    """The numbers of all workers of this host."""
+    service.metrics.bundle(service.platform.bundle_version())
+    page = await service.reads.run(service.metrics.page)
+    return Response(page, media_type=METRICS_TYPE, headers=_NO_STORE)
+
+
+async def openapi(service: Service, values: Values, http: HttpRequest) -> Response:
+    """The description of this interface."""
+    return Response(service.openapi, media_type=_JSON)
+
+
+def _json(answer: Any, status: int = 200) -> Response:
+    return Response(_encode(answer), status, headers=_NO_STORE, media_type=_JSON)
+
+
+def _timing(stages: tuple[Stage, ...]) -> list[str]:
+    return [f"{_TOKEN.sub('-', stage.name)};dur={stage.ms:.2f}" for stage in stages]
+
+
+def _idempotency_key(http: HttpRequest) -> str | None:
+    key = http.headers.get("idempotency-key")
+    if key is not None and not _KEY.fullmatch(key):
+        limit = "1 to 200 visible ASCII characters"
+        raise InvalidInput(f"Idempotency-Key must be {limit}", field="Idempotency-Key", limit=limit)
+    return key

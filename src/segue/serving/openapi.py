@@ -1,0 +1,146 @@
+"""OpenAPI 3.1, generated from the table of operations and the msgspec types of their answers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+import segue
+from segue.serving.body import JSON
+from segue.serving.operations import Body, Operation
+from segue.serving.parameters import Parameter
+from segue.serving.problems import (
+    INVALID,
+    KINDS,
+    MEDIA_TYPE,
+    NOTHING_ACCEPTED,
+    UNEXPECTED,
+    BatchProblem,
+    Kind,
+    Problem,
+)
+
+Document = dict[str, Any]
+_REF: Final = "#/components/schemas/{name}"
+_HEADERS: Final[Document] = {
+    "X-Request-Id": {
+        "description": "names this request in the log; yours, if you sent a plain one",
+        "schema": {"type": "string"},
+    },
+    "Server-Timing": {
+        "description": "milliseconds of each stage and in total",
+        "schema": {"type": "string"},
+    },
+}
+_RETRY: Final[Document] = {
+    "description": "seconds to wait before trying again",
+    "schema": {"type": "integer"},
+}
+
+
+def document(operations: Sequence[Operation]) -> Document:
+    """The OpenAPI document of these operations."""
+    answers = [op.answer for op in operations if not isinstance(op.answer, str)]
+    _, schemas = msgspec.json.schema_components([*answers, Problem, BatchProblem], ref_template=_REF)
+    paths: Document = {}
+    for op in operations:
+        paths.setdefault(op.path, {})[op.method.lower()] = _operation(op)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Segue",
+            "version": segue.__version__,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            "description": "Music recommendations: ask for tracks, say what listeners did, and be heard at once. "
+            "Times are UTC microseconds; ids are integers from 0 to 2^63-1.",
+        },
+        "tags": [{"name": name} for name in dict.fromkeys(op.group for op in operations)],
+        "paths": paths,
+        "components": {"schemas": schemas},
+        "x-problems": [
+            {
+                "slug": k.slug,
+                "status": k.status,
+                "title": k.title,
+                "retry_after_s": k.retry_after_s,
+            }
+            for k in KINDS.values()
+        ],
+    }
+
+
+def _operation(op: Operation) -> Document:
+    # A path without parameters cannot be asked wrongly, except by adding some.
+    kinds = dict.fromkeys([INVALID, *op.problems, UNEXPECTED])
+    found: Document = {
+        "operationId": op.name,
+        "tags": [op.group],
+        "summary": op.summary,
+        "description": op.doc,
+        "responses": {
+            str(op.status): _answer(op),
+            **{str(kind.status): _problem(kind) for kind in kinds},
+        },
+    }
+    if op.parameters or op.headers:
+        found["parameters"] = [
+            *(_parameter(p, p.where) for p in op.parameters),
+            *(_parameter(p, "header") for p in op.headers),
+        ]
+    if op.body is not None:
+        found["requestBody"] = _body(op.body)
+    return found
+
+
+def _answer(op: Operation) -> Document:
+    if isinstance(op.answer, str):
+        content: Document = {op.answer: {"schema": {}}}
+        doc = op.summary
+    else:
+        content = {JSON: {"schema": {"$ref": _REF.format(name=op.answer.__name__)}}}
+        doc = inspect.cleandoc(op.answer.__doc__ or op.summary)
+    return {"description": doc, "headers": _HEADERS, "content": content}
+
+
+def _problem(kind: Kind) -> Document:
+    headers = _HEADERS if kind.retry_after_s is None else {**_HEADERS, "Retry-After": _RETRY}
+    schema = BatchProblem if kind is NOTHING_ACCEPTED else Problem
+    content = {MEDIA_TYPE: {"schema": {"$ref": _REF.format(name=schema.__name__)}}}
+    return {"description": kind.title, "headers": headers, "content": content}
+
+
+def _parameter(parameter: Parameter, where: str) -> Document:
+    schema = dict(parameter.form.schema())
+    if parameter.default is not None:
+        default = parameter.default
+        schema["default"] = str(int(default)) if isinstance(default, bool) else default
+    found: Document = {
+        "name": parameter.name,
+        "in": where,
+        "required": parameter.required,
+        "description": f"{parameter.doc}: {parameter.form.limit}",
+        "schema": schema,
+    }
+    if schema["type"] == "array":
+        found |= {
+            "style": "form",
+            "explode": False,
+            "example": [int(x) for x in str(parameter.example).split(",")],
+        }
+    else:
+        found["example"] = parameter.example
+    return found
+
+
+def _body(body: Body) -> Document:
+    content = {
+        media: {
+            "schema": body.schema if media == JSON else {"type": "string"},
+            "example": example,
+        }
+        for media, example in body.examples.items()
+    }
+    return {"required": True, "description": body.doc, "content": content}

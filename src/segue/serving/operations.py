@@ -1,0 +1,305 @@
+"""The table of operations: the router, the parameter checks, OpenAPI and /docs are all read from it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response as HttpResponse
+
+from segue.recommend.api import Response
+from segue.serving import handlers, problems
+from segue.serving.body import JSON, NDJSON
+from segue.serving.handlers import (
+    EventsAnswer,
+    Health,
+    Listeners,
+    Readiness,
+    Service,
+    Tracks,
+)
+from segue.serving.parameters import (
+    Country,
+    Flag,
+    Ids,
+    Integer,
+    Name,
+    Parameter,
+    Text,
+    Values,
+)
+from segue.serving.platform import ListenerProfile, TrackInfo
+from segue.serving.problems import Kind
+from segue.settings.tree import Settings
+
+Handler = Callable[[Service, Values, HttpRequest], Awaitable[HttpResponse]]
+
+MAX_SESSION: Final = 500
+MAX_FOUND: Final = 100
+MAX_WORDS: Final = 200
+
+
+@dataclass(frozen=True)
+class Body:
+    """A request body: its media types and an example of each, described as JSON Schema."""
+
+    doc: str
+    schema: dict[str, Any]
+    examples: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one path. `answer` is the msgspec type of the body, or the media type of a page that has none."""
+
+    method: str
+    path: str
+    name: str
+    group: str
+    summary: str
+    doc: str
+    handler: Handler
+    answer: type[Any] | str
+    parameters: tuple[Parameter, ...] = ()
+    headers: tuple[Parameter, ...] = ()
+    body: Body | None = None
+    status: int = 200
+    problems: tuple[Kind, ...] = ()
+
+
+_READ: Final = (problems.INVALID, problems.OVERLOADED, problems.UNAVAILABLE)
+_USER: Final = Parameter("user_id", Integer(), "the listener", 17)
+
+
+def operations(settings: Settings) -> tuple[Operation, ...]:
+    """Every operation, with the limits of these settings."""
+    return (
+        _recommendations(settings),
+        _events(settings),
+        *_CATALOGUE,
+        *_PEOPLE,
+        *_OPERATIONS,
+    )
+
+
+def _recommendations(settings: Settings) -> Operation:
+    most = settings.serving.max_k
+    return Operation(
+        "GET",
+        "/v1/recommendations/{surface}",
+        "recommendations",
+        "Recommendations",
+        "Recommend tracks",
+        "Tracks for one place in the product, best first; `home` also groups them into shelves. Every answer is written to the "
+        "decision log under its `request_id`: send that id back with the events it leads to. A listener who is unknown, or who "
+        "does not allow their history to be read, gets an answer that is not personal, and `trace.personalized` says so.",
+        handlers.recommendations,
+        Response,
+        parameters=(
+            Parameter(
+                "surface",
+                Name(tuple(settings.surfaces)),
+                "the place",
+                "home",
+                where="path",
+                required=True,
+            ),
+            _USER,
+            Parameter("k", Integer(1, most), "how many tracks", 20, default=min(20, most)),
+            Parameter(
+                "track_id",
+                Integer(),
+                "the track a station or `related` starts from",
+                42,
+            ),
+            Parameter("artist_id", Integer(), "the artist a station starts from", 7),
+            Parameter(
+                "session",
+                Ids(MAX_SESSION),
+                "tracks of the current session, oldest first",
+                "3,5,8",
+            ),
+            Parameter("country", Country(), "where the listener is now, if not at home", "DE"),
+            Parameter("why", Flag(), "give the reasons of every item", "1", default=False),
+            Parameter(
+                "seed",
+                Integer(),
+                "makes exploration repeatable: same seed, same answer",
+                1,
+            ),
+        ),
+        problems=(problems.NOT_FOUND, *_READ),
+    )
+
+
+def _events(settings: Settings) -> Operation:
+    limits = settings.serving
+    return Operation(
+        "POST",
+        "/v1/events",
+        "events",
+        "Events",
+        "Send what listeners did",
+        f"Up to {limits.max_batch} events or {limits.max_body_bytes} bytes, each checked on its own: one bad event does not harm "
+        "its neighbours, and `results` says what became of each, in order. What is accepted is on disk when the answer "
+        "arrives and in effect on that listener's next request within a second. An `event_id` (UUIDv7) makes sending "
+        "twice harmless; without one, send an `Idempotency-Key` and ids are derived from it. Ids are 64-bit integers: "
+        "in JavaScript, do not let JSON.parse round them.",
+        handlers.events,
+        EventsAnswer,
+        headers=(
+            Parameter(
+                "Idempotency-Key",
+                Text(200, 1),
+                "names this batch, for events that have no event_id",
+                "batch-1",
+            ),
+        ),
+        body=Body(
+            "A list of events, an object with `events`, or one event a line.",
+            {"anyOf": [{"type": "array"}, {"type": "object", "required": ["events"]}]},
+            {
+                JSON: {
+                    "events": [
+                        {
+                            "type": "play",
+                            "user_id": 17,
+                            "track_id": 42,
+                            "ms_played": 183000,
+                        }
+                    ]
+                },
+                NDJSON: '{"type":"like","user_id":17,"track_id":42}\n{"type":"hide","user_id":17,"track_id":5}\n',
+            },
+        ),
+        status=202,
+        problems=(
+            problems.INVALID,
+            problems.TOO_LARGE,
+            problems.WRONG_TYPE,
+            problems.NOTHING_ACCEPTED,
+            problems.OVERLOADED,
+            problems.UNAVAILABLE,
+        ),
+    )
+
+
+_CATALOGUE: Final = (
+    Operation(
+        "GET",
+        "/v1/tracks/{track_id}",
+        "track",
+        "Catalogue",
+        "Look up a track",
+        "The track as shown to people.",
+        handlers.track,
+        TrackInfo,
+        parameters=(Parameter("track_id", Integer(), "the track", 42, where="path", required=True),),
+        problems=(problems.NOT_FOUND, *_READ),
+    ),
+    Operation(
+        "GET",
+        "/v1/search",
+        "search",
+        "Catalogue",
+        "Find tracks by title or artist",
+        "Tracks whose title or artist contains the words, best first: enough to pick what a station starts from.",
+        handlers.search,
+        Tracks,
+        parameters=(
+            Parameter(
+                "q",
+                Text(MAX_WORDS, 1),
+                "words of a title or a name",
+                "night",
+                required=True,
+            ),
+            Parameter("limit", Integer(1, MAX_FOUND), "how many", 10, default=10),
+        ),
+        problems=_READ,
+    ),
+)
+
+_PEOPLE: Final = (
+    Operation(
+        "GET",
+        "/v1/listeners",
+        "listeners",
+        "Listeners",
+        "Find listeners",
+        "Listeners whose id or name starts with the query; without one, a random handful, each time another.",
+        handlers.listeners,
+        Listeners,
+        parameters=(
+            Parameter(
+                "query",
+                Text(MAX_WORDS),
+                "the beginning of an id or a name",
+                "17",
+                default="",
+            ),
+            Parameter("limit", Integer(1, MAX_FOUND), "how many", 12, default=12),
+        ),
+        problems=_READ,
+    ),
+    Operation(
+        "GET",
+        "/v1/listeners/{user_id}",
+        "listener",
+        "Listeners",
+        "Look at a listener",
+        "Their latest plays, newest first, and what they said for good: likes, follows, hides, blocks. An id that was never seen "
+        "answers with `known: false`. Without consent the plays are not read.",
+        handlers.listener,
+        ListenerProfile,
+        parameters=(Parameter("user_id", Integer(), "the listener", 17, where="path", required=True),),
+        problems=_READ,
+    ),
+)
+
+_OPERATIONS: Final = (
+    Operation(
+        "GET",
+        "/healthz",
+        "healthz",
+        "Running it",
+        "Is the process alive?",
+        "Answers 200 as long as the worker's event loop runs. Restart the process if it does not.",
+        handlers.healthz,
+        Health,
+    ),
+    Operation(
+        "GET",
+        "/readyz",
+        "readyz",
+        "Running it",
+        "Can it answer requests?",
+        "Answers 200 once a bundle is open and warm, else 503 with the reason. Send traffic only where this is 200.",
+        handlers.readyz,
+        Readiness,
+        problems=(problems.UNAVAILABLE,),
+    ),
+    Operation(
+        "GET",
+        "/metrics",
+        "metrics",
+        "Running it",
+        "Numbers for Prometheus",
+        "Requests, latencies, stages, events, degradations and the open bundle, added up over the workers of this host.",
+        handlers.metrics,
+        "text/plain",
+        problems=(problems.OVERLOADED,),
+    ),
+    Operation(
+        "GET",
+        "/openapi.json",
+        "openapi",
+        "Running it",
+        "This description",
+        "The interface as OpenAPI 3.1, generated from the table of operations and the types of their answers.",
+        handlers.openapi,
+        "application/json",
+    ),
+)

@@ -1,0 +1,131 @@
+"""What the server asks of the rest of Segue: one narrow port, and the records it answers with.
+
+The port keeps HTTP apart from bundles, stores and logs: wiring implements it over the real ones, the tests over a handful
+of tracks in memory, and the server cannot tell which it has. Every method may block for some milliseconds; the server calls
+all but `ready`, `bundle_version` and `close` from a thread of a bounded lane (see lanes.py), so they must be thread-safe.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Protocol
+
+from msgspec import Meta, Struct
+
+from segue.recommend.api import Id, Request, Response
+
+Micros = Annotated[int, Meta(description="UTC microseconds since 1970")]
+
+
+class TrackInfo(Struct, frozen=True, omit_defaults=True):
+    """A track as shown to people."""
+
+    track_id: Id
+    title: str | None = None
+    artist_id: int | None = None
+    artist: str | None = None
+    genre: str | None = None
+    tags: tuple[str, ...] = ()
+    description: str | None = None
+    duration_ms: int | None = None
+    uploaded_at: Micros | None = None
+    explicit: bool = False
+
+
+class ListenerSummary(Struct, frozen=True, omit_defaults=True):
+    """One row of a list of listeners."""
+
+    user_id: Id
+    name: str | None = None
+    country: str | None = None
+    plan: str | None = None
+    plays: int = 0
+    last_play: Micros | None = None
+    consent: bool = True
+
+
+class Play(Struct, frozen=True, omit_defaults=True):
+    """One play or skip of a listener's history."""
+
+    ts: Micros
+    track_id: Id
+    title: str | None = None
+    artist_id: int | None = None
+    artist: str | None = None
+    genre: str | None = None
+    ms_played: int | None = None
+    duration_ms: int | None = None
+    listened: bool = False
+    skipped: bool = False
+
+
+class Mark(Struct, frozen=True, omit_defaults=True):
+    """A standing statement about a track (`like`, `repost`, `hide`, `playlist_add`) or an artist (`follow`, `block_artist`)."""
+
+    kind: Literal["like", "repost", "follow", "hide", "block_artist", "playlist_add"]
+    target_id: Id
+    ts: Micros
+    title: str | None = None
+
+
+class ListenerProfile(Struct, frozen=True, omit_defaults=True):
+    """What is known of one listener. Without consent `plays` is empty: the history is not read, here either."""
+
+    user_id: Id
+    known: bool
+    consent: bool
+    explicit_ok: bool
+    name: str | None = None
+    country: str | None = None
+    plan: str | None = None
+    joined_at: Micros | None = None
+    plays: tuple[Play, ...] = ()
+    marks: tuple[Mark, ...] = ()
+
+
+class EventResult(Struct, frozen=True, omit_defaults=True):
+    """What became of one event of a batch, in the order sent. `reason` is a short stable name such as `missing_track_id`."""
+
+    status: Literal["accepted", "rejected"]
+    event_id: str | None = None
+    reason: str | None = None
+    field: str | None = None
+    detail: str | None = None
+
+
+class Platform(Protocol):
+    """The recommender, the catalogue, the listeners and the event log, as one process sees them.
+
+    Methods raise the errors of segue.contracts.errors; the server turns them into problem documents.
+    """
+
+    def recommend(self, request: Request) -> Response:
+        """Answer one request. Raises InvalidInput, NotFound, Unavailable."""
+
+    def track(self, track_id: int) -> TrackInfo:
+        """The track. Raises NotFound; a private track is not found."""
+
+    def listener(self, user_id: int) -> ListenerProfile:
+        """The listener with their latest plays, newest first; an id never seen answers with `known=False`."""
+
+    def listeners(self, query: str, limit: int) -> tuple[ListenerSummary, ...]:
+        """Listeners whose id or name starts with `query`; for an empty query a random handful, each time another."""
+
+    def search_tracks(self, text: str, limit: int) -> tuple[TrackInfo, ...]:
+        """Public tracks whose title or artist contains `text`, best first."""
+
+    def ingest(self, body: bytes, content_type: str, key: str | None) -> tuple[EventResult, ...]:
+        """Make a batch of events durable and say what became of each.
+
+        `content_type` is application/json or application/x-ndjson. `key` is the caller's Idempotency-Key: events without an
+        event_id get one derived from it, so that sending the same batch again adds nothing.
+        Raises InvalidInput if the body as a whole cannot be read.
+        """
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether requests can be answered now and, if not, why. Cheap: called on the event loop."""
+
+    def bundle_version(self) -> str | None:
+        """The bundle requests are answered from, or None. Cheap: called on the event loop."""
+
+    def close(self) -> None:
+        """Release everything; called once, when the worker has answered its last request."""

@@ -1,0 +1,106 @@
+"""The server process: granian with some workers, each over a platform of its own that maps the same bundle.
+
+`serve` blocks until it is told to stop (SIGTERM or Ctrl-C). Workers then accept nothing new, answer what they have begun, and
+close their platform. A worker that dies is replaced; one that dies again and again ends the server, so that whoever started
+it sees the reason instead of a loop.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from granian.constants import Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server import Server
+from starlette.applications import Starlette
+
+from segue.contracts.errors import Conflict, InvalidSettings
+from segue.monitoring.metrics import Metrics
+from segue.serving.app import make_app
+from segue.serving.platform import Platform
+from segue.settings.tree import Settings
+
+DRAIN_S: Final = 30
+"""A worker that has not answered its last request after this long is killed."""
+HEADER_S: Final = 10
+"""A client that has not sent its headers after this long is dropped."""
+
+
+def serve(
+    make_platform: Callable[[], Platform],
+    settings: Settings,
+    *,
+    on_listening: Callable[[str], None] | None = None,
+) -> None:
+    """Serve until told to stop.
+
+    `make_platform` is called in each worker's process and must be picklable (a function of a module, or a
+    functools.partial of one), since some systems spawn workers rather than fork them. Where they fork, what
+    has threads or open files must not exist before. It should not raise because a bundle is missing: the
+    platform says so in `ready`, and picks the bundle up when it comes. `on_listening` is called with the
+    address once the port is ours (a port of 0 has been chosen by then), before the workers start.
+
+    Raises InvalidSettings for an address that is not ours and Conflict for a port somebody else listens on.
+    """
+    port = claim_port(settings.serving.host, settings.serving.port)
+    with tempfile.TemporaryDirectory(prefix="segue-metrics-") as directory:
+        server = Server(
+            "segue",
+            address=settings.serving.host,
+            port=port,
+            interface=Interfaces.ASGI,
+            workers=settings.serving.workers,
+            http1_settings=HTTP1Settings(header_read_timeout=HEADER_S * 1000),
+            websockets=False,
+            log_level=LogLevels.warning,
+            respawn_failed_workers=True,
+            workers_kill_timeout=DRAIN_S,
+        )
+        if on_listening is not None:
+            server.on_startup(partial(on_listening, _url(settings.serving.host, port)))
+        server.serve(
+            target_loader=partial(_load, make_platform, settings, Path(directory)), wrap_loader=False
+        )
+
+
+def _load(make_platform: Callable[[], Platform], settings: Settings, directory: Path) -> Starlette:
+    """The application of one worker; runs in the worker's process."""
+    return make_app(make_platform(), settings, Metrics(directory))
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def claim_port(host: str, port: int) -> int:
+    """The port to listen on: `port` if nobody else does, a free one for 0.
+
+    Workers share a port by SO_REUSEPORT, and so would a second server that is started by mistake: the kernel would deal
+    requests out between the two. A plain bind beforehand finds that out.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise Conflict(
+                    f"serving.port: {host}:{port} is in use; stop what listens there or set another port",
+                    field="serving.port",
+                    limit="a free port",
+                ) from error
+            raise InvalidSettings(
+                f"serving.host: cannot listen on {host}:{port}: {error.strerror}",
+                field="serving.host",
+                limit="an address of this machine",
+            ) from error
+        chosen: int = probe.getsockname()[1]
+        return chosen

@@ -1,0 +1,223 @@
+"""The logging policy: a plain recommender whose propensities are exact.
+
+For a request it forms three pools from what it may know: popular (the most played tracks of late), taste (what goes
+well with the listener's library, or with the seed), explore (a pool of the day: new uploads and random tracks). Each
+pool gives its tracks fixed weights. A slot is filled by choosing a pool by the surface's shares and a track of it by
+weight, among those not yet on the slate; so, given the slots before,
+
+    propensity(i) = sum over pools p that still have tracks of  share_p / (sum of their shares) * w_p(i) / W_p(left).
+
+It reads no true preference. Country, explicit, private, hidden and blocked are obeyed in every pool; without consent
+the pools read no history.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numba import njit
+
+from segue.simulation.draws import uniform
+from segue.simulation.session import HOME, SLATE_SIZES, SLOTS, Requests, Slates
+from segue.simulation.world import F64, I32, I64, LIBRARY, NEIGHBOURS, Crowd, Memory, Music, People
+
+__all__ = ["SOURCE_NAMES", "LoggingPolicy", "fill_slate"]
+
+SOURCE_NAMES: Final = ("logged-popular", "logged-taste", "logged-explore")
+POOL: Final = 64
+"""Tracks a pool may hold."""
+_SHARES: Final = np.array([[0.30, 0.60, 0.10], [0.04, 0.92, 0.04], [0.04, 0.92, 0.04], [0.05, 0.90, 0.05]])
+"""Shares of the pools on home, station, next-up and related."""
+_SIZES: Final = np.array(SLATE_SIZES)
+_LIBRARY_SEEDS: Final = 10
+
+
+class LoggingPolicy:
+    """Answers requests from what the crowd played and the listener remembers."""
+
+    def __init__(self, music: Music, people: People, memory: Memory) -> None:
+        self._music, self._people, self._memory = music, people, memory
+
+    def answer(self, requests: Requests, crowd: Crowd) -> Slates:
+        """A slate for each request; draws from the listeners' own random streams."""
+        shape = (len(requests.user), SLOTS)
+        slates = Slates(
+            np.full(shape, -1, np.int32), np.zeros(shape, np.float32), np.zeros(shape), np.zeros(shape, np.uint8)
+        )
+        _answer(self._music, self._people, self._memory, crowd, requests, slates)
+        return slates
+
+
+@njit(cache=True, nogil=True)
+def may_play(music: Music, people: People, memory: Memory, user: int, track: int, uploaded: int) -> bool:
+    """Whether this listener may be given this track when the first `uploaded` tracks are there."""
+    if track < 0 or track >= uploaded or not music.public[track]:
+        return False
+    if music.blocked[track] & people.country[user]:
+        return False
+    if music.explicit[track] and not people.explicit_ok[user]:
+        return False
+    for i in range(min(memory.n_hidden[user], memory.hidden.shape[1])):
+        if memory.hidden[user, i] == track:
+            return False
+    artist = music.artist[track]
+    for i in range(min(memory.n_blocked[user], memory.blocked.shape[1])):
+        if memory.blocked[user, i] == artist:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _answer(
+    music: Music, people: People, memory: Memory, crowd: Crowd, requests: Requests, slates: Slates
+) -> None:
+    pool = np.empty((3, POOL), np.int32)
+    weight = np.empty((3, POOL), np.float64)
+    count = np.zeros(3, np.int64)
+    for r in range(len(requests.user)):
+        user, surface, uploaded = requests.user[r], requests.surface[r], requests.uploaded[r]
+        count[:] = 0
+        _popular(music, people, memory, crowd, user, uploaded, pool, weight, count)
+        _taste(music, people, memory, requests, r, pool, weight, count)
+        _explore(music, people, memory, crowd, user, uploaded, pool, weight, count)
+        seed = requests.seed[r]
+        for p in range(3):
+            _drop(pool[p], weight[p], count, p, seed)
+        if surface != HOME and people.consent[user]:
+            for i in range(min(memory.n_recent[user], memory.recent.shape[1])):
+                for p in range(3):
+                    _drop(pool[p], weight[p], count, p, memory.recent[user, i])
+        fill_slate(
+            pool, weight, count, _SHARES[surface], memory.rng, user, _SIZES[surface],
+            slates.track[r], slates.score[r], slates.propensity[r], slates.sources[r],
+        )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def fill_slate(pool, weight, count, shares, rng, user, size, track, score, propensity, sources):  # type: ignore[no-untyped-def]
+    """Fill one slate of `size` slots: see the module's formula.
+
+    pool int32[3, POOL] and weight float64[3, POOL] hold count int64[3] tracks each, no track twice in a pool; shares
+    float64[3]. Writes track int32, score float32 (log of the chance to be first), propensity float64, sources uint8.
+    Returns how many slots were filled.
+    """
+    left = np.zeros(3)
+    alive = np.zeros(3, np.int64)
+    used = np.zeros((3, POOL), np.bool_)
+    for p in range(3):
+        alive[p] = count[p]
+        for i in range(count[p]):
+            left[p] += weight[p, i]
+    first = left.copy()
+    full = 0.0
+    for p in range(3):
+        full += shares[p] if count[p] > 0 else 0.0
+    for slot in range(size):
+        total = 0.0
+        for p in range(3):
+            total += shares[p] if alive[p] > 0 else 0.0
+        if total <= 0.0:
+            return slot
+        dart = uniform(rng, user) * total
+        chosen = -1
+        for p in range(3):
+            if alive[p] > 0:
+                chosen = p
+                dart -= shares[p]
+                if dart < 0.0:
+                    break
+        dart = uniform(rng, user) * left[chosen]
+        item = -1
+        for i in range(count[chosen]):
+            if not used[chosen, i]:
+                item = pool[chosen, i]
+                dart -= weight[chosen, i]
+                if dart < 0.0:
+                    break
+        chance, opening, mask = 0.0, 0.0, 0
+        for p in range(3):
+            for i in range(count[p]):
+                if pool[p, i] == item and not used[p, i]:
+                    chance += shares[p] / total * weight[p, i] / left[p]
+                    opening += shares[p] / full * weight[p, i] / first[p]
+                    mask |= 1 << p
+                    used[p, i] = True
+                    alive[p] -= 1
+                    left[p] = max(left[p] - weight[p, i], 1e-12)
+                    break
+        track[slot] = item
+        propensity[slot] = min(chance, 1.0)
+        score[slot] = np.log(opening)
+        sources[slot] = mask
+    return size
+
+
+@njit(cache=True, nogil=True)
+def _add(pool: I32, weight: F64, count: I64, p: int, track: int, value: float) -> None:
+    """Put a track in a pool, or add to its weight if it is there; a full pool takes no more."""
+    for i in range(count[p]):
+        if pool[p, i] == track:
+            weight[p, i] += value
+            return
+    if count[p] < POOL:
+        pool[p, count[p]] = track
+        weight[p, count[p]] = value
+        count[p] += 1
+
+
+@njit(cache=True, nogil=True)
+def _drop(pool: I32, weight: F64, count: I64, p: int, track: int) -> None:
+    for i in range(count[p]):
+        if pool[i] == track:
+            count[p] -= 1
+            pool[i] = pool[count[p]]
+            weight[i] = weight[count[p]]
+            return
+
+
+@njit(cache=True, nogil=True)
+def _popular(music, people, memory, crowd, user, uploaded, pool, weight, count):  # type: ignore[no-untyped-def]
+    for i in range(min(40, len(crowd.hot))):
+        if may_play(music, people, memory, user, crowd.hot[i], uploaded):
+            _add(pool, weight, count, 0, crowd.hot[i], 1.0 / (3.0 + i))
+
+
+@njit(cache=True, nogil=True)
+def _taste(music, people, memory, requests, r, pool, weight, count):  # type: ignore[no-untyped-def]
+    """Neighbours of the seed and their neighbours; without a seed, of the latest of the library."""
+    user, seed, uploaded = requests.user[r], requests.seed[r], requests.uploaded[r]
+    if seed >= 0:
+        after = seed + 1
+        if after < uploaded and music.release[after] == music.release[seed]:
+            if may_play(music, people, memory, user, after, uploaded):
+                _add(pool, weight, count, 1, after, 1.5)
+        for i in range(NEIGHBOURS):
+            near = music.neighbours[seed, i]
+            if near < 0:
+                continue
+            if may_play(music, people, memory, user, near, uploaded):
+                _add(pool, weight, count, 1, near, 1.0 / (1.0 + i))
+            for j in range(4):
+                far = music.neighbours[near, j]
+                if far >= 0 and far != seed and may_play(music, people, memory, user, far, uploaded):
+                    _add(pool, weight, count, 1, far, 0.4 / ((1.0 + i) * (1.0 + j)))
+        return
+    if not people.consent[user]:
+        return
+    known = min(memory.n_library[user], LIBRARY)
+    for back in range(min(known, _LIBRARY_SEEDS)):
+        item = memory.library[user, (memory.n_library[user] - 1 - back) % LIBRARY]
+        if may_play(music, people, memory, user, item, uploaded):
+            _add(pool, weight, count, 1, item, 0.5)
+        for i in range(5):
+            near = music.neighbours[item, i]
+            if near >= 0 and may_play(music, people, memory, user, near, uploaded):
+                _add(pool, weight, count, 1, near, 1.0 / (1.0 + i))
+
+
+@njit(cache=True, nogil=True)
+def _explore(music, people, memory, crowd, user, uploaded, pool, weight, count):  # type: ignore[no-untyped-def]
+    for i in range(min(POOL, len(crowd.fresh))):
+        if may_play(music, people, memory, user, crowd.fresh[i], uploaded):
+            _add(pool, weight, count, 2, crowd.fresh[i], 1.0)

@@ -1,0 +1,69 @@
+"""True preference: how much a listener likes a track at a moment, and the chance that they stay with it.
+
+relevance(u, i, t) = liking(u, genre(i), t) + taste(u, t) . vector(i) + quality(i), where liking and taste move in a
+straight line from the start of the history to its end. The chance that a started play becomes a listen (30 s, or the
+track's end) is logistic in it; a track the listener keeps coming back to gains FAMILIAR, one just heard loses TIRED,
+one that breaks the session's mood loses OFF_MOOD.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+from numba import njit
+
+from segue.simulation.world import F32, F64, I32, I64, TASTE, Music, People
+
+__all__ = [
+    "FAMILIAR",
+    "LISTEN_BIAS",
+    "LISTEN_SLOPE",
+    "OFF_MOOD",
+    "TIRED",
+    "listen_chance",
+    "relevance",
+    "relevance_column",
+]
+
+LISTEN_BIAS: Final = -0.1
+LISTEN_SLOPE: Final = 0.8
+FAMILIAR: Final = 0.9
+TIRED: Final = 0.8
+OFF_MOOD: Final = 0.4
+
+
+@njit(cache=True, nogil=True)
+def relevance(music: Music, people: People, user: int, track: int, drift: float) -> float:
+    """How much `user` likes `track` when the share `drift` of the history has passed."""
+    genre = music.genre[track]
+    stay = 1.0 - drift
+    total = music.quality[track] + stay * people.genre0[user, genre] + drift * people.genre1[user, genre]
+    for k in range(TASTE):
+        total += (stay * people.taste0[user, k] + drift * people.taste1[user, k]) * music.vector[track, k]
+    return float(total)
+
+
+@njit(cache=True, nogil=True)
+def listen_chance(like: float) -> float:
+    """The chance that a started play becomes a listen, from a relevance (with what the moment adds)."""
+    return 1.0 / (1.0 + math.exp(-(LISTEN_BIAS + LISTEN_SLOPE * like)))
+
+
+@njit(cache=True, nogil=True)
+def relevance_column(music: Music, people: People, user: I32, track: I32, drift: F64) -> F32:
+    """`relevance` of each row: float32[n] from three columns of equal length."""
+    out = np.empty(len(user), np.float32)
+    for i in range(len(user)):
+        out[i] = relevance(music, people, user[i], track[i], drift[i])
+    return out
+
+
+@njit(cache=True, nogil=True)
+def at_drift(start_us: int, end_us: int, ts: I64) -> F64:
+    """The share of the history that has passed at each moment, within 0 and 1."""
+    out = np.empty(len(ts), np.float64)
+    for i in range(len(ts)):
+        out[i] = min(1.0, max(0.0, (ts[i] - start_us) / (end_us - start_us)))
+    return out

@@ -1,0 +1,60 @@
+"""Clean events: one row an event_id, the artist filled in, sessions cut, plays judged.
+
+A session is what the client says it is (`session_id`), else a stretch of a listener's unnamed events without a
+silence longer than SESSION_GAP. Its start is looked for on the event's own day and the day before, no further: so
+a partition depends on two days of raw events only, and is the same whether it is built alone or with a year around it.
+"""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from segue.contracts.tables import EVENTS
+from segue.contracts.vocabulary import DAY, END_MS, LISTEN_MS, SESSION_GAP, EventType
+
+
+def clean_events(raw: ir.Table, tracks: ir.Table) -> ir.Table:
+    """EVENTS from RAW_EVENTS and TRACKS. A day comes out right if `raw` also holds the day before it."""
+    return judge_plays(cut_sessions(deduplicate(raw)), tracks).select(*EVENTS.names)
+
+
+def deduplicate(raw: ir.Table) -> ir.Table:
+    """Each event_id once a day: the copy received first, and among equals the first by content."""
+    content = [raw[name] for name in raw.columns if name not in ("day", "event_id", "received_at")]
+    copy = ibis.row_number().over(group_by=["day", "event_id"], order_by=[raw.received_at, *content])
+    return raw.mutate(copy=copy).filter(ibis._.copy == 0).drop("copy")
+
+
+def cut_sessions(rows: ir.Table) -> ir.Table:
+    """The rows with `session_start`."""
+    stream = ["user_id", "session_id"]
+    order = [rows.ts, rows.event_id]
+    day_start = rows.ts - rows.ts % DAY
+    yesterday = ibis.window(group_by=stream, order_by=day_start, range=(ibis.preceding(DAY), ibis.preceding(0)))
+    rows = rows.mutate(
+        before=rows.ts.lag(1).over(group_by=stream, order_by=order),
+        earliest=rows.ts.min().over(yesterday),
+    )
+    begins = rows.session_id.isnull() & (rows.before.isnull() | (rows.ts - rows.before > SESSION_GAP))
+    rows = rows.mutate(begin=ibis.ifelse(begins, rows.ts, ibis.null("int64")))
+    last_begin = rows.begin.max().over(ibis.cumulative_window(group_by=stream, order_by=[rows.ts, rows.event_id]))
+    # Why: a stretch that began before yesterday starts, for this day, with the listener's first event of yesterday.
+    start = ibis.greatest(rows.earliest, ibis.coalesce(last_begin, rows.earliest))
+    return rows.mutate(session_start=start).drop("before", "earliest", "begin")
+
+
+def judge_plays(rows: ir.Table, tracks: ir.Table) -> ir.Table:
+    """The rows with `artist_id` filled from the catalogue, `listened` and `skipped`."""
+    known = tracks.select(track_id="track_id", its_artist="artist_id", length="duration_ms")
+    rows = rows.left_join(known, "track_id").drop("track_id_right")
+    play = rows.type == EventType.PLAY
+    ended = (rows.length > 0) & (rows.ms_played >= rows.length - END_MS)
+    # Why: of a play whose length was not reported we only know that it happened.
+    enough = rows.ms_played.isnull() | (rows.ms_played >= LISTEN_MS) | ended.fill_null(False)
+    listened = play & enough
+    return rows.mutate(
+        artist_id=ibis.coalesce(rows.artist_id, rows.its_artist),
+        listened=listened,
+        skipped=(play & ~listened) | (rows.type == EventType.SKIP),
+    )
