@@ -7,6 +7,7 @@ wrong with it, so that one broken row never costs its neighbours.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
@@ -21,6 +22,8 @@ from segue.contracts.vocabulary import DAY, SECOND
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
+FAULT: Final = "#fault."
+"""Prefix of the column that says what was wrong with another column's values."""
 UNITS: Final[dict[str, int]] = {"s": SECOND, "ms": 1_000, "us": 1}
 """Microseconds in a unit of time."""
 
@@ -38,6 +41,30 @@ class Coerced:
     wrong: Mask
     beyond: Mask
     not_utf8: Mask
+
+
+def loose(columns: Mapping[str, pa.Array | pa.ChunkedArray | Coerced]) -> pa.Table:
+    """A table of columns on their way to a check. What a conversion found wrong with a value stays with its row.
+
+    The faults of a converted column `x` are kept in a column `#fault.x`, null where there is none.
+    """
+    arrays: dict[str, pa.Array | pa.ChunkedArray] = {}
+    for name, column in columns.items():
+        if isinstance(column, Coerced):
+            arrays[name] = column.values
+            arrays |= _faults(name, column)
+        else:
+            arrays[name] = column
+    return pa.table(arrays)
+
+
+def _faults(name: str, column: Coerced) -> dict[str, pa.Array]:
+    if not (column.wrong.any() or column.beyond.any() or column.not_utf8.any()):
+        return {}
+    reasons = np.full(len(column.wrong), None, object)
+    for mask, reason in ((column.wrong, "wrong_type"), (column.beyond, "out_of_range"), (column.not_utf8, "not_utf8")):
+        reasons[mask] = reason
+    return {f"{FAULT}{name}": pa.array(reasons, pa.string())}
 
 
 def single(values: pa.ChunkedArray | pa.Array) -> pa.Array:

@@ -38,6 +38,7 @@ def not_yet_there(engine: Engine, table: Table, rows: pa.Table, key: str) -> pa.
         return rows
     days = sorted(cast(list[date], pc.unique(rows["day"]).to_pylist()))
     held = engine.read(table, Days(days[0], days[-1]))
+    held = held.filter(held.day.isin(days))
     keys = ibis.memtable(rows.select([key]))
     known = engine.collect(held.semi_join(keys, key).select(key))[key]
     if len(known) == 0:

@@ -22,7 +22,7 @@ from segue.contracts.errors import InvalidData
 from segue.contracts.schema import Column, Table
 from segue.contracts.tables import EARLIEST, MAX_TAGS, RAW_EVENTS
 from segue.contracts.vocabulary import NEEDS_ARTIST, NEEDS_TRACK, EventType
-from segue.events.columns import Coerced, Mask, coerce, mask_of, single
+from segue.events.columns import FAULT, Coerced, Mask, coerce, mask_of, single
 from segue.events.rejects import Rejects
 
 ROW: Final = "#row"
@@ -56,12 +56,17 @@ def check(
     typed: dict[str, pa.Array] = {}
     for column in expected:
         if column.name in rows.column_names:
+            _mark_faults(column.name, rows, verdict)
             typed[column.name] = _check_column(column, coerce(rows[column.name], column.type), verdict, latest)
         elif column.nullable:
             typed[column.name] = pa.nulls(rows.num_rows, column.type)
     if table is RAW_EVENTS:
         _check_event_rules(typed, verdict)
-    extra = {name: rows[name] for name in rows.column_names if name not in typed and name not in later}
+    extra = {
+        name: rows[name]
+        for name in rows.column_names
+        if name not in typed and name not in later and not name.startswith(FAULT)
+    }
     good = pa.Table.from_pydict({**typed, **extra})
     if verdict.any:
         good = good.filter(pa.array(verdict.codes < 0))
@@ -118,6 +123,14 @@ def as_content(row: object) -> str:
 
 
 MAX_CONTENT: Final = 2_000
+
+
+def _mark_faults(name: str, rows: pa.Table, verdict: _Verdict) -> None:
+    """What an earlier conversion found wrong with the column (see `columns.loose`)."""
+    if f"{FAULT}{name}" in rows.column_names:
+        faults = single(rows[f"{FAULT}{name}"])
+        for reason in pc.unique(faults).drop_null().to_pylist():
+            verdict.mark(mask_of(pc.equal(faults, reason)), f"{reason}_{name}", name)
 
 
 def _check_column(column: Column, found: Coerced, verdict: _Verdict, latest: int) -> pa.Array:

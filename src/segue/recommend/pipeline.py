@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from segue.contracts.errors import InvalidInput, SegueError
 from segue.contracts.ids import format_id, new_id
@@ -105,13 +106,7 @@ class Recommender:
         recipe = self._recipe(request)
         clock = Clock()
         query = self._hydrate(request, recipe, clock)
-        proposals = self._proposals(query, clock)
-        candidates, removed = _merge_and_filter(query, proposals)
-        clock.mark("merge and filter", len(candidates))
-        if len(candidates) < request.k:
-            proposals["popular"] = popular(query, self.artifacts, FALLBACK)
-            candidates, removed = _merge_and_filter(query, proposals)
-            clock.mark("fallback", len(candidates))
+        candidates, removed = self._gather(query, clock)
         scored = score(query, self.artifacts, candidates)
         clock.mark("scorer", len(candidates))
         request_id = new_id()
@@ -141,6 +136,30 @@ class Recommender:
         )
         return Answer(response, query, candidates, scored, selection)
 
+    def gather(self, request: Request, state: ListenerState) -> tuple[Query, Candidates]:
+        """The query and the candidates of a request, up to and without scoring: what training samples are drawn from."""
+        recipe = self._recipe(request)
+        query = hydrate(request, recipe, self.artifacts, state, _moment(request))
+        return query, self._gather(query, Clock())[0]
+
+    def rank(self, request: Request, state: ListenerState) -> npt.NDArray[np.int64]:
+        """Ids of the k best tracks by score alone, without page selection or exploration. int64[m], m <= k."""
+        query, candidates = self.gather(request, state)
+        final = score(query, self.artifacts, candidates).final
+        best = np.argsort(-final, kind="stable")[: request.k]
+        ids: npt.NDArray[np.int64] = self.artifacts.catalogue.track_id[candidates.tracks[best]]
+        return ids
+
+    def _gather(self, query: Query, clock: Clock) -> tuple[Candidates, dict[str, int]]:
+        proposals = self._proposals(query, clock)
+        candidates, removed = _merge_and_filter(query, proposals)
+        clock.mark("merge and filter", len(candidates))
+        if len(candidates) < query.request.k:
+            proposals["popular"] = popular(query, self.artifacts, FALLBACK)
+            candidates, removed = _merge_and_filter(query, proposals)
+            clock.mark("fallback", len(candidates))
+        return candidates, removed
+
     def _recipe(self, request: Request) -> Surface:
         recipe = self.surfaces.get(request.surface)
         if recipe is None:
@@ -158,11 +177,10 @@ class Recommender:
         return recipe
 
     def _hydrate(self, request: Request, recipe: Surface, clock: Clock) -> Query:
-        now = request.now if request.now is not None else time.time_ns() // 1000
         state = self._read_state(request.user_id) if request.user_id is not None else None
         if state is None:
             state = anonymous(-1 if request.user_id is None else request.user_id, request.country)
-        query = hydrate(request, recipe, self.artifacts, state, now)
+        query = hydrate(request, recipe, self.artifacts, state, _moment(request))
         clock.mark("hydrate", len(query.state.plays))
         return query
 
@@ -242,6 +260,10 @@ class Recommender:
             found.append(Shelf(row.name, row.title, below))
             slot += len(below)
         return tuple(found)
+
+
+def _moment(request: Request) -> int:
+    return request.now if request.now is not None else time.time_ns() // 1000
 
 
 def _merge_and_filter(query: Query, proposals: dict[str, Proposal]) -> tuple[Candidates, dict[str, int]]:

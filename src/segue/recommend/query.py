@@ -120,7 +120,7 @@ class Query:
     def past(self) -> tuple[Ids, npt.NDArray[np.int64]]:
         """The plays before the current session: tracks int32[n] and times int64[n], oldest first."""
         plays = self.state.plays
-        if len(plays) == 0 or self.request.session is not None or len(self.session) == 0:
+        if len(plays) == 0 or len(self.session) == 0 or self.session[-1] != self.played[-1]:
             return self.played, plays["ts"].astype(np.int64)
         before = plays["session_start"] != plays["session_start"][-1]
         return self.played[before], plays["ts"][before].astype(np.int64)

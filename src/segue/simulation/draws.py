@@ -1,8 +1,7 @@
 """Random draws inside kernels: one SplitMix64 stream per listener.
 
 Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators". Each listener owns a 64-bit state,
-so what a listener does depends on their own past only: neither on who else is simulated beside them nor on how
-listeners are cut into chunks.
+so that one listener's draws never shift another's.
 """
 
 from __future__ import annotations

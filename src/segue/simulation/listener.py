@@ -168,6 +168,9 @@ def _look(music, people, memory, crowd, sessions, s, surface, request, slates, p
     slot = 0
     while slot < slates.track.shape[1] and slates.track[request, slot] >= 0 and at[0] < limit:
         track = slates.track[request, slot]
+        if not may_play(music, people, memory, user, track, sessions.uploaded[s]):
+            slot += 1
+            continue
         _write(rows, at, s, sessions.clock[s], IMPRESSION, track, -1, surface, slot, request, -1)
         sessions.clock[s] += SECOND // 4 + int(uniform(memory.rng, user) * SECOND)
         like = relevance(music, people, user, track, _drift(sessions.clock[s], period))
@@ -194,6 +197,9 @@ def _let_play(music, people, memory, sessions, s, surface, request, slates, peri
     slot = 0
     while slot < slates.track.shape[1] and slates.track[request, slot] >= 0 and at[0] < limit:
         track = slates.track[request, slot]
+        if not may_play(music, people, memory, user, track, sessions.uploaded[s]):
+            slot += 1
+            continue
         _write(rows, at, s, sessions.clock[s], IMPRESSION, track, -1, surface, slot, request, -1)
         stayed = _play(music, people, memory, sessions, s, track, surface, slot, request, period, rows, at)
         if sessions.played[s] >= sessions.planned[s]:

@@ -27,12 +27,13 @@ _BATCH = 4_096
 
 class Habits(NamedTuple):
     """How listeners live: country int32[u] (indexes COUNTRIES), joined int64[u] (microseconds, ascending),
-    premium bool[u], rate float64[u] (sessions a day)."""
+    premium bool[u], rate float64[u] (sessions a day), shift float32[u] (hours their day lies later than others')."""
 
     country: I32
     joined: I64
     premium: npt.NDArray[np.bool_]
     rate: F64
+    shift: F32
 
 
 def make_people(config: SimulationConfig, scenes: Scenes) -> tuple[People, Habits]:
@@ -84,6 +85,7 @@ def _make_habits(config: SimulationConfig, rng: np.random.Generator) -> Habits:
         joined=np.sort(np.where(joining, during, before)),
         premium=rng.random(n) < 0.4,
         rate=np.minimum(config.sessions_per_day * rng.lognormal(-sigma * sigma / 2, sigma, n), 8.0),
+        shift=rng.normal(0, 2.5, n).astype(np.float32),
     )
 
 

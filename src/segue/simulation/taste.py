@@ -11,10 +11,9 @@ from __future__ import annotations
 import math
 from typing import Final
 
-import numpy as np
 from numba import njit
 
-from segue.simulation.world import F32, F64, I32, I64, TASTE, Music, People
+from segue.simulation.world import TASTE, Music, People
 
 __all__ = [
     "FAMILIAR",
@@ -24,7 +23,6 @@ __all__ = [
     "TIRED",
     "listen_chance",
     "relevance",
-    "relevance_column",
 ]
 
 LISTEN_BIAS: Final = -0.1
@@ -49,21 +47,3 @@ def relevance(music: Music, people: People, user: int, track: int, drift: float)
 def listen_chance(like: float) -> float:
     """The chance that a started play becomes a listen, from a relevance (with what the moment adds)."""
     return 1.0 / (1.0 + math.exp(-(LISTEN_BIAS + LISTEN_SLOPE * like)))
-
-
-@njit(cache=True, nogil=True)
-def relevance_column(music: Music, people: People, user: I32, track: I32, drift: F64) -> F32:
-    """`relevance` of each row: float32[n] from three columns of equal length."""
-    out = np.empty(len(user), np.float32)
-    for i in range(len(user)):
-        out[i] = relevance(music, people, user[i], track[i], drift[i])
-    return out
-
-
-@njit(cache=True, nogil=True)
-def at_drift(start_us: int, end_us: int, ts: I64) -> F64:
-    """The share of the history that has passed at each moment, within 0 and 1."""
-    out = np.empty(len(ts), np.float64)
-    for i in range(len(ts)):
-        out[i] = min(1.0, max(0.0, (ts[i] - start_us) / (end_us - start_us)))
-    return out

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pv
 import pyarrow.parquet as pq
@@ -195,7 +197,7 @@ def csv_header(path: Path, delimiter: str) -> list[str]:
 class CsvPiece:
     """Rows of a CSV file as bytes, their numbers (the header not counted), and the lines with another number of values."""
 
-    rows: list[int]
+    rows: npt.NDArray[np.int64]
     table: pa.Table
     broken: Rejects
 
@@ -209,10 +211,10 @@ def csv_pieces(path: Path, columns: Sequence[str], delimiter: str, *, quoted: bo
     skipped: list[tuple[int, str]] = []
 
     def skip(row: Any) -> str:
-        skipped.append((row.number, row.text))
+        skipped.append((row.number - 2, row.text))  # Arrow counts from 1, the header being the first
         return "skip"
 
-    row, seen = 0, 0
+    row = 0
     try:
         reader = pv.open_csv(
             open_bytes(path),
@@ -229,23 +231,26 @@ def csv_pieces(path: Path, columns: Sequence[str], delimiter: str, *, quoted: bo
                 null_values=[""],
             ),
         )
+        table = reader.schema.empty_table()
         for batch in reader:
             table = pa.Table.from_batches([batch])
-            fresh, seen = skipped[seen:], len(skipped)
-            broken = Rejects.none()
-            wrong = set()
-            for number, text in fresh:
-                at = number - 2  # Arrow counts lines from 1, the header being the first
-                wrong.add(at)
-                broken.rows.append(at)
-                broken.reasons.append("wrong_number_of_values")
-                broken.fields.append(None)
-                broken.contents.append(text[:MAX_CONTENT])
-            rows = [n for n in range(row, row + table.num_rows + len(fresh)) if n not in wrong]
-            row += table.num_rows + len(fresh)
-            yield CsvPiece(rows[: table.num_rows], table, broken)
+            span = np.arange(row, row + table.num_rows + len(skipped))
+            numbers = np.setdiff1d(span, [n for n, _ in skipped])[: table.num_rows]
+            row = int(numbers[-1]) + 1 if len(numbers) else row
+            yield CsvPiece(numbers, table, _wrong_lines(skipped, row))
+        if skipped:
+            yield CsvPiece(np.empty(0, np.int64), table.slice(0, 0), _wrong_lines(skipped, skipped[-1][0] + 1))
     except (pa.ArrowException, OSError) as error:
         raise InvalidData(f"{path}: cannot be read beyond row {row}: {_first_line(error)}; {_AGAIN}", field="path") from error
+
+
+def _wrong_lines(skipped: list[tuple[int, str]], before: int) -> Rejects:
+    """Take the lines ahead of row `before` off the list (Arrow parses ahead, so there may be later ones)."""
+    due = [(row, text) for row, text in skipped if row < before]
+    skipped[:] = skipped[len(due) :]
+    n = len(due)
+    contents: list[str | None] = [text[:MAX_CONTENT] for _, text in due]
+    return Rejects([row for row, _ in due], ["wrong_number_of_values"] * n, [None] * n, contents)
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

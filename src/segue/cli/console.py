@@ -1,0 +1,57 @@
+"""What all commands share: where the home is, how settings are changed, how errors and JSON are printed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+
+from segue.contracts.errors import SegueError
+from segue.settings import DEFAULT_HOME
+from segue.wiring.home import Home
+
+out = Console()
+err = Console(stderr=True)
+
+HomeOption = Annotated[
+    Path, typer.Option("--home", envvar="SEGUE_HOME", help="Directory that holds tables, bundles, logs and state.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting for this run; may be given several times."),
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", envvar="SEGUE_CONFIG", help="Settings file instead of HOME/segue.toml.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+
+
+def open_home(home: Path = DEFAULT_HOME, settings: list[str] | None = None, config: Path | None = None) -> Home:
+    """The home a command works on."""
+    return Home.open(home, config=config, environ=dict(os.environ), overrides=settings or ())
+
+
+def print_json(value: object) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Errors of ours become one line on standard error and exit status 2; anything else is a bug and shows its trace."""
+    try:
+        yield
+    except SegueError as error:
+        err.print(f"[red]error[/]: {error.message}", markup=True, highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        err.print(f"[red]error[/]: {where}{error.strerror or error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error

@@ -1,0 +1,415 @@
+"""Nearest items by inner product: exact for small catalogues, norm-tiered inverted lists for large ones.
+
+Factor models score by `query . item`, and an item's norm follows its popularity. A plain inverted file (Jegou et al.,
+TPAMI 2011) groups items by direction only, so each probed list carries a long tail of short vectors that cannot win.
+As in norm-ranging methods for this problem (Yan et al., NeurIPS 2018), the norm is part of the structure here:
+
+1. Directions are clustered by spherical k-means into about sqrt(n) lists.
+2. Each list is sorted by falling norm and cut into cells of 64 items. A cell knows the mean projection of its items on
+   the list's direction and their spread around it.
+3. A query ranks all cells by an optimistic estimate of their best score,
+   `projection * (query . direction) + optimism * |query| * spread`: one dot product per list, one multiply-add per cell.
+4. The best cells are scanned on 8-bit codes (64 items x d bytes, dimension by dimension, so that a cell is scored with
+   vector instructions), and the best `rescore * k` items are scored again exactly.
+
+Everything is plain arrays: a bundle memory-maps them, and workers on a host share the pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from segue.contracts.errors import InvalidData, InvalidInput, InvalidSettings
+
+CELL: Final = 64
+_EMPTY: Final = -1
+
+Vectors = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.int32]
+
+
+class NearestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How an index is built and how much of it a query reads."""
+
+    exact_below: int = 20_000
+    """Catalogues (or what a mask leaves of them) up to this many items are searched exactly."""
+    lists: int = 0
+    """Directions to cluster into; 0 means sqrt(items)."""
+    probe: float = 0.03
+    """Share of the items a query reads: more is slower and finds more."""
+    rescore: int = 3
+    """This many times k items are scored again exactly."""
+    optimism: float = 4.0
+    """Spreads above its mean at which a cell's best item is expected."""
+    iterations: int = 8
+    """Rounds of k-means."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.probe <= 1.0:
+            raise InvalidSettings("probe is a share of the items", field="probe", limit="0 < probe <= 1")
+        for name, least in (("exact_below", 0), ("lists", 0), ("rescore", 1), ("iterations", 1)):
+            if getattr(self, name) < least:
+                raise InvalidSettings(f"{name} must be at least {least}", field=name, limit=f">= {least}")
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """An index over item vectors; the id of an item is its row.
+
+    The cell arrays are empty when the catalogue is searched exactly.
+    """
+
+    config: NearestConfig
+    vectors: Vectors  # [items, d]
+    directions: Vectors  # [lists, d] of unit length
+    cell_list: Ids  # [cells] list of the cell
+    cell_mean: Vectors  # [cells] mean projection of the items on the list's direction
+    cell_spread: Vectors  # [cells] standard deviation per dimension around that mean
+    cell_items: Ids  # [cells, 64], -1 where a cell is not full
+    cell_scale: Vectors  # [cells, 64] item = scale * codes
+    cell_codes: npt.NDArray[np.int8]  # [cells, d, 64]
+
+    @classmethod
+    def fit(cls, vectors: Vectors, config: NearestConfig | None = None) -> Nearest:
+        """Index float32[items, d]. Raises InvalidInput for another type or values that are not finite."""
+        config = config or NearestConfig()
+        if vectors.ndim != 2 or vectors.dtype != np.float32:
+            raise InvalidInput(
+                f"item vectors must be float32 of shape (items, d), got {vectors.dtype} {vectors.shape}",
+                field="vectors",
+            )
+        if not np.isfinite(vectors).all():
+            raise InvalidInput("item vectors must be finite", field="vectors", limit="finite")
+        n, d = vectors.shape
+        if n <= config.exact_below:
+            none = np.empty(0, np.float32)
+            return cls(
+                config,
+                _frozen(vectors),
+                np.empty((0, d), np.float32),
+                np.empty(0, np.int32),
+                none,
+                none,
+                np.empty((0, CELL), np.int32),
+                np.empty((0, CELL), np.float32),
+                np.empty((0, d, CELL), np.int8),
+            )
+        lists = min(config.lists or round(n**0.5), n)
+        directions = _spherical_k_means(vectors, lists, config.iterations, np.random.default_rng(config.seed))
+        assigned = _closest(vectors, directions)
+        cell_list, cell_items = _cells(vectors, assigned, lists)
+        mean, spread, scale, codes = _summarise(vectors, directions, cell_list, cell_items)
+        return cls(config, _frozen(vectors), directions, cell_list, mean, spread, cell_items, scale, codes)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays to save, by name; the config is saved beside them by the caller."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "config"}
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: Mapping[str, npt.NDArray[Any]], config: NearestConfig | None = None
+    ) -> Nearest:
+        """Inverse of `arrays()`, memory-mapped or not. Raises InvalidData when they do not fit together."""
+        names = [f.name for f in fields(cls) if f.name != "config"]
+        missing = [name for name in names if name not in arrays]
+        if missing:
+            raise InvalidData(f"index lacks the arrays {missing}; write it with arrays()", field=missing[0])
+        index = cls(config or NearestConfig(), **{name: _frozen(arrays[name]) for name in names})
+        index._check()
+        return index
+
+    @property
+    def is_exact(self) -> bool:
+        return len(self.cell_list) == 0
+
+    def search(
+        self, queries: Vectors, k: int, allowed: npt.NDArray[np.bool_] | None = None
+    ) -> tuple[Ids, Vectors]:
+        """The k items with the highest inner product: ids int32[q, k] and scores float32[q, k], best first.
+
+        queries: float32[q, d]. allowed: bool[items]; others are never returned. Places that cannot be filled have id
+        -1 and score -inf. Scores are exact; which items are found is approximate on large catalogues.
+        """
+        n, d = self.vectors.shape
+        if queries.ndim != 2 or queries.shape[1] != d or queries.dtype != np.float32:
+            raise InvalidInput(
+                f"queries must be float32 of shape (q, {d}), got {queries.dtype} {queries.shape}",
+                field="queries",
+            )
+        if k < 1:
+            raise InvalidInput(f"k must be at least 1, got {k}", field="k", limit=">= 1")
+        if allowed is not None and allowed.shape != (n,):
+            raise InvalidInput(f"allowed must be bool[{n}], got shape {allowed.shape}", field="allowed")
+        ids = np.full((len(queries), k), _EMPTY, np.int32)
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        left = n if allowed is None else int(np.count_nonzero(allowed))
+        if self.is_exact or left <= max(self.config.exact_below, k):
+            rows = None if allowed is None else np.flatnonzero(allowed).astype(np.int32)
+            self._search_exact(queries, k, rows, ids, scores)
+        else:
+            self._search_cells(queries, k, allowed, left, ids, scores)
+        return ids, scores
+
+    def _search_exact(self, queries: Vectors, k: int, rows: Ids | None, ids: Ids, scores: Vectors) -> None:
+        vectors = self.vectors if rows is None else self.vectors[rows]
+        batch = max(1, 4_000_000 // max(1, len(vectors)))
+        for first in range(0, len(queries), batch):
+            part = slice(first, first + batch)
+            _top_of_rows(queries[part] @ vectors.T, ids[part], scores[part])
+        if rows is not None:
+            found = ids >= 0
+            ids[found] = rows[ids[found]]
+
+    def _search_cells(
+        self,
+        queries: Vectors,
+        k: int,
+        allowed: npt.NDArray[np.bool_] | None,
+        left: int,
+        ids: Ids,
+        scores: Vectors,
+    ) -> None:
+        n, cells = len(self.vectors), len(self.cell_list)
+        # A mask that leaves few items makes a query read more cells, as many as hold the same number of items.
+        wanted = max(self.config.probe * n, 4 * self.config.rescore * k)
+        probes = min(cells, int(np.ceil(wanted / left * cells)))
+        mask = np.empty(0, np.bool_) if allowed is None else _frozen(allowed)
+        for query, found, score in zip(_frozen(queries), ids, scores, strict=True):
+            optimistic = _optimistic_scores(
+                self.directions @ query,
+                np.float32(self.config.optimism * np.linalg.norm(query)),
+                self.cell_list,
+                self.cell_mean,
+                self.cell_spread,
+            )
+            best = np.argpartition(-optimistic, probes - 1)[:probes] if probes < cells else np.arange(cells)
+            best = best[np.argsort(-optimistic[best])]
+            candidates = _scan(
+                query, best, self.cell_codes, self.cell_scale, self.cell_items, self.config.rescore * k, mask
+            )
+            _rescore(query, candidates, self.vectors, found, score)
+
+    def _check(self) -> None:
+        cells, d = len(self.cell_list), self.vectors.shape[1]
+        ok = (
+            self.directions.shape[1:] == (d,)
+            and self.cell_mean.shape == self.cell_spread.shape == (cells,)
+            and self.cell_items.shape == self.cell_scale.shape == (cells, CELL)
+            and self.cell_codes.shape == (cells, d, CELL)
+            and self.cell_items.max(initial=-1) < len(self.vectors)
+            and self.cell_list.max(initial=-1) < len(self.directions)
+            and self.cell_list.min(initial=0) >= 0
+        )
+        if not ok:
+            raise InvalidData("the arrays of an index do not fit together; fit it again", field="nearest")
+
+
+def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A plain read-only view, so that arrays from memory and from memory maps compile to one and the same kernel."""
+    view = np.ascontiguousarray(array).view(np.ndarray)
+    view.flags.writeable = False
+    return view
+
+
+# -- building ------------------------------------------------------------------------------------------------------
+
+
+def _spherical_k_means(vectors: Vectors, lists: int, iterations: int, rng: np.random.Generator) -> Vectors:
+    """Unit directions float32[lists, d] fitted on a sample of 64 vectors per list."""
+    sample = _unit(vectors[np.sort(rng.choice(len(vectors), min(len(vectors), 64 * lists), replace=False))])
+    directions = sample[rng.choice(len(sample), lists, replace=False)]
+    for _ in range(iterations):
+        sums, counts = _sums(sample, _closest(sample, directions), lists)
+        empty = counts == 0
+        sums[empty] = sample[rng.choice(len(sample), int(empty.sum()))]
+        directions = _unit(sums)
+    return directions
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(norms > 0, norms, np.float32(1))
+
+
+def _closest(vectors: Vectors, directions: Vectors) -> Ids:
+    """int32[n]: the direction with the largest inner product, a cache-sized batch at a time."""
+    out = np.empty(len(vectors), np.int32)
+    batch = max(1, 2_000_000 // len(directions))
+    turned = np.ascontiguousarray(directions.T)
+    for first in range(0, len(vectors), batch):
+        out[first : first + batch] = (vectors[first : first + batch] @ turned).argmax(axis=1)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _sums(vectors: Vectors, group: Ids, groups: int) -> tuple[Vectors, npt.NDArray[np.int64]]:
+    sums = np.zeros((groups, vectors.shape[1]), np.float32)
+    counts = np.zeros(groups, np.int64)
+    for i in range(group.size):
+        sums[group[i]] += vectors[i]
+        counts[group[i]] += 1
+    return sums, counts
+
+
+def _cells(vectors: Vectors, assigned: Ids, lists: int) -> tuple[Ids, Ids]:
+    """Cut each list, by falling norm, into cells of 64: the list of each cell and its items, -1 where there is none."""
+    norms = np.einsum("ij,ij->i", vectors, vectors)
+    order = np.lexsort((-norms, assigned))
+    sizes = np.bincount(assigned, minlength=lists)
+    cells_of_list = -(-sizes // CELL)
+    cell_list = np.repeat(np.arange(lists, dtype=np.int32), cells_of_list)
+    place = np.arange(len(vectors)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    row = np.repeat(np.cumsum(cells_of_list) - cells_of_list, sizes) + place // CELL
+    items = np.full((len(cell_list), CELL), _EMPTY, np.int32)
+    items[row, place % CELL] = order
+    return cell_list, items
+
+
+@njit(cache=True, nogil=True)
+def _summarise(
+    vectors: Vectors, directions: Vectors, cell_list: Ids, cell_items: Ids
+) -> tuple[Vectors, Vectors, Vectors, npt.NDArray[np.int8]]:
+    cells, d = cell_list.size, vectors.shape[1]
+    mean = np.zeros(cells, np.float32)
+    spread = np.zeros(cells, np.float32)
+    scale = np.zeros((cells, CELL), np.float32)
+    codes = np.zeros((cells, d, CELL), np.int8)
+    for cell in range(cells):
+        direction = directions[cell_list[cell]]
+        count = 0
+        along_sum = 0.0
+        square_sum = 0.0
+        for lane in range(CELL):
+            item = cell_items[cell, lane]
+            if item < 0:
+                continue
+            vector = vectors[item]
+            largest = np.float32(0)
+            for c in range(d):
+                along_sum += vector[c] * direction[c]
+                square_sum += vector[c] * vector[c]
+                largest = max(largest, abs(vector[c]))
+            count += 1
+            if largest > 0:
+                scale[cell, lane] = largest / np.float32(127)
+                for c in range(d):
+                    codes[cell, c, lane] = np.int8(np.rint(vector[c] / scale[cell, lane]))
+        mean[cell] = along_sum / count
+        spread[cell] = np.sqrt(max(0.0, square_sum / count - (along_sum / count) ** 2) / d)
+    return mean, spread, scale, codes
+
+
+# -- searching -----------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, nogil=True)
+def _optimistic_scores(
+    along: Vectors, optimism: np.float32, cell_list: Ids, cell_mean: Vectors, cell_spread: Vectors
+) -> Vectors:
+    out = np.empty(cell_list.size, np.float32)
+    for cell in range(cell_list.size):
+        out[cell] = cell_mean[cell] * along[cell_list[cell]] + optimism * cell_spread[cell]
+    return out
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _scan(
+    query: Vectors,
+    cells: npt.NDArray[np.int64],
+    codes: npt.NDArray[np.int8],
+    scale: Vectors,
+    items: Ids,
+    keep: int,
+    allowed: npt.NDArray[np.bool_],
+) -> Ids:
+    """At least the `keep` best items of the cells by their codes (fewer if there are fewer), in no order."""
+    capacity = max(4 * keep, 1024) + CELL
+    best = np.empty(capacity, np.float32)
+    found = np.empty(capacity, np.int32)
+    count = 0
+    bar = np.float32(-np.inf)
+    total = np.empty(CELL, np.float32)
+    d = query.size
+    whole = d - d % 4
+    for cell in cells:
+        block = codes[cell]
+        total[:] = np.float32(0)
+        for c in range(0, whole, 4):
+            q0, q1, q2, q3 = query[c], query[c + 1], query[c + 2], query[c + 3]
+            for lane in range(CELL):
+                total[lane] += (
+                    q0 * np.float32(block[c, lane])
+                    + q1 * np.float32(block[c + 1, lane])
+                    + q2 * np.float32(block[c + 2, lane])
+                    + q3 * np.float32(block[c + 3, lane])
+                )
+        for c in range(whole, d):
+            for lane in range(CELL):
+                total[lane] += query[c] * np.float32(block[c, lane])
+        for lane in range(CELL):
+            total[lane] *= scale[cell, lane]
+        for lane in range(CELL):
+            if total[lane] > bar:
+                item = items[cell, lane]
+                if item >= 0 and (allowed.size == 0 or allowed[item]):
+                    best[count] = total[lane]
+                    found[count] = item
+                    count += 1
+        if count > capacity - CELL:
+            bar = np.partition(best[:count], count - keep)[count - keep]
+            kept = 0
+            for i in range(count):
+                if best[i] >= bar and kept < 2 * keep:
+                    best[kept] = best[i]
+                    found[kept] = found[i]
+                    kept += 1
+            count = kept
+    if count > keep:
+        bar = np.partition(best[:count], count - keep)[count - keep]
+        kept = 0
+        for i in range(count):
+            if best[i] >= bar:
+                found[kept] = found[i]
+                kept += 1
+        count = kept
+    return found[:count]
+
+
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def _rescore(query: Vectors, candidates: Ids, vectors: Vectors, ids: Ids, scores: Vectors) -> None:
+    exact = np.empty(candidates.size, np.float32)
+    for i in range(candidates.size):
+        dot = np.float32(0)
+        for c in range(query.size):
+            dot += query[c] * vectors[candidates[i], c]
+        exact[i] = -dot
+    order = np.argsort(exact, kind="mergesort")
+    for place in range(min(ids.size, candidates.size)):
+        ids[place] = candidates[order[place]]
+        scores[place] = -exact[order[place]]
+
+
+@njit(cache=True, nogil=True)
+def _top_of_rows(scores: Vectors, ids: Ids, best: Vectors) -> None:
+    """Fill ids and best with the top of each row of scores, equal scores by falling... by rising column."""
+    rows, n = scores.shape
+    k = min(ids.shape[1], n)
+    for row in range(rows):
+        if k == 0:
+            continue
+        bar = np.partition(scores[row], n - k)[n - k]
+        above = np.flatnonzero(scores[row] > bar)
+        level = np.flatnonzero(scores[row] == bar)[: k - above.size]
+        chosen = np.concatenate((above, level))
+        chosen = chosen[np.argsort(-scores[row][chosen], kind="mergesort")]
+        for place in range(k):
+            ids[row, place] = chosen[place]
+            best[row, place] = scores[row, chosen[place]]

@@ -1,0 +1,170 @@
+"""Ranker samples: earlier moments, the candidates the sources would have proposed then, and what the listener did next.
+
+The retrieval models are fitted on what lay before `cut`; the moments lie between `cut` and `now`; so no score among the
+features has seen the play it is to predict. A home sample is a listener's first session of the window, with everything
+heard until its end as positives; a next-up sample is a place inside a session, with the next track as the positive.
+Candidates that were shown and not played are always kept; of the others, the best ranked and a random few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from segue.recommend.api import Request
+from segue.contracts.errors import InvalidData
+from segue.listener.state import LIKE
+from segue.recommend.features import candidate_columns
+from segue.recommend.pipeline import Recommender
+from segue.training.history import Plays
+from segue.training.replay import Replay
+
+I64 = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+SESSION_LENGTH = 50
+"""Latest tracks of a session that a replayed request sends."""
+HARD_RANK = 20
+"""Candidates that any source ranks this high are kept as negatives."""
+RANDOM_NEGATIVES = 60
+"""How many of the others are kept, on average."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Requests to replay. Request i of user_id[i] at ts[i] (microseconds) continues `session[i]` (track ids, oldest first)
+    and is followed by `heard[i]` and `skipped[i]` (track ids).
+    """
+
+    surface: str
+    user_id: I64
+    ts: I64
+    session: list[I64]
+    heard: list[I64]
+    skipped: list[I64]
+
+    def __len__(self) -> int:
+        return len(self.user_id)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Rows of all replayed requests, request by request.
+
+    request int32[n] ascending; user_id, ts, track_id int64[n]; played, skipped, liked bool[n]; columns float32[n, c], the
+    candidate features called `names`.
+    """
+
+    surface: str
+    request: npt.NDArray[np.int32]
+    user_id: I64
+    ts: I64
+    track_id: I64
+    played: Flags
+    skipped: Flags
+    liked: Flags
+    columns: npt.NDArray[np.float32]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.request)
+
+
+def home_moments(plays: Plays, track_id: I64, cut: int, most: int, rng: np.random.Generator) -> Moments:
+    """Each listener's first session from `cut` on; what is heard from then to the end of `plays` is the target."""
+    window = plays.where(plays.ts >= cut)
+    starts = np.flatnonzero(np.r_[True, window.user_id[1:] != window.user_id[:-1]]) if len(window) else np.empty(0, int)
+    stops = np.r_[starts[1:], len(window)].astype(int)
+    chosen = _some(len(starts), most, rng)
+    ids = track_id[window.track]
+    heard, skipped = [], []
+    for start, stop in zip(starts[chosen], stops[chosen], strict=True):
+        listened = window.listened[start:stop]
+        heard.append(np.unique(ids[start:stop][listened]))
+        skipped.append(np.setdiff1d(ids[start:stop][~listened], heard[-1]))
+    nothing = np.empty(0, np.int64)
+    first = starts[chosen]
+    return Moments("home", window.user_id[first], window.ts[first], [nothing] * len(chosen), heard, skipped)
+
+
+def next_moments(plays: Plays, track_id: I64, cut: int, most: int, rng: np.random.Generator) -> Moments:
+    """Places inside sessions from `cut` on; the target is the next track."""
+    same = (plays.user_id[1:] == plays.user_id[:-1]) & (plays.session_start[1:] == plays.session_start[:-1])
+    places = np.flatnonzero(same & (plays.session_start[1:] >= cut)) + 1
+    places = places[_some(len(places), most, rng)]
+    ids = track_id[plays.track]
+    session, heard, skipped = [], [], []
+    nothing = np.empty(0, np.int64)
+    for place in places:
+        start = int(np.searchsorted(plays.user_id, plays.user_id[place], "left"))
+        inside = plays.session_start[start:place] == plays.session_start[place]
+        session.append(ids[start:place][inside][-SESSION_LENGTH:])
+        one = ids[place : place + 1]
+        heard.append(one if plays.listened[place] else nothing)
+        skipped.append(nothing if plays.listened[place] else one)
+    return Moments("next-up", plays.user_id[places], plays.ts[places], session, heard, skipped)
+
+
+def draw(
+    recommender: Recommender,
+    replay: Replay,
+    moments: Moments,
+    rng: np.random.Generator,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Samples:
+    """Replay the moments through the request pipeline and keep the rows to learn from."""
+    rows: list[tuple[npt.NDArray[np.int32], ...]] = []
+    blocks, names = [], ()
+    for number in range(len(moments)):
+        user, ts = int(moments.user_id[number]), int(moments.ts[number])
+        request = Request(
+            surface=moments.surface,
+            user_id=user,
+            session=tuple(moments.session[number].tolist()) if moments.surface == "next-up" else None,
+            k=1,
+            now=ts,
+        )
+        query, candidates = recommender.gather(request, replay.state(user, ts))
+        ids = recommender.artifacts.catalogue.track_id[candidates.tracks]
+        played, skipped = np.isin(ids, moments.heard[number]), np.isin(ids, moments.skipped[number])
+        liked = played & np.isin(ids, replay.marked(user, LIKE, ts))
+        kept = np.flatnonzero(played | skipped | _negatives(candidates.ranks, rng))
+        if not played.any():
+            continue
+        columns = candidate_columns(query, recommender.artifacts, candidates)
+        names = tuple(columns)
+        blocks.append(np.column_stack([columns[name][kept] for name in names]))
+        rows.append((np.full(len(kept), number, np.int32), ids[kept], played[kept], skipped[kept], liked[kept]))
+        if number % 100 == 0:
+            progress(number, len(moments))
+    if not rows:
+        raise InvalidData(f"no {moments.surface} request of the last days has a candidate that was played; more history is needed")
+    request_number, track, played_all, skipped_all, liked_all = (np.concatenate(part) for part in zip(*rows, strict=True))
+    return Samples(
+        moments.surface,
+        request_number,
+        moments.user_id[request_number],
+        moments.ts[request_number],
+        track,
+        played_all,
+        skipped_all,
+        liked_all,
+        np.concatenate(blocks).astype(np.float32),
+        names,
+    )
+
+
+def _some(n: int, most: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    if n <= most:
+        return np.arange(n)
+    return np.sort(rng.choice(n, most, replace=False))
+
+
+def _negatives(ranks: npt.NDArray[np.float32], rng: np.random.Generator) -> Flags:
+    """The hardest candidates (best rank of any source) and a random few of the rest."""
+    best = np.nanmin(ranks, axis=1) if len(ranks) else np.empty(0, np.float32)
+    share = RANDOM_NEGATIVES / max(len(ranks), 1)
+    return (best < HARD_RANK) | (rng.random(len(ranks)) < share)
