@@ -21,19 +21,25 @@ out = Console()
 err = Console(stderr=True)
 
 HomeOption = Annotated[
-    Path, typer.Option("--home", envvar="SEGUE_HOME", help="Directory that holds tables, bundles, logs and state.")
+    Path,
+    typer.Option("--home", envvar="SEGUE_HOME", help="Directory that holds tables, bundles, logs and state."),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting for this run; may be given several times."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a setting for this run; may be given several times."
+    ),
 ]
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", envvar="SEGUE_CONFIG", help="Settings file instead of HOME/segue.toml.")
+    Path | None,
+    typer.Option("--config", envvar="SEGUE_CONFIG", help="Settings file instead of HOME/segue.toml."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
 
-def open_home(home: Path = DEFAULT_HOME, settings: list[str] | None = None, config: Path | None = None) -> Home:
+def open_home(
+    home: Path = DEFAULT_HOME, settings: list[str] | None = None, config: Path | None = None
+) -> Home:
     """The home a command works on."""
     return Home.open(home, config=config, environ=dict(os.environ), overrides=settings or ())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Protocol
@@ -59,6 +60,15 @@ class Engine(Protocol):
     def days(self, table: Table) -> Days | None:
         """First and last partition that holds rows, or None."""
 
+    def row_counts(self, table: Table) -> dict[date, int]:
+        """Rows of each day that has some, without reading them. A table without days: under 1970-01-01."""
+
+    def staged(self, rows: ir.Table) -> AbstractContextManager[ir.Table]:
+        """The rows, computed once and held by the engine until the block ends: to be checked, then written."""
+
+    def compact(self, table: Table) -> int:
+        """Merge small files where there are many; rows stay the same. Returns files removed, 0 where it has no meaning."""
+
 
 class StateStore(Protocol):
     """One small record per listener, read once per request."""
@@ -71,6 +81,9 @@ class StateStore(Protocol):
 
     def load(self, records: Iterable[tuple[int, bytes]]) -> int:
         """Write many records, replacing what is there. Returns how many."""
+
+    def ids(self, start: int, limit: int, *, backwards: bool = False) -> list[int]:
+        """Up to `limit` listeners that have a record: ascending from `start`, or descending from the last."""
 
     def close(self) -> None:
         """Release the store."""

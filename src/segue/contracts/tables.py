@@ -35,6 +35,7 @@ MAX_TAGS: Final = 50
 DAY = Column("day", pa.date32(), "UTC date of `ts`; the partition")
 TS = Column("ts", I64, "when it happened, UTC microseconds", ge=EARLIEST, le=LATEST)
 USER = Column("user_id", I64, "the listener", ge=0, le=MAX_ID)
+VIEWER = Column("user_id", I64, "the listener; null for a stranger", nullable=True, ge=0, le=MAX_ID)
 TRACK = Column("track_id", I64, "the track", ge=0, le=MAX_ID)
 ARTIST_OPT = Column("artist_id", I64, "the artist, where known", nullable=True, ge=0, le=MAX_ID)
 COUNTRY_OPT = Column("country", TEXT, "ISO 3166 alpha-2 code, upper case", nullable=True, max_bytes=2)
@@ -258,7 +259,7 @@ EXPOSURES = Table(
         DAY,
         Column("request_id", UUID, "the recommendation"),
         TS,
-        USER,
+        VIEWER,
         Column("surface", TEXT, "where", one_of=tuple(Surface)),
         Column("bundle", TEXT, "bundle version", nullable=True),
         Column("config", TEXT, "hash of the settings of the surface", nullable=True),
@@ -283,7 +284,7 @@ OUTCOMES = Table(
         DAY,
         Column("request_id", UUID, "the recommendation"),
         TS,
-        USER,
+        VIEWER,
         Column("surface", TEXT, "where"),
         Column("position", I16, "slot, from 0"),
         TRACK,

@@ -19,7 +19,7 @@ Tasks:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -132,6 +132,23 @@ class Task:
         begin = np.maximum(self.begin[rows], self.end[rows] - longest)
         indptr, source = _gather(begin, self.end[rows])
         return indptr, self.plays[source], self.plays_ts[source]
+
+    def select(self, cases: npt.NDArray[np.integer]) -> Task:
+        """Only those cases (int[m], ascending)."""
+        target_indptr, targets = _gather(self.target_indptr[:-1][cases], self.target_indptr[1:][cases])
+        known_indptr, known = _gather(self.known_indptr[:-1][cases], self.known_indptr[1:][cases])
+        return replace(
+            self,
+            user=self.user[cases],
+            listener=self.listener[cases],
+            moment=self.moment[cases],
+            begin=self.begin[cases],
+            end=self.end[cases],
+            target_indptr=target_indptr,
+            targets=self.targets[targets],
+            known_indptr=known_indptr,
+            known=self.known[known],
+        )
 
     def known_of(self, rows: slice) -> tuple[Longs, Ids]:
         """The tracks no list of these cases may hold: ragged (indptr int64, items int32 ascending)."""

@@ -62,7 +62,11 @@ def _faults(name: str, column: Coerced) -> dict[str, pa.Array]:
     if not (column.wrong.any() or column.beyond.any() or column.not_utf8.any()):
         return {}
     reasons = np.full(len(column.wrong), None, object)
-    for mask, reason in ((column.wrong, "wrong_type"), (column.beyond, "out_of_range"), (column.not_utf8, "not_utf8")):
+    for mask, reason in (
+        (column.wrong, "wrong_type"),
+        (column.beyond, "out_of_range"),
+        (column.not_utf8, "not_utf8"),
+    ):
         reasons[mask] = reason
     return {f"{FAULT}{name}": pa.array(reasons, pa.string())}
 
@@ -70,7 +74,9 @@ def _faults(name: str, column: Coerced) -> dict[str, pa.Array]:
 def single(values: pa.ChunkedArray | pa.Array) -> pa.Array:
     """One contiguous array, dictionaries decoded."""
     if isinstance(values, pa.ChunkedArray):
-        values = values.chunk(0) if values.num_chunks == 1 else pa.concat_arrays(values.chunks or [_empty(values)])
+        values = (
+            values.chunk(0) if values.num_chunks == 1 else pa.concat_arrays(values.chunks or [_empty(values)])
+        )
     return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
@@ -137,7 +143,8 @@ def scaled(values: pa.ChunkedArray | pa.Array, factor: int) -> Coerced:
     else:
         number = _to_integer(column, pa.int64())
     limit = (2**63 - 1) // factor
-    beyond = mask_of(pc.greater(pc.abs(number.values), pa.scalar(limit, pa.int64()).cast(number.values.type, safe=False)))
+    low, high = (pa.scalar(x, pa.int64()).cast(number.values.type, safe=False) for x in (-limit, limit))
+    beyond = mask_of(pc.or_(pc.less(number.values, low), pc.greater(number.values, high)))
     kept = _drop(number.values, beyond)
     product = pc.multiply(kept, pa.scalar(factor, number.values.type))
     if pa.types.is_floating(product.type):
@@ -204,7 +211,11 @@ def _to_integer(column: pa.Array, to: pa.DataType) -> Coerced:
         wide = _drop(wide, wrong | beyond).cast(pa.int64(), safe=False)
     elif pa.types.is_integer(column.type):
         wrong = _none(len(column))
-        beyond = mask_of(pc.greater(column, 2**63 - 1)) if pa.types.is_uint64(column.type) else wrong
+        beyond = (
+            mask_of(pc.greater(column, pa.scalar(2**63 - 1, pa.uint64())))
+            if pa.types.is_uint64(column.type)
+            else wrong
+        )
         wide = _drop(column, beyond).cast(pa.int64())
     else:
         return _all_wrong(column, to)
@@ -226,7 +237,10 @@ def _text_to_integer(column: pa.Array, to: pa.DataType) -> Coerced:
     whole = mask_of(pc.match_substring_regex(trimmed, _WHOLE))
     wrong = ~whole & ~_nulls(trimmed)
     exact = _drop(trimmed, wrong).cast(pa.decimal128(38, 0))
-    low, high = pa.scalar(-(2**63)).cast(pa.decimal128(38, 0)), pa.scalar(2**63 - 1).cast(pa.decimal128(38, 0))
+    low, high = (
+        pa.scalar(-(2**63)).cast(pa.decimal128(38, 0)),
+        pa.scalar(2**63 - 1).cast(pa.decimal128(38, 0)),
+    )
     beyond = mask_of(pc.or_(pc.less(exact, low), pc.greater(exact, high)))
     values, outside = _narrow(_drop(exact, beyond).cast(pa.int64()), to)
     return Coerced(values, wrong, beyond | outside, text.not_utf8)
@@ -238,7 +252,11 @@ def _to_floating(column: pa.Array, to: pa.DataType) -> Coerced:
         trimmed = _trim(text.values)
         wrong = ~mask_of(pc.match_substring_regex(trimmed, _DECIMAL)) & ~_nulls(trimmed)
         wide, not_utf8 = _drop(trimmed, wrong).cast(pa.float64()), text.not_utf8
-    elif pa.types.is_floating(column.type) or pa.types.is_integer(column.type) or pa.types.is_decimal(column.type):
+    elif (
+        pa.types.is_floating(column.type)
+        or pa.types.is_integer(column.type)
+        or pa.types.is_decimal(column.type)
+    ):
         wide, wrong, not_utf8 = column.cast(pa.float64(), safe=False), _none(len(column)), _none(len(column))
         wrong = mask_of(pc.is_nan(wide))
     else:
@@ -260,7 +278,9 @@ def _to_boolean(column: pa.Array) -> Coerced:
         return _all_wrong(column, pa.bool_())
     true, false = (pc.is_in(lower, value_set=pa.array(words)) for words in (_TRUE, _FALSE))
     wrong = ~mask_of(true) & ~mask_of(false) & ~_nulls(lower)
-    return Coerced(pc.if_else(pa.array(wrong | _nulls(lower)), None, true), wrong, _none(len(column)), not_utf8)
+    return Coerced(
+        pc.if_else(pa.array(wrong | _nulls(lower)), None, true), wrong, _none(len(column)), not_utf8
+    )
 
 
 def _to_text(column: pa.Array) -> Coerced:

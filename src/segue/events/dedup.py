@@ -21,7 +21,11 @@ def first_of_each(rows: pa.Table, key: str) -> pa.Table:
     n = len(fixed)
     if n == 0:
         return rows
-    halves = np.frombuffer(fixed.buffers()[1], ">u8").reshape(-1, 2)[fixed.offset : fixed.offset + n].astype(np.uint64)
+    halves = (
+        np.frombuffer(fixed.buffers()[1], ">u8")
+        .reshape(-1, 2)[fixed.offset : fixed.offset + n]
+        .astype(np.uint64)
+    )
     order = np.lexsort((np.arange(n), halves[:, 1], halves[:, 0]))
     ordered = halves[order]
     first = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))

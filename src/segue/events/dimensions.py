@@ -63,7 +63,9 @@ def merge(engine: Engine, table: Table, rows: pa.Table, known: Known) -> Merged:
     changed = after.filter(pa.array(differs))
     if changed.num_rows:
         rest = held.anti_join(ibis.memtable(changed.select(keys)), keys)
-        engine.overwrite(table, rest.select(*table.names).union(ibis.memtable(changed), distinct=False))
+        # Ibis unites tables of the same types only, and one that may be null is another type: leave that to the engine.
+        nullable = pa.table(changed.columns, names=list(table.names))
+        engine.overwrite(table, rest.select(*table.names).union(ibis.memtable(nullable), distinct=False))
     if new.num_rows:
         engine.append(table, _complete(table, new))
     return Merged(new.num_rows, changed.num_rows, len(mine) - changed.num_rows)

@@ -55,7 +55,9 @@ def _mix(x: U64) -> U64:
 
 def _numbers(events: pa.Table, name: str) -> U64:
     column = single(events[name])
-    values = np.asarray(column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False), np.int64).view(np.uint64)
+    values = np.asarray(column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False), np.int64).view(
+        np.uint64
+    )
     absent = np.asarray(column.is_null().to_numpy(zero_copy_only=False), np.bool_)
     return np.where(absent, _ABSENT, values)
 

@@ -51,13 +51,17 @@ def check(
     Raises InvalidData if a required column is absent.
     """
     expected = [c for c in table.columns if c.name not in later]
-    require_columns(table, rows.column_names, [c.name for c in expected if not c.nullable and c.name not in optional])
+    require_columns(
+        table, rows.column_names, [c.name for c in expected if not c.nullable and c.name not in optional]
+    )
     verdict = _Verdict(rows.num_rows)
     typed: dict[str, pa.Array] = {}
     for column in expected:
         if column.name in rows.column_names:
             _mark_faults(column.name, rows, verdict)
-            typed[column.name] = _check_column(column, coerce(rows[column.name], column.type), verdict, latest)
+            typed[column.name] = _check_column(
+                column, coerce(rows[column.name], column.type), verdict, latest
+            )
         elif column.nullable:
             typed[column.name] = pa.nulls(rows.num_rows, column.type)
     if table is RAW_EVENTS:
@@ -109,11 +113,13 @@ class _Verdict:
         if len(at) == 0:
             return Rejects.none()
         shown = rows.take(pa.array(at))
-        numbers = np.asarray(shown[ROW].to_numpy(), np.int64) if ROW in rows.column_names else at.astype(np.int64)
+        numbers = (
+            np.asarray(shown[ROW].to_numpy(), np.int64) if ROW in rows.column_names else at.astype(np.int64)
+        )
         reasons = [self.faults[code] for code in self.codes[at]]
         hidden = [name for name in shown.column_names if name.startswith("#")]
         content = [as_content(row) for row in shown.drop_columns(hidden).to_pylist()]
-        return Rejects(numbers.tolist(), [r for r, _ in reasons], [f for _, f in reasons], content)
+        return Rejects(numbers.tolist(), [r for r, _ in reasons], [*(f for _, f in reasons)], [*content])
 
 
 def as_content(row: object) -> str:
@@ -146,7 +152,9 @@ def _check_column(column: Column, found: Coerced, verdict: _Verdict, latest: int
     _mark_bound(column, values, column.ge, pc.less, verdict)
     _mark_bound(column, values, column.le, pc.greater, verdict)
     if column.max_bytes is not None:
-        verdict.mark(mask_of(pc.greater(pc.binary_length(values), column.max_bytes)), f"too_long_{name}", name)
+        verdict.mark(
+            mask_of(pc.greater(pc.binary_length(values), column.max_bytes)), f"too_long_{name}", name
+        )
     if column.one_of is not None:
         known = pc.is_in(values, value_set=pa.array(column.one_of))
         verdict.mark(~mask_of(known) & ~mask_of(pc.is_null(values)), f"unknown_{name}", name)

@@ -32,6 +32,10 @@ for _name, _doc in SOURCES.items():
     candidate(f"source_{_name}_rank", nan, f"Rank by source, 0 first: {_doc}.")
 candidate("sources", 0.0, "How many sources proposed the candidate.")
 candidate("best_rank", nan, "Best rank by any source.")
-candidate("similarity_recent_max", nan, "Largest cosine of the candidate's factors and those of a recent play.")
-candidate("similarity_recent_mean", nan, "Mean cosine of the candidate's factors and those of the recent plays.")
+candidate(
+    "similarity_recent_max", nan, "Largest cosine of the candidate's factors and those of a recent play."
+)
+candidate(
+    "similarity_recent_mean", nan, "Mean cosine of the candidate's factors and those of the recent plays."
+)
 candidate("similarity_last", nan, "Cosine of the candidate's factors and those of the last play.")

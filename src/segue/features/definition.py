@@ -113,7 +113,8 @@ def _trace(name: str, entity: Entity, function: Function) -> tuple[Value, str]:
         )
     if len(wanted) > 1 and not entity.daily:
         raise InvalidInput(
-            f"feature {name}: reads {', '.join(wanted)}; a feature as of the moment reads one relation", field=name
+            f"feature {name}: reads {', '.join(wanted)}; a feature as of the moment reads one relation",
+            field=name,
         )
     return function(*(known[p] for p in wanted)), "+".join(wanted)
 

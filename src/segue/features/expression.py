@@ -166,7 +166,8 @@ class Rows:
     def __getattr__(self, name: str) -> Column:
         if name.startswith("_") or name not in self._columns:
             raise InvalidInput(
-                f"{self._relation} has no column {name!r}; it has {', '.join(self._columns) or 'none'}", field=name
+                f"{self._relation} has no column {name!r}; it has {', '.join(self._columns) or 'none'}",
+                field=name,
             )
         return Column(self._relation, "column", (name,))
 

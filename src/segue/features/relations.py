@@ -46,7 +46,9 @@ class Entity:
 Track = Entity("track", "track_id", True, "the candidate, as of the start of the UTC day")
 Artist = Entity("artist", "artist_id", True, "the candidate's artist, as of the start of the UTC day")
 Listener = Entity("listener", "", False, "the listener, as of the moment of the request")
-ListenerTrack = Entity("listener_track", "track_id", False, "the listener and the candidate, as of the moment")
+ListenerTrack = Entity(
+    "listener_track", "track_id", False, "the listener and the candidate, as of the moment"
+)
 ListenerArtist = Entity(
     "listener_artist", "artist_id", False, "the listener and the candidate's artist, as of the moment"
 )
@@ -126,7 +128,8 @@ def relations(entity: Entity) -> dict[str, dict[str, str]]:
     """The relations with many rows that features of the entity may read, with the columns of each."""
     if entity in (Track, Artist):
         rollups = ROLLUPS if entity is Track else ARTIST_ROLLUPS
-        return {name: dict(rollup.columns) for name, rollup in rollups.items()}
+        prose = PLAYS | {"listener_days": "each day's distinct listeners, added up"}
+        return {name: {c: prose[c] for c in rollup.columns} for name, rollup in rollups.items()}
     if entity is Listener:
         return {"plays": PLAYS} | dict.fromkeys(MARK_KINDS, MARKS)
     if entity in (ListenerTrack, ListenerArtist, ListenerGenre):

@@ -262,7 +262,7 @@ def _plays(
         rows["listened"] = _bools(events["listened"])[play]
         rows["skipped"] = _bools(events["skipped"])[play]
     else:
-        at_end = (duration >= 0) & (ms >= duration - END_MS)
+        at_end = (duration > 0) & (ms >= duration - END_MS)
         listened = (kind[play] == 0) & ((ms < 0) | (ms >= LISTEN_MS) | at_end)
         rows["listened"], rows["skipped"] = listened, ~listened
     return rows

@@ -75,7 +75,6 @@ class CoListen:
             damping(count, config.source_damping),
             damping(count, config.target_damping),
             config.neighbours,
-            False,
         )
         return cls(config, ids, scores)
 

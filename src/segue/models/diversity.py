@@ -219,13 +219,11 @@ def _select(
             moved[chosen] |= DRAWN
             if chosen != greedy:
                 moved[greedy] |= MOVED_BY_EXPLORATION
-        p = 0.0
-        if in_pool == 0:
-            p = 1.0
-        else:
-            p = (1.0 - explore) * (chosen == greedy) + explore / in_pool * pool[chosen]
+        # With nothing to draw from, the greedy choice is certain.
+        aimed = 1.0 - explore if in_pool > 0 else 1.0
+        drawn = explore / in_pool if in_pool > 0 and pool[chosen] else 0.0
+        propensity[slot] = (aimed if chosen == greedy else 0.0) + drawn
         order[slot] = chosen
-        propensity[slot] = p
         taken[chosen] = True
         _similar_to(chosen, unit, artists, by_artist, similarity)
         first = slot == 0

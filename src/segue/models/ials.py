@@ -15,8 +15,7 @@ The half-step does not build that matrix. It takes a few conjugate gradient step
 from the row's previous value (Takacs, Pilaszy, Tikk: Applications of the Conjugate Gradient Method for
 Implicit Feedback Collaborative Filtering, RecSys 2011). Rows advance together in blocks: the factors of a
 block's observed items are gathered once and stay in cache for all steps, and the products with Y'Y become one
-matrix product a step, so that the cost which does not depend on the data runs at the speed of BLAS instead of
-that of memory.
+matrix product a step, so that the cost which does not depend on the data is bound by arithmetic, not by memory.
 """
 
 from __future__ import annotations
@@ -301,6 +300,40 @@ def _add_products(
 
 
 @njit(cache=True, nogil=True, fastmath=True)
+def _multiply(rows: Floats, gram: Floats, out: Floats) -> None:
+    """out = rows @ gram, four rows times four at a time.
+
+    Not BLAS: its threads, spinning for products this small, cost more than they bring, and a library cannot
+    know how many of them its caller left running.
+    """
+    n, d = rows.shape
+    whole = d - d % 4
+    out[:] = 0
+    for m in range(0, n - n % 4, 4):
+        for k in range(0, whole, 4):
+            a0, a1, a2, a3 = rows[m, k], rows[m, k + 1], rows[m, k + 2], rows[m, k + 3]
+            b0, b1, b2, b3 = rows[m + 1, k], rows[m + 1, k + 1], rows[m + 1, k + 2], rows[m + 1, k + 3]
+            c0, c1, c2, c3 = rows[m + 2, k], rows[m + 2, k + 1], rows[m + 2, k + 2], rows[m + 2, k + 3]
+            e0, e1, e2, e3 = rows[m + 3, k], rows[m + 3, k + 1], rows[m + 3, k + 2], rows[m + 3, k + 3]
+            for f in range(d):
+                g0, g1, g2, g3 = gram[k, f], gram[k + 1, f], gram[k + 2, f], gram[k + 3, f]
+                out[m, f] += (a0 * g0 + a1 * g1) + (a2 * g2 + a3 * g3)
+                out[m + 1, f] += (b0 * g0 + b1 * g1) + (b2 * g2 + b3 * g3)
+                out[m + 2, f] += (c0 * g0 + c1 * g1) + (c2 * g2 + c3 * g3)
+                out[m + 3, f] += (e0 * g0 + e1 * g1) + (e2 * g2 + e3 * g3)
+        for k in range(whole, d):
+            for f in range(d):
+                out[m, f] += rows[m, k] * gram[k, f]
+                out[m + 1, f] += rows[m + 1, k] * gram[k, f]
+                out[m + 2, f] += rows[m + 2, k] * gram[k, f]
+                out[m + 3, f] += rows[m + 3, k] * gram[k, f]
+    for m in range(n - n % 4, n):
+        for k in range(d):
+            for f in range(d):
+                out[m, f] += rows[m, k] * gram[k, f]
+
+
+@njit(cache=True, nogil=True, fastmath=True)
 def _gather(
     known: Floats,
     weights: Floats,
@@ -351,7 +384,8 @@ def _solve_block(
             diagonal[m, f] = gram[f, f] + reg[row]
         _gather(known, weights, diagonal, m, starts[m], indices, data, indptr[row], indptr[row + 1], fixed)
     # residual = b - A x, as -(A x - b): the observed part of A x - b is sum w (y.x - 1) y.
-    residual = np.dot(x, gram)
+    residual = np.empty((n, d), np.float32)
+    _multiply(x, gram, residual)
     direction = np.empty((n, d), np.float32)
     rho = np.zeros(n, np.float32)
     for m in range(n):
@@ -368,7 +402,7 @@ def _solve_block(
             rho[m] += residual[m, f] * direction[m, f]
     product = np.empty((n, d), np.float32)
     for step in range(steps):
-        np.dot(direction, gram, product)
+        _multiply(direction, gram, product)
         for m in range(n):
             if not rho[m] > CONVERGED:
                 continue

@@ -211,7 +211,8 @@ def top_k(
         )
     if exclude.n_users != n_rows:
         raise InvalidData(f"exclude has {exclude.n_users} rows for {n_rows} rows of scores", field="exclude")
-    return _top_k(scores, k, exclude.indptr, exclude.indices)
+    items, values = _top_k(scores, k, exclude.indptr, exclude.indices)
+    return items, values
 
 
 @njit(cache=True, nogil=True)

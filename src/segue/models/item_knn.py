@@ -130,9 +130,10 @@ def top_neighbours(
     rows: users x items; columns: the same, transposed; norms: float32[n_items].
     Cost: the sum over users of their squared history length; memory: the lists and one float per item.
     """
-    return _top_neighbours(
+    ids, weights = _top_neighbours(
         rows.indptr, rows.indices, rows.data, columns.indptr, columns.indices, columns.data, norms, shrink, k
     )
+    return ids, weights
 
 
 @njit(cache=True, nogil=True)

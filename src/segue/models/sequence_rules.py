@@ -45,7 +45,6 @@ class SequenceRulesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     source_damping: float = 0.5
     target_damping: float = 0.2
     neighbours: int = 100
-    loops: bool = False
     prefix_window: int = 10
     prefix_power: float = 1.0
     seen_weight: float = 0.5
@@ -66,7 +65,6 @@ def count_pairs(
     source_scale: npt.NDArray[np.float64],
     target_scale: npt.NDArray[np.float64],
     k: int,
-    loops: bool,
 ) -> tuple[Ids, Scores]:
     """The ``k`` best-paired items of every item, best first: (int32[n_items, k] padded by -1,
     float32[n_items, k]).
@@ -89,7 +87,7 @@ def count_pairs(
             end = indptr[session[play] + 1]
             for other in range(max(begin, play - reach), min(end, play + reach + 1)):
                 item = items[other]
-                if other == play or (item == source and not loops):
+                if item == source:
                     continue
                 amount = forward[other - play] if other > play else backward[play - other]
                 if amount <= 0.0:
@@ -201,7 +199,6 @@ class SequenceRules:
             damping(count, config.source_damping),
             damping(count, config.target_damping),
             config.neighbours,
-            config.loops,
         )
         return cls(config, ids, scores)
 

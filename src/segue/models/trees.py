@@ -23,7 +23,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -468,7 +468,7 @@ def _leaf_numbers_ir(
         lanes = ir.VectorType(number, LANES)
         words = _pointer(context, builder, signature.args[0], args[0], args[1])
         # LLVM keeps this variable in registers.
-        found = cgutils.alloca_once_value(builder, ir.Constant(lanes, [0] * LANES))  # type: ignore[no-untyped-call]
+        found = cgutils.alloca_once_value(builder, ir.Constant(lanes, [0] * LANES))
         with cgutils.for_range(builder, args[2]) as loop:
             word = builder.load(builder.gep(words, [loop.index]))
             mask = builder.bitcast(word, ir.VectorType(ir.IntType(1), LANES))

@@ -1,11 +1,12 @@
 """What the server counts, in Prometheus' form.
 
-Names follow the Prometheus conventions: base units, `_total` for counters. With several workers each writes its numbers to
-memory-mapped files of its own in one directory, and whichever worker is scraped adds all of them up (the client library's
-multiprocess mode), so that a scrape sees the host, not one worker by chance.
+Names follow the Prometheus conventions: base units, `_total` for counters. With several workers each writes
+its numbers to memory-mapped files of its own in one directory, and whichever worker is scraped adds all of
+them up (the client library's multiprocess mode), so that a scrape sees the host, not one worker by chance.
 
-Labels come from closed sets. A label that a caller could invent (the reason of a rejected event names the caller's field) is
-kept to the first MAX_REASONS values; the rest are counted as `other`, so that nobody can grow our memory by inventing names.
+Labels come from closed sets. A label that a caller could invent (the reason of a rejected event names the
+caller's field) is kept to the first MAX_REASONS values; the rest are counted as `other`, so that nobody can
+grow our memory by inventing names.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ class Metrics:
 
     def __init__(self, directory: Path | None = None) -> None:
         if directory is not None:
-            # The client library chooses where numbers live when a metric is made, and learns the directory from this variable.
+            # The client library chooses where numbers live when a metric is made, and learns the directory
+            # from this variable.
             os.environ[_DIRECTORY_VARIABLE] = str(directory)
             values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
         else:

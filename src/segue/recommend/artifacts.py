@@ -13,6 +13,8 @@ import numpy.typing as npt
 from segue.bundle import Bundle, BundleWriter
 from segue.bundle import catalogue as catalogues
 from segue.bundle.catalogue import Catalogue
+from segue.features.online import Catalogue as FeatureKeys
+from segue.features.online import Daily, OnlineFeatures
 from segue.models.co_listen import CoListen, CoListenConfig
 from segue.models.content import Content
 from segue.models.ials import IALS, IALSConfig
@@ -98,6 +100,25 @@ class Retrieval:
 
 
 @dataclass(frozen=True)
+class Snapshots:
+    """Daily features of tracks and artists, rows in catalogue order."""
+
+    tracks: Daily
+    artists: Daily
+
+    def save(self, writer: BundleWriter) -> None:
+        """Write them into a bundle."""
+        writer.arrays("features", {"tracks": self.tracks.values, "artists": self.artists.values})
+        writer.json("features/names", {"tracks": self.tracks.names, "artists": self.artists.names})
+
+    @classmethod
+    def load(cls, bundle: Bundle) -> Self:
+        """The snapshots of a bundle."""
+        arrays, names = bundle.arrays("features"), bundle.json("features/names")
+        return cls(Daily(names["tracks"], arrays["tracks"]), Daily(names["artists"], arrays["artists"]))
+
+
+@dataclass(frozen=True)
 class Artifacts:
     """Everything a request reads, besides the listener's state.
 
@@ -109,6 +130,7 @@ class Artifacts:
     catalogue: Catalogue
     retrieval: Retrieval
     rankers: dict[str, Ranker]
+    online: dict[str, OnlineFeatures]
     plays: npt.NDArray[np.float32]
     artist_indptr: npt.NDArray[np.int64]
     artist_tracks: Ids
@@ -147,10 +169,17 @@ class Artifacts:
         catalogue = catalogues.load(bundle)
         retrieval = Retrieval.load(bundle)
         rankers = {name: Ranker.load(bundle, name) for name in bundle.json("rankers")}
-        return cls.of(bundle.version, catalogue, retrieval, rankers)
+        return cls.of(bundle.version, catalogue, retrieval, rankers, Snapshots.load(bundle))
 
     @classmethod
-    def of(cls, version: str, catalogue: Catalogue, retrieval: Retrieval, rankers: dict[str, Ranker]) -> Self:
+    def of(
+        cls,
+        version: str,
+        catalogue: Catalogue,
+        retrieval: Retrieval,
+        rankers: dict[str, Ranker],
+        snapshots: Snapshots | None,
+    ) -> Self:
         """The artifacts of models that are in memory; the small indexes are derived here."""
         plays = retrieval.popular.counts
         order = np.lexsort((-plays, catalogue.artist)).astype(np.int32)
@@ -162,6 +191,7 @@ class Artifacts:
             catalogue=catalogue,
             retrieval=retrieval,
             rankers=rankers,
+            online={} if snapshots is None else _online(catalogue, rankers, snapshots),
             plays=plays,
             artist_indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             artist_tracks=order,
@@ -172,3 +202,13 @@ class Artifacts:
         """The most played tracks of an artist. int32[m], m <= limit."""
         start, stop = self.artist_indptr[artist], self.artist_indptr[artist + 1]
         return self.artist_tracks[start : min(stop, start + limit)]
+
+
+def _online(
+    catalogue: Catalogue, rankers: dict[str, Ranker], snapshots: Snapshots
+) -> dict[str, OnlineFeatures]:
+    keys = FeatureKeys(catalogue.track_id, catalogue.artist, catalogue.artist_id, catalogue.genre)
+    return {
+        name: OnlineFeatures(ranker.spec.features, keys, snapshots.tracks, snapshots.artists)
+        for name, ranker in rankers.items()
+    }

@@ -1,4 +1,4 @@
-"""Why an item is there: the source that ranked it highest, the listener's own plays behind that, the features that weighed most."""
+"""Why an item is there: its leading source, the listener's own plays behind that, the features that weighed most."""
 
 from __future__ import annotations
 

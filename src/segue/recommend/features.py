@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from segue.features import RequestContext
+from segue.features.online import Moment
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.candidates import Candidates
 from segue.recommend.query import Query
@@ -32,13 +32,11 @@ def candidate_columns(query: Query, artifacts: Artifacts, candidates: Candidates
     return columns | _similarity(query, artifacts, candidates)
 
 
-def feature_matrix(
-    query: Query, artifacts: Artifacts, candidates: Candidates, names: tuple[str, ...]
-) -> Floats:
-    """The ranker's input, float32[n, len(names)]."""
+def feature_matrix(query: Query, artifacts: Artifacts, candidates: Candidates, ranker: str) -> Floats:
+    """The input of a ranker, float32[n, f] in the order of its spec."""
     columns = candidate_columns(query, artifacts, candidates)
-    context = RequestContext(now=query.now, surface=query.request.surface)
-    return artifacts.online(names).assemble(query.state, context, candidates.tracks, columns)
+    moment = Moment(query.now, query.request.surface)
+    return artifacts.online[ranker].assemble(query.state, moment, candidates.tracks, columns)
 
 
 def _similarity(query: Query, artifacts: Artifacts, candidates: Candidates) -> dict[str, Floats]:

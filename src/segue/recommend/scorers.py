@@ -30,7 +30,7 @@ def score(query: Query, artifacts: Artifacts, candidates: Candidates) -> Scored:
     ranker = artifacts.rankers.get(recipe.ranker)
     if ranker is None or not len(query.taste.tracks):
         return Scored(blend(candidates, recipe.blend))
-    x = feature_matrix(query, artifacts, candidates, ranker.spec.features)
+    x = feature_matrix(query, artifacts, candidates, recipe.ranker)
     predicted = ranker.predict(x)
     final = np.zeros(len(candidates))
     for objective, weight in recipe.weights.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 
 from segue.contracts.errors import InvalidInput
@@ -11,6 +12,7 @@ from segue.serving.problems import BodyTooLarge, WrongMediaType
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
+DISCARD: Final = 4
 _UTF8: Final = ("utf-8", "utf8", '"utf-8"')
 
 
@@ -44,23 +46,31 @@ def content_type(request: HttpRequest) -> str:
 
 
 async def read_body(request: HttpRequest, max_bytes: int) -> bytes:
-    """The whole body. Raises BodyTooLarge as soon as it is known to be too large, before it is held."""
-    declared = request.headers.get("content-length", "0")
-    if not declared.isdecimal():
-        raise InvalidInput(
-            "Content-Length is not a number",
-            field="Content-Length",
-            limit="a number of bytes",
-        )
-    if int(declared) > max_bytes:
-        raise _too_large(max_bytes)
+    """The whole body, of which never more than `max_bytes` are held.
+
+    A body that is too large is read on without being kept, up to DISCARD times the limit: a client that is
+    still sending would not see the answer if the connection were closed on it. Raises BodyTooLarge;
+    InvalidInput if the client stops half-way.
+    """
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > max_bytes:
-            raise _too_large(max_bytes)
-        chunks.append(chunk)
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size <= max_bytes:
+                chunks.append(chunk)
+            elif size > DISCARD * max_bytes:
+                break
+            else:
+                chunks.clear()
+    except ClientDisconnect as error:
+        raise InvalidInput(
+            f"the body ended after {size} bytes, before its Content-Length",
+            field="body",
+            limit="a whole body",
+        ) from error
+    if size > max_bytes:
+        raise _too_large(max_bytes)
     return b"".join(chunks)
 
 

@@ -67,8 +67,9 @@ class Edge:
         try:
             await self._app(scope, receive, leave)
         except Exception:
-            # The one place that catches everything: what gets here is a fault of ours. The caller gets an id, the log the
-            # traceback, and the worker lives on. An answer that had already begun can only be cut off.
+            # The one place that catches everything: what gets here is a fault of ours. The caller gets an
+            # id, the log the traceback, and the worker lives on. An answer that had already begun can only
+            # be cut off.
             logger.exception(
                 "%s %s failed: %s",
                 scope["method"],

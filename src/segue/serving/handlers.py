@@ -11,7 +11,7 @@ from msgspec import Struct
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from segue.contracts.errors import InvalidInput, NotFound, Unavailable
+from segue.contracts.errors import NotFound, Unavailable
 from segue.monitoring.metrics import MEDIA_TYPE as METRICS_TYPE
 from segue.monitoring.metrics import Metrics
 from segue.recommend.api import Request, Stage
@@ -27,7 +27,6 @@ _encode: Final = msgspec.json.Encoder().encode
 _JSON: Final = "application/json"
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 _TOKEN: Final = re.compile(r"[^A-Za-z0-9_.-]+")
-_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
 
 
 class Health(Struct, frozen=True):
@@ -140,9 +139,8 @@ async def listener(service: Service, values: Values, http: HttpRequest) -> Respo
 async def events(service: Service, values: Values, http: HttpRequest) -> Response:
     """Take a batch of events: 202 where something is kept (it is durable now), 422 where nothing is."""
     media = content_type(http)
-    key = _idempotency_key(http)
     body = await read_body(http, service.settings.serving.max_body_bytes)
-    results = await service.writes.run(service.platform.ingest, body, media, key)
+    results = await service.writes.run(service.platform.ingest, body, media)
     accepted = sum(result.status == "accepted" for result in results)
     service.metrics.events(accepted, (r.reason or "unknown" for r in results if r.status == "rejected"))
     if not accepted:
@@ -168,11 +166,3 @@ def _json(answer: Any, status: int = 200) -> Response:
 
 def _timing(stages: tuple[Stage, ...]) -> list[str]:
     return [f"{_TOKEN.sub('-', stage.name)};dur={stage.ms:.2f}" for stage in stages]
-
-
-def _idempotency_key(http: HttpRequest) -> str | None:
-    key = http.headers.get("idempotency-key")
-    if key is not None and not _KEY.fullmatch(key):
-        limit = "1 to 200 visible ASCII characters"
-        raise InvalidInput(f"Idempotency-Key must be {limit}", field="Idempotency-Key", limit=limit)
-    return key

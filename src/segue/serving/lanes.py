@@ -1,11 +1,12 @@
 """Bounded lanes: a few threads that run the blocking calls of one kind, and a limit on who may wait for them.
 
-Why threads, and why so few. A recommendation is some milliseconds of work, part of it Python, part of it kernels without the
-interpreter lock. Run on the event loop it would be a little faster (measured with 4 ms of such work and 16 callers on one
-core: 305 requests/s against 280), but nothing else would be heard meanwhile: a health check took 51 ms at the median instead
-of 0.2, and the loop cannot refuse what it has not read. In a lane the loop stays free, knows how many wait, and says "busy"
-at once instead of letting a queue grow beyond what a caller's patience allows. More cores are used by more workers, not by
-more threads; the second thread only covers a wait for a store or a page of disk.
+Why threads, and why so few. A recommendation is some milliseconds of work, part of it Python, part of it
+kernels without the interpreter lock. Run on the event loop it would be a little faster (measured with 4 ms
+of such work and 16 callers on one core: 305 requests/s against 280), but nothing else would be heard
+meanwhile: a health check took 51 ms at the median instead of 0.2, and the loop cannot refuse what it has
+not read. In a lane the loop stays free, knows how many wait, and says "busy" at once instead of letting a
+queue grow beyond what a caller's patience allows. More cores are used by more workers, not by more threads;
+the second thread only covers a wait for a store or a page of disk.
 
 Events have a lane of their own, since each waits for a disk to say that it is written.
 """

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+import pyarrow as pa
 
 import segue
-from segue.serving.body import JSON
+from segue.contracts.schema import Column
+from segue.contracts.tables import RAW_EVENTS
+from segue.serving.body import JSON, NDJSON
 from segue.serving.operations import Body, Operation
 from segue.serving.parameters import Parameter
 from segue.serving.problems import (
@@ -24,6 +27,9 @@ from segue.serving.problems import (
 )
 
 Document = dict[str, Any]
+EVENT: Final = "Event"
+_OURS: Final = ("day", "received_at")
+"""Columns that the platform fills in."""
 _REF: Final = "#/components/schemas/{name}"
 _HEADERS: Final[Document] = {
     "X-Request-Id": {
@@ -45,6 +51,7 @@ def document(operations: Sequence[Operation]) -> Document:
     """The OpenAPI document of these operations."""
     answers = [op.answer for op in operations if not isinstance(op.answer, str)]
     _, schemas = msgspec.json.schema_components([*answers, Problem, BatchProblem], ref_template=_REF)
+    schemas[EVENT] = _event()
     paths: Document = {}
     for op in operations:
         paths.setdefault(op.path, {})[op.method.lower()] = _operation(op)
@@ -85,11 +92,8 @@ def _operation(op: Operation) -> Document:
             **{str(kind.status): _problem(kind) for kind in kinds},
         },
     }
-    if op.parameters or op.headers:
-        found["parameters"] = [
-            *(_parameter(p, p.where) for p in op.parameters),
-            *(_parameter(p, "header") for p in op.headers),
-        ]
+    if op.parameters:
+        found["parameters"] = [_parameter(parameter) for parameter in op.parameters]
     if op.body is not None:
         found["requestBody"] = _body(op.body)
     return found
@@ -112,14 +116,14 @@ def _problem(kind: Kind) -> Document:
     return {"description": kind.title, "headers": headers, "content": content}
 
 
-def _parameter(parameter: Parameter, where: str) -> Document:
+def _parameter(parameter: Parameter) -> Document:
     schema = dict(parameter.form.schema())
     if parameter.default is not None:
         default = parameter.default
         schema["default"] = str(int(default)) if isinstance(default, bool) else default
     found: Document = {
         "name": parameter.name,
-        "in": where,
+        "in": parameter.where,
         "required": parameter.required,
         "description": f"{parameter.doc}: {parameter.form.limit}",
         "schema": schema,
@@ -136,11 +140,40 @@ def _parameter(parameter: Parameter, where: str) -> Document:
 
 
 def _body(body: Body) -> Document:
+    one: Document = {"$ref": _REF.format(name=EVENT)}
+    many = {"type": "array", "items": one}
+    batch = {"type": "object", "required": ["events"], "properties": {"events": many}}
+    schemas = {JSON: {"anyOf": [many, batch]}, NDJSON: {"type": "string", "description": "an event a line"}}
     content = {
-        media: {
-            "schema": body.schema if media == JSON else {"type": "string"},
-            "example": example,
-        }
-        for media, example in body.examples.items()
+        media: {"schema": schemas[media], "example": example} for media, example in body.examples.items()
     }
     return {"required": True, "description": body.doc, "content": content}
+
+
+def _event() -> Document:
+    """An event as clients send it, from the contract of the table it lands in."""
+    columns = [column for column in RAW_EVENTS.columns if column.name not in _OURS]
+    return {
+        "title": EVENT,
+        "description": "Something a listener did. Which of the ids it needs depends on its type.",
+        "type": "object",
+        "properties": {column.name: _column(column) for column in columns},
+        "required": ["ts", "user_id", "type"],
+        "additionalProperties": False,
+    }
+
+
+def _column(column: Column) -> Document:
+    found: Document = {"description": column.doc}
+    if column.name == "ts":
+        moment = {"type": "string", "format": "date-time"}
+        found |= {"anyOf": [{"type": "integer"}, moment], "description": f"{column.doc}, or ISO 8601 text"}
+    elif pa.types.is_integer(column.type):
+        found |= {"type": "integer", "minimum": column.ge, "maximum": column.le}
+    elif pa.types.is_binary(column.type):
+        found |= {"type": "string", "format": "uuid"}
+    elif column.one_of is not None:
+        found |= {"type": "string", "enum": list(column.one_of)}
+    else:
+        found |= {"type": "string", "maxLength": column.max_bytes}
+    return found

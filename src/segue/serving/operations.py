@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response as HttpResponse
 
+from segue.contracts.vocabulary import EventType
 from segue.recommend.api import Response
 from segue.serving import handlers, problems
 from segue.serving.body import JSON, NDJSON
@@ -43,10 +45,9 @@ MAX_WORDS: Final = 200
 
 @dataclass(frozen=True)
 class Body:
-    """A request body: its media types and an example of each, described as JSON Schema."""
+    """A request body of events: an example for each media type it may have."""
 
     doc: str
-    schema: dict[str, Any]
     examples: dict[str, Any]
 
 
@@ -63,7 +64,6 @@ class Operation:
     handler: Handler
     answer: type[Any] | str
     parameters: tuple[Parameter, ...] = ()
-    headers: tuple[Parameter, ...] = ()
     body: Body | None = None
     status: int = 200
     problems: tuple[Kind, ...] = ()
@@ -142,36 +142,22 @@ def _events(settings: Settings) -> Operation:
         "events",
         "Events",
         "Send what listeners did",
-        f"Up to {limits.max_batch} events or {limits.max_body_bytes} bytes, each checked on its own: one bad event does not harm "
-        "its neighbours, and `results` says what became of each, in order. What is accepted is on disk when the answer "
-        "arrives and in effect on that listener's next request within a second. An `event_id` (UUIDv7) makes sending "
-        "twice harmless; without one, send an `Idempotency-Key` and ids are derived from it. Ids are 64-bit integers: "
-        "in JavaScript, do not let JSON.parse round them.",
+        f"Up to {limits.max_batch} events and {limits.max_body_bytes} bytes, each event checked on its own: one that is "
+        "broken does not harm its neighbours, and `results` says what became of each, in the order sent. What is "
+        "accepted is on disk when the answer arrives, and in effect on that listener's next request within a second. "
+        f"Events older than {limits.max_event_age_days} days or more than {limits.max_clock_skew_s} s ahead are refused. "
+        "Give each event an `event_id` (UUIDv7): sending it twice then counts once. Ids are 64-bit integers: in "
+        "JavaScript, do not let JSON.parse round them.",
         handlers.events,
         EventsAnswer,
-        headers=(
-            Parameter(
-                "Idempotency-Key",
-                Text(200, 1),
-                "names this batch, for events that have no event_id",
-                "batch-1",
-            ),
-        ),
         body=Body(
             "A list of events, an object with `events`, or one event a line.",
-            {"anyOf": [{"type": "array"}, {"type": "object", "required": ["events"]}]},
             {
-                JSON: {
-                    "events": [
-                        {
-                            "type": "play",
-                            "user_id": 17,
-                            "track_id": 42,
-                            "ms_played": 183000,
-                        }
-                    ]
-                },
-                NDJSON: '{"type":"like","user_id":17,"track_id":42}\n{"type":"hide","user_id":17,"track_id":5}\n',
+                JSON: {"events": [{**_EXAMPLE, "type": EventType.PLAY, "ms_played": 183_000}]},
+                NDJSON: "".join(
+                    f"{msgspec.json.encode({**_EXAMPLE, 'type': kind}).decode()}\n"
+                    for kind in (EventType.LIKE, EventType.HIDE)
+                ),
             },
         ),
         status=202,
@@ -185,6 +171,8 @@ def _events(settings: Settings) -> Operation:
         ),
     )
 
+
+_EXAMPLE: Final = {"ts": "2026-11-23T08:00:00Z", "user_id": 17, "track_id": 42}
 
 _CATALOGUE: Final = (
     Operation(

@@ -1,7 +1,7 @@
-"""The pages for people: the listener's face at `/` and the API page at `/docs`, from files of the console room.
+"""The pages for people: the listener's page at `/` and the API page at `/docs`, from files of the console room.
 
-Files are read once, when a worker starts, and sent with a hash of their bytes as ETag: a browser asks each time, and is told
-"unchanged" for the price of a header. Nothing is fetched from anywhere else.
+Files are read once, when a worker starts, and sent with a hash of their bytes as ETag: a browser asks each
+time, and is told "unchanged" for the price of a header. Nothing is fetched from anywhere else.
 """
 
 from __future__ import annotations
@@ -46,14 +46,8 @@ class Page:
 
 def docs_routes() -> list[Route]:
     """The API page and its files."""
-    return _routes(
-        {
-            "/docs": "docs.html",
-            "/docs/docs.js": "docs.js",
-            "/docs/docs.css": "docs.css",
-        },
-        _folder(),
-    )
+    names = ("docs.js", "docs.css", "dom.js", "icon.svg")
+    return _routes({"/docs": "docs.html", **{f"/docs/{name}": name for name in names}}, _folder())
 
 
 def console_routes() -> list[Route]:

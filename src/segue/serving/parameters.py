@@ -1,6 +1,7 @@
 """Parameters of an operation: each parses its own text, says its own limit and describes itself for OpenAPI.
 
-Query strings are read strictly: a misspelt or repeated parameter is an error with a hint, not a default applied in silence.
+Query strings are read strictly: a misspelt or repeated parameter is an error with a hint, not a default
+applied in silence.
 """
 
 from __future__ import annotations
@@ -209,7 +210,8 @@ class Parameter:
 def read_parameters(parameters: Sequence[Parameter], query: bytes, path: Mapping[str, str]) -> Values:
     """The values of all parameters of a request, absent optional ones as their default.
 
-    `query` is the raw query string. Raises InvalidInput for an unknown, repeated, missing or bad parameter and QueryTooLong.
+    `query` is the raw query string. Raises InvalidInput for an unknown, repeated, missing or bad parameter
+    and QueryTooLong.
     """
     given = _read_query(query)
     known = {p.name for p in parameters if p.where == "query"}
@@ -267,8 +269,6 @@ def _read_query(query: bytes) -> dict[str, str]:
 
 def _unknown(name: str, known: set[str]) -> InvalidInput:
     near = difflib.get_close_matches(name[:60], sorted(known), 1)
-    if near:
-        hint = f"did you mean {near[0]}?"
-    else:
-        hint = f"known here: {', '.join(sorted(known))}" if known else "this path takes none"
+    names = f"known here: {', '.join(sorted(known))}" if known else "this path takes none"
+    hint = f"did you mean {near[0]}?" if near else names
     return InvalidInput(f"{name[:60]!r} is not a parameter; {hint}", field=name[:60], limit=hint)

@@ -1,8 +1,9 @@
 """What the server asks of the rest of Segue: one narrow port, and the records it answers with.
 
-The port keeps HTTP apart from bundles, stores and logs: wiring implements it over the real ones, the tests over a handful
-of tracks in memory, and the server cannot tell which it has. Every method may block for some milliseconds; the server calls
-all but `ready`, `bundle_version` and `close` from a thread of a bounded lane (see lanes.py), so they must be thread-safe.
+The port keeps HTTP apart from bundles, stores and logs: wiring implements it over the real ones, the tests
+over a handful of tracks in memory, and the server cannot tell which it has. Every method may block for some
+milliseconds; the server calls all but `ready`, `bundle_version` and `close` from a thread of a bounded lane
+(see lanes.py), so they must be thread-safe.
 """
 
 from __future__ import annotations
@@ -113,11 +114,10 @@ class Platform(Protocol):
     def search_tracks(self, text: str, limit: int) -> tuple[TrackInfo, ...]:
         """Public tracks whose title or artist contains `text`, best first."""
 
-    def ingest(self, body: bytes, content_type: str, key: str | None) -> tuple[EventResult, ...]:
+    def ingest(self, body: bytes, content_type: str) -> tuple[EventResult, ...]:
         """Make a batch of events durable and say what became of each.
 
-        `content_type` is application/json or application/x-ndjson. `key` is the caller's Idempotency-Key: events without an
-        event_id get one derived from it, so that sending the same batch again adds nothing.
+        `content_type` is application/json or application/x-ndjson, without parameters.
         Raises InvalidInput if the body as a whole cannot be read.
         """
 

@@ -1,7 +1,7 @@
 """Errors as problem documents (RFC 9457): which field, which limit, and what to do; never what is inside.
 
-Every error Segue raises on purpose has one status here. What is not in the table is a fault of ours: it becomes a 500 that
-names only the request's id, under which the log has the traceback.
+Every error Segue raises on purpose has one status here. What is not in the table is a fault of ours: it
+becomes a 500 that names only the request's id, under which the log has the traceback.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The server process: granian with some workers, each over a platform of its own that maps the same bundle.
 
-`serve` blocks until it is told to stop (SIGTERM or Ctrl-C). Workers then accept nothing new, answer what they have begun, and
-close their platform. A worker that dies is replaced; one that dies again and again ends the server, so that whoever started
-it sees the reason instead of a loop.
+`serve` blocks until it is told to stop (SIGTERM or Ctrl-C). Workers then accept nothing new, answer what
+they have begun, and close their platform. A worker that dies is replaced; one that dies again and again
+ends the server, so that whoever started it sees the reason instead of a loop.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def _url(host: str, port: int) -> str:
 def claim_port(host: str, port: int) -> int:
     """The port to listen on: `port` if nobody else does, a free one for 0.
 
-    Workers share a port by SO_REUSEPORT, and so would a second server that is started by mistake: the kernel would deal
-    requests out between the two. A plain bind beforehand finds that out.
+    Workers share a port by SO_REUSEPORT, and so would a second server that is started by mistake: the
+    kernel would deal requests out between the two. A plain bind beforehand finds that out.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:

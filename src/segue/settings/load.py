@@ -1,4 +1,4 @@
-"""Read settings: defaults, then a TOML file, then SEGUE_* variables, then `--set key=value`. Later wins; unknown keys are refused."""
+"""Read settings: defaults, a TOML file, SEGUE_* variables, `--set key=value`. Later wins; unknown keys are refused."""
 
 from __future__ import annotations
 

@@ -75,6 +75,7 @@ class Gate(Struct, frozen=True, forbid_unknown_fields=True):
             description="refused if worse than the champion by more than this share of the metric, beyond its interval",
         ),
     ] = 0.0
+    max_requests: Annotated[int, Meta(ge=100, description="requests of each task that are replayed to judge a challenger")] = 2_000
     max_latency_ms: Annotated[
         float, Meta(gt=0, description="refused if the median request takes longer than this")
     ] = 100.0

@@ -44,16 +44,16 @@ def generate_catalogue(config: SimulationConfig) -> Catalogue:
     music, scenes, artists = make_music(config)
     people, habits = make_people(config, scenes)
     truth = Truth(
-        track_vector=music.vector,
-        track_genre=music.genre,
-        track_quality=music.quality,
-        track_scene=music.scene,
-        track_release=music.release,
-        track_mood=music.mood,
-        taste_start=people.taste0,
-        taste_end=people.taste1,
-        liking_start=people.genre0,
-        liking_end=people.genre1,
+        track_vector=np.ascontiguousarray(music.track["vector"]),
+        track_genre=np.ascontiguousarray(music.track["genre"]),
+        track_quality=np.ascontiguousarray(music.track["quality"]),
+        track_scene=np.ascontiguousarray(music.track["scene"]),
+        track_release=np.ascontiguousarray(music.track["release"]),
+        track_mood=np.ascontiguousarray(music.track["mood"]),
+        taste_start=np.ascontiguousarray(people.who["taste0"]),
+        taste_end=np.ascontiguousarray(people.who["taste1"]),
+        liking_start=np.ascontiguousarray(people.who["genre0"]),
+        liking_end=np.ascontiguousarray(people.who["genre1"]),
         start_us=config.start_us,
         end_us=config.end_us,
     )
@@ -71,20 +71,22 @@ def generate_catalogue(config: SimulationConfig) -> Catalogue:
 
 def _tracks(config: SimulationConfig, music: Music, scenes: Scenes) -> pa.Table:
     rng = np.random.default_rng([config.seed, 6])
-    titles, descriptions, tags = track_texts(music.genre, scenes.sub[music.scene], music.mood, rng)
+    titles, descriptions, tags = track_texts(
+        music.track["genre"], scenes.sub[music.track["scene"]], music.track["mood"], rng
+    )
     return pa.Table.from_arrays(
         [
             pa.array(np.arange(config.tracks) + TRACK_BASE),
-            pa.array(music.artist.astype(np.int64) + ARTIST_BASE),
+            pa.array(music.track["artist"].astype(np.int64) + ARTIST_BASE),
             pa.array(titles, pa.string()),
             pa.array(descriptions, pa.string()),
-            _named(music.genre, list(GENRES)),
+            _named(music.track["genre"], list(GENRES)),
             pa.array(tags, pa.list_(pa.string())),
-            pa.array(music.duration),
-            pa.array(music.uploaded),
-            pa.array(music.explicit),
-            pa.array(music.public),
-            _block_lists(music.blocked),
+            pa.array(music.track["duration"]),
+            pa.array(music.track["uploaded"]),
+            pa.array(music.track["explicit"]),
+            pa.array(music.track["public"]),
+            _block_lists(music.track["blocked"]),
             pa.nulls(config.tracks, pa.string()),
         ],
         schema=TRACKS.arrow,
@@ -113,8 +115,8 @@ def _listeners(people: People, habits: Habits) -> pa.Table:
             _named(habits.country, _CODES),
             pa.array(habits.joined),
             _named(habits.premium.astype(np.int32), ["free", "premium"]),
-            pa.array(people.explicit_ok),
-            pa.array(people.consent),
+            pa.array(people.who["explicit_ok"]),
+            pa.array(people.who["consent"]),
             pa.nulls(n, pa.string()),
         ],
         schema=LISTENERS.arrow,

@@ -32,7 +32,9 @@ class SimulationConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     tracks: Annotated[int, Meta(description="tracks, those uploaded during the period included")] = 20_000
     artists: Annotated[int, Meta(description="artists; at most one per track")] = 3_000
-    listeners: Annotated[int, Meta(description="listeners, those who join during the period included")] = 5_000
+    listeners: Annotated[int, Meta(description="listeners, those who join during the period included")] = (
+        5_000
+    )
     days: Annotated[int, Meta(description="UTC days of history")] = 60
     end: Annotated[date, Meta(description="the last day of history")] = date(2026, 11, 21)
     seed: Annotated[int, Meta(description="seed of everything random")] = 1
@@ -44,7 +46,9 @@ class SimulationConfig(Struct, frozen=True, forbid_unknown_fields=True):
     private_share: Annotated[float, Meta(description="share of private tracks")] = 0.03
     blocked_share: Annotated[float, Meta(description="share of tracks blocked in some countries")] = 0.02
     no_consent_share: Annotated[float, Meta(description="share of listeners without consent")] = 0.03
-    no_explicit_share: Annotated[float, Meta(description="share of listeners who refuse explicit music")] = 0.15
+    no_explicit_share: Annotated[float, Meta(description="share of listeners who refuse explicit music")] = (
+        0.15
+    )
     joining_share: Annotated[float, Meta(description="share of listeners who join during the period")] = 0.12
     drift: Annotated[
         float, Meta(description="how far tastes move over the period: 0 not at all, 1 to wholly new ones")
@@ -54,7 +58,9 @@ class SimulationConfig(Struct, frozen=True, forbid_unknown_fields=True):
         for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise InvalidSettings(
-                    f"simulation.{name} is {getattr(self, name)}; it must be 1 or more", field=name, limit=">= 1"
+                    f"simulation.{name} is {getattr(self, name)}; it must be 1 or more",
+                    field=name,
+                    limit=">= 1",
                 )
         if self.artists > self.tracks:
             raise InvalidSettings(

@@ -4,6 +4,8 @@ Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators". Ea
 so that one listener's draws never shift another's.
 """
 
+# mypy: disable-error-code="untyped-decorator"
+# Why: numba's decorators carry no types.
 from __future__ import annotations
 
 import math
@@ -21,7 +23,7 @@ _30, _27, _31, _11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
 _UNIT = 1.0 / 9007199254740992.0
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def uniform(rng: npt.NDArray[np.uint64], who: int) -> float:
     """A number in [0, 1) from the stream of listener `who`."""
     z = rng[who] + _STEP

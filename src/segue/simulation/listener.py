@@ -5,6 +5,8 @@ track is one row: `play` with the milliseconds it ran, or `skip` when it was giv
 Marks (likes, follows, hides, ...) come with plays, more often when the track is liked more.
 """
 
+# mypy: disable-error-code="untyped-decorator"
+# Why: numba's decorators carry no types.
 from __future__ import annotations
 
 import math
@@ -34,24 +36,48 @@ from segue.simulation.session import (
     SEARCHED,
     SHARE,
     SKIP,
+    SLOTS,
     STATION,
     UNFOLLOW,
     UNLIKE,
     Rows,
     Sessions,
-    Slates,
 )
 from segue.simulation.taste import FAMILIAR, OFF_MOOD, TIRED, listen_chance, relevance
-from segue.simulation.world import I32, I64, LIBRARY, NEIGHBOURS, U64, Crowd, Memory, Music, People
+from segue.simulation.world import (
+    BLOCKED,
+    FOLLOWS,
+    HIDDEN,
+    I32,
+    I64,
+    LIBRARY,
+    NEIGHBOURS,
+    RECENT,
+    Crowd,
+    Memory,
+    Music,
+    People,
+)
 
 __all__ = ["ORIGINS", "choose_segments", "react", "stock_libraries"]
 
-ORIGINS: Final = ("home", "station", "next-up", "related", "library", "search", "artist", "friends", "trending", "browse")
+ORIGINS: Final = (
+    "home",
+    "station",
+    "next-up",
+    "related",
+    "library",
+    "search",
+    "artist",
+    "friends",
+    "trending",
+    "browse",
+)
 LIBRARY_RUN, SEARCH_RUN, ARTIST_RUN, FRIENDS_RUN, TRENDING_RUN, BROWSE_RUN = range(4, 10)
 
 #                        home stat  next  rel   libr  srch  art   frnd  trnd  brws
-_OPENING = np.array([0.30, 0.10, 0.00, 0.00, 0.24, 0.11, 0.08, 0.05, 0.04, 0.08])
-_GOING_ON = np.array([0.14, 0.06, 0.24, 0.07, 0.17, 0.07, 0.13, 0.03, 0.02, 0.07])
+_OPENING = np.array([0.30, 0.09, 0.00, 0.00, 0.14, 0.14, 0.09, 0.05, 0.05, 0.14])
+_GOING_ON = np.array([0.16, 0.05, 0.22, 0.08, 0.08, 0.09, 0.12, 0.03, 0.03, 0.14])
 
 _SEEN = 0.88
 """Chance to look at one slot more."""
@@ -73,7 +99,7 @@ def stock_libraries(
 ) -> None:
     """Give listeners who were there before the history a library: tracks they found by browsing."""
     for u in users:
-        for _ in range(6 + below(memory.rng, u, 15)):
+        for _ in range(6 + below(memory["rng"], u, 15)):
             track = _browse(music, people, memory, crowd, u, uploaded, 255, 0.0)
             if track >= 0:
                 _remember(memory, u, track)
@@ -86,25 +112,25 @@ def choose_segments(
     """What each session of `active` turns to: writes origin, surface asked (-1: none) and seed track (-1: none)."""
     for i in range(len(active)):
         s = active[i]
-        user = sessions.user[s]
-        chances = _OPENING if sessions.last[s] < 0 else _GOING_ON
-        dart = uniform(memory.rng, user)
+        user = sessions["user"][s]
+        chances = _OPENING if sessions["last"][s] < 0 else _GOING_ON
+        dart = uniform(memory["rng"], user)
         what = 0
         while what < len(chances) - 1 and dart >= chances[what]:
             dart -= chances[what]
             what += 1
-        empty = memory.n_library[user] == 0
-        if empty and (what == LIBRARY_RUN or (what == ARTIST_RUN and sessions.last[s] < 0)):
+        empty = memory["n_library"][user] == 0
+        if empty and (what == LIBRARY_RUN or (what == ARTIST_RUN and sessions["last"][s] < 0)):
             what = BROWSE_RUN
         origin[i] = what
         surface[i] = what if what <= RELATED else -1
         seed[i] = -1
-        if what == NEXT_UP or what == RELATED:
-            seed[i] = sessions.last[s]
+        if what in (NEXT_UP, RELATED):
+            seed[i] = sessions["last"][s]
         elif what == STATION:
             seed[i] = _from_library(memory, user)
             if seed[i] < 0:
-                seed[i] = sessions.last[s]
+                seed[i] = sessions["last"][s]
             if seed[i] < 0:
                 origin[i] = HOME
                 surface[i] = HOME
@@ -120,28 +146,28 @@ def react(
     active: I64,
     origin: I32,
     request: I32,
-    slates: Slates,
+    slates: I32,
     period: tuple[int, int],
     rows: Rows,
     written: int,
 ) -> int:
     """Play one segment of each session of `active` and write its events behind row `written`.
 
-    `request` int32[n] is the row of `slates` that answers the session, or -1; `period` the history's start and end in
-    microseconds. Changes sessions and memory. Returns the rows written so far.
+    `request` int32[n] is the row of `slates` (tracks, int32[m, SLOTS]) that answers the session, or -1; `period` the
+    history's start and end in microseconds. Changes sessions and memory. Returns the rows written so far.
     """
     at = np.empty(1, np.int64)
     at[0] = written
     for i in range(len(active)):
         s = active[i]
-        what = origin[i]
-        before = sessions.played[s]
+        what, asked = int(origin[i]), int(request[i])
+        before = sessions["played"][s]
         limit = at[0] + ROWS_PER_SEGMENT - 24
-        sessions.clock[s] += int(exponential(memory.rng, sessions.user[s]) * 8 * SECOND)
-        if what == HOME or what == RELATED:
-            _look(music, people, memory, crowd, sessions, s, what, request[i], slates, period, rows, at, limit)
-        elif what == STATION or what == NEXT_UP:
-            _let_play(music, people, memory, sessions, s, what, request[i], slates, period, rows, at, limit)
+        sessions["clock"][s] += int(exponential(memory["rng"], sessions["user"][s]) * 8 * SECOND)
+        if what in (HOME, RELATED):
+            _look(music, people, memory, crowd, sessions, s, what, asked, slates, period, rows, at, limit)
+        elif what in (STATION, NEXT_UP):
+            _let_play(music, people, memory, sessions, s, what, asked, slates, period, rows, at, limit)
         else:
             _own_way(music, people, memory, crowd, sessions, s, what, period, rows, at, limit)
         _maybe_stop(memory, sessions, s, before)
@@ -151,279 +177,433 @@ def react(
 @njit(cache=True, nogil=True)
 def _maybe_stop(memory: Memory, sessions: Sessions, s: int, before: int) -> None:
     """A session ends when it had the plays it meant to have, or finds nothing to play."""
-    user = sessions.user[s]
-    if sessions.played[s] >= sessions.planned[s]:
-        sessions.alive[s] = False
-    elif sessions.played[s] == before and uniform(memory.rng, user) < 0.25:
-        sessions.alive[s] = False
-    if not sessions.alive[s]:
-        memory.busy[user] = max(memory.busy[user], sessions.clock[s])
+    user = sessions["user"][s]
+    if sessions["played"][s] >= sessions["planned"][s] or (
+        sessions["played"][s] == before and uniform(memory["rng"], user) < 0.25
+    ):
+        sessions["alive"][s] = False
+    if not sessions["alive"][s]:
+        memory["busy"][user] = max(memory["busy"][user], sessions["clock"][s])
 
 
 @njit(cache=True, nogil=True)
-def _look(music, people, memory, crowd, sessions, s, surface, request, slates, period, rows, at, limit):  # type: ignore[no-untyped-def]
+def _look(
+    music: Music,
+    people: People,
+    memory: Memory,
+    crowd: Crowd,
+    sessions: Sessions,
+    s: int,
+    surface: int,
+    request: int,
+    slates: I32,
+    period: tuple[int, int],
+    rows: Rows,
+    at: I64,
+    limit: int,
+) -> None:
     """Scan a page from the top and play what looks good; some plays lead on to a run of the listener's own."""
-    user = sessions.user[s]
+    user = sessions["user"][s]
     bias = _PICK_BIAS + (_PICK_RELATED if surface == RELATED else 0.0)
     slot = 0
-    while slot < slates.track.shape[1] and slates.track[request, slot] >= 0 and at[0] < limit:
-        track = slates.track[request, slot]
-        if not may_play(music, people, memory, user, track, sessions.uploaded[s]):
+    while slot < SLOTS and slates[request, slot] >= 0 and at[0] < limit:
+        track = int(slates[request, slot])
+        if not may_play(
+            music.track, music.gate, people.refuses, memory, user, track, sessions["uploaded"][s]
+        ):
             slot += 1
             continue
-        _write(rows, at, s, sessions.clock[s], IMPRESSION, track, -1, surface, slot, request, -1)
-        sessions.clock[s] += SECOND // 4 + int(uniform(memory.rng, user) * SECOND)
-        like = relevance(music, people, user, track, _drift(sessions.clock[s], period))
-        looks = like + _GLIMPSE * normal(memory.rng, user)
-        if uniform(memory.rng, user) < 1.0 / (1.0 + math.exp(-(bias + _PICK_SLOPE * looks))):
-            if uniform(memory.rng, user) < 0.3:
-                _write(rows, at, s, sessions.clock[s], CLICK, track, -1, surface, slot, request, -1)
-                sessions.clock[s] += 2 * SECOND
-            stayed = _play(music, people, memory, sessions, s, track, surface, slot, request, period, rows, at)
-            if sessions.played[s] >= sessions.planned[s]:
+        _write(rows, at, s, sessions["clock"][s], IMPRESSION, track, -1, surface, slot, request, -1)
+        sessions["clock"][s] += SECOND // 4 + int(uniform(memory["rng"], user) * SECOND)
+        like = relevance(music, people, user, track, _drift(sessions["clock"][s], period))
+        looks = like + _GLIMPSE * normal(memory["rng"], user)
+        if uniform(memory["rng"], user) < 1.0 / (1.0 + math.exp(-(bias + _PICK_SLOPE * looks))):
+            if uniform(memory["rng"], user) < 0.3:
+                _write(rows, at, s, sessions["clock"][s], CLICK, track, -1, surface, slot, request, -1)
+                sessions["clock"][s] += 2 * SECOND
+            stayed = _play(
+                music, people, memory, sessions, s, track, surface, slot, request, period, rows, at
+            )
+            if sessions["played"][s] >= sessions["planned"][s]:
                 return
-            if stayed and uniform(memory.rng, user) < 0.4:
+            if stayed and uniform(memory["rng"], user) < 0.4:
                 _run_on(music, people, memory, sessions, s, track, -1, period, rows, at, limit)
                 return
-        if uniform(memory.rng, user) >= _SEEN:
+        if uniform(memory["rng"], user) >= _SEEN:
             return
         slot += 1
 
 
 @njit(cache=True, nogil=True)
-def _let_play(music, people, memory, sessions, s, surface, request, slates, period, rows, at, limit):  # type: ignore[no-untyped-def]
+def _let_play(
+    music: Music,
+    people: People,
+    memory: Memory,
+    sessions: Sessions,
+    s: int,
+    surface: int,
+    request: int,
+    slates: I32,
+    period: tuple[int, int],
+    rows: Rows,
+    at: I64,
+    limit: int,
+) -> None:
     """Let a queue play; give it up after skips."""
-    user = sessions.user[s]
+    user = sessions["user"][s]
     slot = 0
-    while slot < slates.track.shape[1] and slates.track[request, slot] >= 0 and at[0] < limit:
-        track = slates.track[request, slot]
-        if not may_play(music, people, memory, user, track, sessions.uploaded[s]):
+    while slot < SLOTS and slates[request, slot] >= 0 and at[0] < limit:
+        track = int(slates[request, slot])
+        if not may_play(
+            music.track, music.gate, people.refuses, memory, user, track, sessions["uploaded"][s]
+        ):
             slot += 1
             continue
-        _write(rows, at, s, sessions.clock[s], IMPRESSION, track, -1, surface, slot, request, -1)
+        _write(rows, at, s, sessions["clock"][s], IMPRESSION, track, -1, surface, slot, request, -1)
         stayed = _play(music, people, memory, sessions, s, track, surface, slot, request, period, rows, at)
-        if sessions.played[s] >= sessions.planned[s]:
+        if sessions["played"][s] >= sessions["planned"][s]:
             return
-        if uniform(memory.rng, user) < (0.04 if stayed else 0.3):
+        if uniform(memory["rng"], user) < (0.04 if stayed else 0.3):
             return
         slot += 1
 
 
 @njit(cache=True, nogil=True)
-def _own_way(music, people, memory, crowd, sessions, s, what, period, rows, at, limit):  # type: ignore[no-untyped-def]
+def _own_way(
+    music: Music,
+    people: People,
+    memory: Memory,
+    crowd: Crowd,
+    sessions: Sessions,
+    s: int,
+    what: int,
+    period: tuple[int, int],
+    rows: Rows,
+    at: I64,
+    limit: int,
+) -> None:
     """Go where the listener wants: library, search, an artist, friends, what is talked about, or browsing."""
-    user, uploaded, surface, slot = sessions.user[s], sessions.uploaded[s], -1, -1
-    track = _target(music, people, memory, crowd, sessions, s, what, _drift(sessions.clock[s], period))
+    user, uploaded, surface, slot = sessions["user"][s], int(sessions["uploaded"][s]), -1, -1
+    track = _target(music, people, memory, crowd, sessions, s, what, _drift(sessions["clock"][s], period))
     if track < 0:
         return
     if what == SEARCH_RUN:
-        surface, slot = SEARCH, min(int(exponential(memory.rng, user) * 1.2), 9)
-        _write(rows, at, s, sessions.clock[s], SEARCHED, track, -1, SEARCH, -1, -1, below(memory.rng, user, 5))
-        sessions.clock[s] += int((4.0 + 8.0 * uniform(memory.rng, user)) * SECOND)
-        _write(rows, at, s, sessions.clock[s], CLICK, track, -1, SEARCH, slot, -1, -1)
-        sessions.clock[s] += SECOND
-    shuffle = what == LIBRARY_RUN and uniform(memory.rng, user) < 0.55
+        surface, slot = SEARCH, min(int(exponential(memory["rng"], user) * 1.2), 9)
+        _write(
+            rows,
+            at,
+            s,
+            sessions["clock"][s],
+            SEARCHED,
+            track,
+            -1,
+            SEARCH,
+            -1,
+            -1,
+            below(memory["rng"], user, 5),
+        )
+        sessions["clock"][s] += int((4.0 + 8.0 * uniform(memory["rng"], user)) * SECOND)
+        _write(rows, at, s, sessions["clock"][s], CLICK, track, -1, SEARCH, slot, -1, -1)
+        sessions["clock"][s] += SECOND
+    shuffle = what == LIBRARY_RUN and uniform(memory["rng"], user) < 0.55
     stayed = _play(music, people, memory, sessions, s, track, surface, slot, -1, period, rows, at)
-    if sessions.played[s] >= sessions.planned[s]:
+    if sessions["played"][s] >= sessions["planned"][s]:
         return
     if shuffle:
-        while at[0] < limit and uniform(memory.rng, user) < _RUN:
+        while at[0] < limit and uniform(memory["rng"], user) < _RUN:
             track = _from_library(memory, user)
-            if not may_play(music, people, memory, user, track, uploaded):
+            if not may_play(music.track, music.gate, people.refuses, memory, user, track, uploaded):
                 return
             _play(music, people, memory, sessions, s, track, -1, -1, -1, period, rows, at)
-            if sessions.played[s] >= sessions.planned[s]:
+            if sessions["played"][s] >= sessions["planned"][s]:
                 return
     elif stayed:
         _run_on(music, people, memory, sessions, s, track, what, period, rows, at, limit)
 
 
 @njit(cache=True, nogil=True)
-def _target(music, people, memory, crowd, sessions, s, what, drift):  # type: ignore[no-untyped-def]
+def _target(
+    music: Music,
+    people: People,
+    memory: Memory,
+    crowd: Crowd,
+    sessions: Sessions,
+    s: int,
+    what: int,
+    drift: float,
+) -> int:
     """The track a listener goes to of their own accord, or -1."""
-    user, uploaded, track = sessions.user[s], sessions.uploaded[s], -1
-    if what == LIBRARY_RUN or (what == SEARCH_RUN and uniform(memory.rng, user) < 0.4):
+    user, uploaded, track = sessions["user"][s], int(sessions["uploaded"][s]), -1
+    if what == LIBRARY_RUN or (what == SEARCH_RUN and uniform(memory["rng"], user) < 0.4):
         track = _from_library(memory, user)
     elif what == ARTIST_RUN:
         track = _of_artist(music, people, memory, sessions, s, drift)
     elif what == FRIENDS_RUN:
         first, last = people.friend_ptr[user], people.friend_ptr[user + 1]
         if last > first:
-            track = _from_library_of(memory, user, people.friend[first + below(memory.rng, user, last - first)])
+            track = _from_library_of(
+                memory, user, people.friend[first + below(memory["rng"], user, last - first)]
+            )
     elif what == TRENDING_RUN and len(crowd.hot) > 0:
         best = -np.inf
         for _ in range(_LOOKS):
-            at = np.searchsorted(crowd.hot_reach, uniform(memory.rng, user) * crowd.hot_reach[-1], side="right")
+            at = np.searchsorted(
+                crowd.hot_reach, uniform(memory["rng"], user) * crowd.hot_reach[-1], side="right"
+            )
             other = crowd.hot[min(at, len(crowd.hot) - 1)]
-            value = relevance(music, people, user, other, drift) + gumbel(memory.rng, user)
+            value = relevance(music, people, user, other, drift) + gumbel(memory["rng"], user)
             if value > best:
                 best, track = value, other
     if track < 0 and what != LIBRARY_RUN:
-        track = _browse(music, people, memory, crowd, user, uploaded, sessions.mood[s], drift)
-    return track if may_play(music, people, memory, user, track, uploaded) else -1
+        track = _browse(music, people, memory, crowd, user, uploaded, int(sessions["mood"][s]), drift)
+    return track if may_play(music.track, music.gate, people.refuses, memory, user, track, uploaded) else -1
 
 
 @njit(cache=True, nogil=True)
-def _browse(music, people, memory, crowd, user, uploaded, mood, drift):  # type: ignore[no-untyped-def]
+def _browse(
+    music: Music,
+    people: People,
+    memory: Memory,
+    crowd: Crowd,
+    user: int,
+    uploaded: int,
+    mood: int,
+    drift: float,
+) -> int:
     """The best of a few tracks met in the scenes the listener moves in, or -1; `mood` 255 is any."""
     best, track = -np.inf, -1
     for _ in range(_LOOKS):
-        later = uniform(memory.rng, user) < drift
-        reach = people.reach1[user] if later else people.reach0[user]
-        place = min(np.searchsorted(reach, uniform(memory.rng, user), side="right"), len(reach) - 1)
-        scene = people.scenes1[user, place] if later else people.scenes0[user, place]
+        later = uniform(memory["rng"], user) < drift
+        reach = people.who[user]["reach1"] if later else people.who[user]["reach0"]
+        place = min(np.searchsorted(reach, uniform(memory["rng"], user), side="right"), len(reach) - 1)
+        scene = people.who[user]["scenes1"][place] if later else people.who[user]["scenes0"][place]
         a, b = music.scene_ptr[scene], music.scene_ptr[scene + 1]
         there = np.searchsorted(music.scene_tracks[a:b], uploaded)
         low, high = crowd.scene_reach[a], crowd.scene_reach[a + there]
         if not high > low:
             continue
-        dart = low + uniform(memory.rng, user) * (high - low)
+        dart = low + uniform(memory["rng"], user) * (high - low)
         at = np.searchsorted(crowd.scene_reach[a : a + there + 1], dart, side="right") - 1
         other = music.scene_tracks[a + min(at, there - 1)]
-        if not may_play(music, people, memory, user, other, uploaded):
+        if not may_play(music.track, music.gate, people.refuses, memory, user, other, uploaded):
             continue
-        value = relevance(music, people, user, other, drift) + gumbel(memory.rng, user)
-        value += 1.0 if music.mood[other] == mood else 0.0
+        value = relevance(music, people, user, other, drift) + gumbel(memory["rng"], user)
+        value += 1.0 if music.track["mood"][other] == mood else 0.0
         if value > best:
             best, track = value, other
     return track
 
 
 @njit(cache=True, nogil=True)
-def _of_artist(music, people, memory, sessions, s, drift):  # type: ignore[no-untyped-def]
+def _of_artist(music: Music, people: People, memory: Memory, sessions: Sessions, s: int, drift: float) -> int:
     """A track of an artist the listener knows: the one just heard, a followed one, or one of the library."""
-    user, uploaded, known = sessions.user[s], sessions.uploaded[s], sessions.last[s]
+    user, uploaded, known = sessions["user"][s], int(sessions["uploaded"][s]), sessions["last"][s]
     artist = -1
-    if memory.n_follows[user] > 0 and (known < 0 or uniform(memory.rng, user) < 0.3):
-        artist = memory.follows[user, below(memory.rng, user, min(memory.n_follows[user], memory.follows.shape[1]))]
+    if memory["n_follows"][user] > 0 and (known < 0 or uniform(memory["rng"], user) < 0.3):
+        artist = memory[user]["follows"][below(memory["rng"], user, min(memory["n_follows"][user], FOLLOWS))]
     if artist < 0:
         known = known if known >= 0 else _from_library(memory, user)
         if known < 0:
             return -1
-        artist = music.artist[known]
+        artist = music.track["artist"][known]
     a, b = music.artist_ptr[artist], music.artist_ptr[artist + 1]
     there = np.searchsorted(music.artist_tracks[a:b], uploaded)
     best, track = -np.inf, -1
     for _ in range(3 if there > 0 else 0):
-        other = music.artist_tracks[a + below(memory.rng, user, there)]
-        value = relevance(music, people, user, other, drift) + math.log(music.weight[other] + 1e-9)
-        value += gumbel(memory.rng, user)
+        other = music.artist_tracks[a + below(memory["rng"], user, there)]
+        value = relevance(music, people, user, other, drift) + math.log(music.track["weight"][other] + 1e-9)
+        value += gumbel(memory["rng"], user)
         if value > best:
             best, track = value, other
     return track
 
 
 @njit(cache=True, nogil=True)
-def _run_on(music, people, memory, sessions, s, track, what, period, rows, at, limit):  # type: ignore[no-untyped-def]
+def _run_on(
+    music: Music,
+    people: People,
+    memory: Memory,
+    sessions: Sessions,
+    s: int,
+    track: int,
+    what: int,
+    period: tuple[int, int],
+    rows: Rows,
+    at: I64,
+    limit: int,
+) -> None:
     """Go on from a track: the next of its release, a track that goes well with it, or another of the artist."""
-    user, uploaded = sessions.user[s], sessions.uploaded[s]
-    while at[0] < limit and uniform(memory.rng, user) < _RUN:
-        dart, following = uniform(memory.rng, user), -1
+    user, uploaded = sessions["user"][s], int(sessions["uploaded"][s])
+    while at[0] < limit and uniform(memory["rng"], user) < _RUN:
+        dart, following = uniform(memory["rng"], user), -1
         if what == ARTIST_RUN:
             dart *= 0.6
-        if dart < 0.45 and track + 1 < uploaded and music.release[track + 1] == music.release[track]:
+        if (
+            dart < 0.45
+            and track + 1 < uploaded
+            and music.track["release"][track + 1] == music.track["release"][track]
+        ):
             following = track + 1
         elif dart < 0.55:
-            a, b = music.artist_ptr[music.artist[track]], music.artist_ptr[music.artist[track] + 1]
+            a, b = (
+                music.artist_ptr[music.track["artist"][track]],
+                music.artist_ptr[music.track["artist"][track] + 1],
+            )
             there = np.searchsorted(music.artist_tracks[a:b], uploaded)
             if there > 0:
-                following = music.artist_tracks[a + below(memory.rng, user, there)]
+                following = music.artist_tracks[a + below(memory["rng"], user, there)]
         if following < 0 or following == track:
-            following = music.neighbours[track, min(int(exponential(memory.rng, user) * 2.0), NEIGHBOURS - 1)]
-        if not may_play(music, people, memory, user, following, uploaded):
+            following = music.track[track]["neighbours"][
+                min(int(exponential(memory["rng"], user) * 3.5), NEIGHBOURS - 1)
+            ]
+        if not may_play(music.track, music.gate, people.refuses, memory, user, following, uploaded):
             return
         stayed = _play(music, people, memory, sessions, s, following, -1, -1, -1, period, rows, at)
-        if sessions.played[s] >= sessions.planned[s]:
+        if sessions["played"][s] >= sessions["planned"][s]:
             return
         if stayed:
             track = following
-        elif uniform(memory.rng, user) < 0.35:
+        elif uniform(memory["rng"], user) < 0.35:
             return
 
 
 @njit(cache=True, nogil=True)
-def _play(music, people, memory, sessions, s, track, surface, slot, request, period, rows, at):  # type: ignore[no-untyped-def]
+def _play(
+    music: Music,
+    people: People,
+    memory: Memory,
+    sessions: Sessions,
+    s: int,
+    track: int,
+    surface: int,
+    slot: int,
+    request: int,
+    period: tuple[int, int],
+    rows: Rows,
+    at: I64,
+) -> bool:
     """Start a track: how long it runs, what the listener does beside it, what they remember. True for a listen."""
-    user, ts, duration = sessions.user[s], sessions.clock[s], music.duration[track]
+    user, ts, duration = sessions["user"][s], sessions["clock"][s], music.track["duration"][track]
     like = relevance(music, people, user, track, _drift(ts, period))
     known = _place_in_library(memory, user, track)
     moment = like + (FAMILIAR if known >= 0 else 0.0)
     moment -= TIRED if _just_heard(memory, user, track) else 0.0
-    moment -= OFF_MOOD if music.mood[track] != sessions.mood[s] else 0.0
-    stayed = uniform(memory.rng, user) < listen_chance(moment)
+    moment -= OFF_MOOD if music.track["mood"][track] != sessions["mood"][s] else 0.0
+    stayed = uniform(memory["rng"], user) < listen_chance(moment)
     if stayed:
         ms = duration
-        if duration > LISTEN_MS + END_MS and uniform(memory.rng, user) < 0.22:
-            ms = LISTEN_MS + int(uniform(memory.rng, user) * (duration - LISTEN_MS - END_MS))
+        if duration > LISTEN_MS + END_MS and uniform(memory["rng"], user) < 0.22:
+            ms = LISTEN_MS + int(uniform(memory["rng"], user) * (duration - LISTEN_MS - END_MS))
     else:
         top = min(LISTEN_MS - 1, duration - END_MS - 1)
-        ms = min(int(1_000 + 9_000 * math.exp(0.8 * normal(memory.rng, user))), top)
+        ms = min(int(1_000 + 9_000 * math.exp(0.8 * normal(memory["rng"], user))), top)
     gave_up = not stayed and ms < _SHORT_SKIP_MS
     _write(rows, at, s, ts, SKIP if gave_up else PLAY, track, ms, surface, slot, request, -1)
     _mark(music, memory, user, s, track, like, stayed, known, ts, ms, surface, slot, request, rows, at)
-    if stayed and (known >= 0 or uniform(memory.rng, user) < 0.55 * listen_chance(like)):
+    if stayed and (known >= 0 or uniform(memory["rng"], user) < 0.45 * listen_chance(like)):
         _remember(memory, user, track)
-    memory.recent[user, memory.n_recent[user] % memory.recent.shape[1]] = track
-    memory.n_recent[user] += 1
-    sessions.last[s] = track
-    sessions.played[s] += 1
-    sessions.clock[s] = ts + ms * 1_000 + int(exponential(memory.rng, user) * 2 * SECOND) + 1_000
-    if uniform(memory.rng, user) < 0.05:
-        sessions.clock[s] += int(min(300.0 * math.exp(0.8 * normal(memory.rng, user)), 1_500.0)) * SECOND
-    return stayed
+    memory[user]["recent"][memory["n_recent"][user] % RECENT] = track
+    memory["n_recent"][user] += 1
+    sessions["last"][s] = track
+    sessions["played"][s] += 1
+    sessions["clock"][s] = ts + ms * 1_000 + int(exponential(memory["rng"], user) * 2 * SECOND) + 1_000
+    if uniform(memory["rng"], user) < 0.07:
+        pause = min(300.0 * math.exp(0.8 * normal(memory["rng"], user)), 1_500.0)
+        sessions["clock"][s] += int(pause) * SECOND
+    return bool(stayed)
 
 
 @njit(cache=True, nogil=True)
-def _mark(music, memory, user, s, track, like, stayed, known, ts, ms, surface, slot, request, rows, at):  # type: ignore[no-untyped-def]
+def _mark(
+    music: Music,
+    memory: Memory,
+    user: int,
+    s: int,
+    track: int,
+    like: float,
+    stayed: bool,
+    known: int,
+    ts: int,
+    ms: int,
+    surface: int,
+    slot: int,
+    request: int,
+    rows: Rows,
+    at: I64,
+) -> None:
     """Likes and the rest, somewhere within the play."""
     joy = 1.0 / (1.0 + math.exp(-(like - 2.5)))
     if stayed:
-        when = ts + int(uniform(memory.rng, user) * ms * 1_000)
-        liked = known >= 0 and memory.liked[user, known] == 1
-        if not liked and uniform(memory.rng, user) < 0.10 * joy:
+        when = ts + int(uniform(memory["rng"], user) * ms * 1_000)
+        liked = known >= 0 and memory[user]["liked"][known] == 1
+        if not liked and uniform(memory["rng"], user) < 0.10 * joy:
             _write(rows, at, s, when, LIKE, track, -1, surface, slot, request, -1)
             _remember(memory, user, track)
             _set_liked(memory, user, track, 1)
-        if uniform(memory.rng, user) < 0.012 * joy:
+        if uniform(memory["rng"], user) < 0.012 * joy:
             _write(rows, at, s, when + 1_000, REPOST, track, -1, surface, slot, request, -1)
-        if uniform(memory.rng, user) < 0.03 * joy:
-            _write(rows, at, s, when + 2_000, PLAYLIST_ADD, track, -1, surface, slot, request, music.mood[track] % 4)
-        if uniform(memory.rng, user) < 0.006 * joy:
+        if uniform(memory["rng"], user) < 0.03 * joy:
+            _write(
+                rows,
+                at,
+                s,
+                when + 2_000,
+                PLAYLIST_ADD,
+                track,
+                -1,
+                surface,
+                slot,
+                request,
+                music.track["mood"][track] % 4,
+            )
+        if uniform(memory["rng"], user) < 0.006 * joy:
             _write(rows, at, s, when + 3_000, SHARE, track, -1, surface, slot, request, -1)
-        if uniform(memory.rng, user) < 0.02 * joy and memory.n_follows[user] < memory.follows.shape[1]:
-            if _follow(memory, user, music.artist[track]):
-                _write(rows, at, s, when + 4_000, FOLLOW, track, -1, surface, slot, request, -1)
+        follows = uniform(memory["rng"], user) < 0.02 * joy and memory["n_follows"][user] < FOLLOWS
+        if follows and _follow(memory, user, music.track["artist"][track]):
+            _write(rows, at, s, when + 4_000, FOLLOW, track, -1, surface, slot, request, -1)
         return
     when = ts + ms * 1_000
-    if known >= 0 and memory.liked[user, known] == 1 and uniform(memory.rng, user) < 0.05:
+    if known >= 0 and memory[user]["liked"][known] == 1 and uniform(memory["rng"], user) < 0.05:
         _write(rows, at, s, when, UNLIKE, track, -1, surface, slot, request, -1)
         _set_liked(memory, user, track, 0)
     dislike = 1.0 / (1.0 + math.exp(like + 0.5))
-    if known < 0 and uniform(memory.rng, user) < 0.03 * dislike:
-        if memory.n_hidden[user] < memory.hidden.shape[1]:
-            memory.hidden[user, memory.n_hidden[user]] = track
-            memory.n_hidden[user] += 1
+    if known < 0 and uniform(memory["rng"], user) < 0.03 * dislike:
+        if memory["n_hidden"][user] < HIDDEN:
+            memory[user]["hidden"][memory["n_hidden"][user]] = track
+            memory["n_hidden"][user] += 1
             _write(rows, at, s, when + 1, HIDE, track, -1, surface, slot, request, -1)
-    elif uniform(memory.rng, user) < 0.003 * dislike and memory.n_blocked[user] < memory.blocked.shape[1]:
-        memory.blocked[user, memory.n_blocked[user]] = music.artist[track]
-        memory.n_blocked[user] += 1
-        if _unfollow(memory, user, music.artist[track]):
+    elif uniform(memory["rng"], user) < 0.003 * dislike and memory["n_blocked"][user] < BLOCKED:
+        memory[user]["blocked"][memory["n_blocked"][user]] = music.track["artist"][track]
+        memory["n_blocked"][user] += 1
+        if _unfollow(memory, user, music.track["artist"][track]):
             _write(rows, at, s, when + 1, UNFOLLOW, track, -1, surface, slot, request, -1)
         _write(rows, at, s, when + 2, BLOCK_ARTIST, track, -1, surface, slot, request, -1)
 
 
 @njit(cache=True, nogil=True)
-def _write(rows, at, s, ts, kind, track, ms, surface, slot, request, extra):  # type: ignore[no-untyped-def]
+def _write(
+    rows: Rows,
+    at: I64,
+    s: int,
+    ts: int,
+    kind: int,
+    track: int,
+    ms: int,
+    surface: int,
+    slot: int,
+    request: int,
+    extra: int,
+) -> None:
     i = at[0]
-    rows.session[i] = s
-    rows.ts[i] = ts
-    rows.type[i] = kind
-    rows.track[i] = track
-    rows.ms[i] = ms
-    rows.surface[i] = surface
-    rows.position[i] = slot
-    rows.request[i] = request
-    rows.extra[i] = extra
+    rows[i]["session"] = s
+    rows[i]["ts"] = ts
+    rows[i]["type"] = kind
+    rows[i]["track"] = track
+    rows[i]["ms"] = ms
+    rows[i]["surface"] = surface
+    rows[i]["position"] = slot
+    rows[i]["request"] = request
+    rows[i]["extra"] = extra
     at[0] = i + 1
 
 
@@ -436,65 +616,65 @@ def _drift(ts: int, period: tuple[int, int]) -> float:
 def _remember(memory: Memory, user: int, track: int) -> None:
     """Write a track into the library; a like of it is carried along."""
     known = _place_in_library(memory, user, track)
-    liked = memory.liked[user, known] if known >= 0 else 0
-    place = memory.n_library[user] % LIBRARY
-    memory.library[user, place] = track
-    memory.liked[user, place] = liked
-    memory.n_library[user] += 1
+    liked = memory[user]["liked"][known] if known >= 0 else 0
+    place = memory["n_library"][user] % LIBRARY
+    memory[user]["library"][place] = track
+    memory[user]["liked"][place] = liked
+    memory["n_library"][user] += 1
 
 
 @njit(cache=True, nogil=True)
 def _set_liked(memory: Memory, user: int, track: int, value: int) -> None:
-    for i in range(min(memory.n_library[user], LIBRARY)):
-        if memory.library[user, i] == track:
-            memory.liked[user, i] = value
+    for i in range(min(memory["n_library"][user], LIBRARY)):
+        if memory[user]["library"][i] == track:
+            memory[user]["liked"][i] = value
 
 
 @njit(cache=True, nogil=True)
 def _place_in_library(memory: Memory, user: int, track: int) -> int:
-    for i in range(min(memory.n_library[user], LIBRARY)):
-        if memory.library[user, i] == track:
+    for i in range(min(memory["n_library"][user], LIBRARY)):
+        if memory[user]["library"][i] == track:
             return i
     return -1
 
 
 @njit(cache=True, nogil=True)
 def _just_heard(memory: Memory, user: int, track: int) -> bool:
-    for i in range(min(memory.n_recent[user], memory.recent.shape[1])):
-        if memory.recent[user, i] == track:
+    for i in range(min(memory["n_recent"][user], RECENT)):  # noqa: SIM110
+        if memory[user]["recent"][i] == track:
             return True
     return False
 
 
 @njit(cache=True, nogil=True)
 def _from_library(memory: Memory, user: int) -> int:
-    return _from_library_of(memory, user, user)
+    return int(_from_library_of(memory, user, user))
 
 
 @njit(cache=True, nogil=True)
 def _from_library_of(memory: Memory, user: int, owner: int) -> int:
     """A track from somebody's library, drawn with `user`'s stream, or -1."""
-    known = min(memory.n_library[owner], LIBRARY)
-    return memory.library[owner, below(memory.rng, user, known)] if known > 0 else -1
+    known = min(memory["n_library"][owner], LIBRARY)
+    return memory[owner]["library"][below(memory["rng"], user, known)] if known > 0 else -1
 
 
 @njit(cache=True, nogil=True)
 def _follow(memory: Memory, user: int, artist: int) -> bool:
     """Follow an artist. False if they were followed already."""
-    for i in range(memory.n_follows[user]):
-        if memory.follows[user, i] == artist:
+    for i in range(memory["n_follows"][user]):
+        if memory[user]["follows"][i] == artist:
             return False
-    memory.follows[user, memory.n_follows[user]] = artist
-    memory.n_follows[user] += 1
+    memory[user]["follows"][memory["n_follows"][user]] = artist
+    memory["n_follows"][user] += 1
     return True
 
 
 @njit(cache=True, nogil=True)
 def _unfollow(memory: Memory, user: int, artist: int) -> bool:
     """Stop following an artist. False if they were not followed."""
-    for i in range(memory.n_follows[user]):
-        if memory.follows[user, i] == artist:
-            memory.n_follows[user] -= 1
-            memory.follows[user, i] = memory.follows[user, memory.n_follows[user]]
+    for i in range(memory["n_follows"][user]):
+        if memory[user]["follows"][i] == artist:
+            memory["n_follows"][user] -= 1
+            memory[user]["follows"][i] = memory[user]["follows"][memory["n_follows"][user]]
             return True
     return False

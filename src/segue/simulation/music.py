@@ -5,6 +5,8 @@ stand near their artist. Sizes and fame are log-normal, so that few artists and 
 Tracks of one release are uploaded together and stand next to each other in order of upload.
 """
 
+# mypy: disable-error-code="untyped-decorator"
+# Why: numba's decorators carry no types.
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -17,14 +19,28 @@ from segue.contracts.vocabulary import DAY, HOUR, SECOND
 from segue.simulation.config import SimulationConfig
 from segue.simulation.draws import below, gumbel, seeds, uniform
 from segue.simulation.words import COUNTRIES, GENRES, MOODS
-from segue.simulation.world import F32, F64, I32, I64, NEIGHBOURS, TASTE, U8, U64, Music
+from segue.simulation.world import (
+    EXPLICIT,
+    F32,
+    F64,
+    I32,
+    I64,
+    NEIGHBOURS,
+    PRIVATE,
+    TASTE,
+    TRACK_ROW,
+    U8,
+    U64,
+    Music,
+    Records,
+)
 
 __all__ = ["Artists", "Scenes", "make_music"]
 
 _PAST_DAYS = 1_095
 """Days before the history from which tracks are."""
 _RELEASE_SIZES = np.array([1, 1, 1, 2, 4, 5, 8, 10, 12])
-_PROPOSALS = 40
+_PROPOSALS = 60
 
 
 class Scenes(NamedTuple):
@@ -54,7 +70,7 @@ def make_music(config: SimulationConfig) -> tuple[Music, Scenes, Artists]:
         rng.random(config.artists) < 0.6, scenes.home[scene], _draw_countries(config.artists, rng)
     ).astype(np.int32)
     vector = scenes.centre[scene] + rng.normal(0, 0.28, (config.artists, TASTE)).astype(np.float32)
-    fame = rng.normal(0, 0.95, config.artists)
+    fame = rng.normal(0, 0.85, config.artists)
     counts = 1 + _shares(rng.lognormal(0, 1.1, config.artists), config.tracks - config.artists, rng)
 
     artist, release, uploaded = _make_releases(config, counts, rng)
@@ -62,25 +78,31 @@ def make_music(config: SimulationConfig) -> tuple[Music, Scenes, Artists]:
     mood_taste = rng.dirichlet(np.full(len(MOODS), 0.35), len(scenes.genre))
     quality = rng.normal(0, 0.45, n).astype(np.float32)
     public = rng.random(n) >= config.private_share
-    weight = np.exp(fame[artist] + rng.normal(0, 0.8, n) + 0.8 * quality) * public
+    weight = np.exp(fame[artist] + rng.normal(0, 0.75, n) + 0.8 * quality) * public
     track_scene = scene[artist]
     artist_order = np.argsort(artist, kind="stable").astype(np.int32)
     scene_order = np.argsort(track_scene, kind="stable").astype(np.int32)
+    track = np.zeros(n, TRACK_ROW)
+    for name, values in {
+        "artist": artist,
+        "genre": scenes.genre[track_scene],
+        "scene": track_scene,
+        "release": release,
+        "mood": _draw_rows(mood_taste, track_scene, rng),
+        "vector": vector[artist] + rng.normal(0, 0.22, (n, TASTE)).astype(np.float32),
+        "quality": quality,
+        "weight": weight,
+        "duration": np.clip(rng.lognormal(np.log(232_000), 0.34, n), 12_000, 3_600_000).astype(np.int32),
+        "explicit": rng.random(n) < config.explicit_share,
+        "public": public,
+        "blocked": _make_blocks(config, rng),
+        "uploaded": uploaded,
+        "neighbours": -1,
+    }.items():
+        track[name] = values
     music = Music(
-        artist=artist,
-        genre=scenes.genre[track_scene],
-        scene=track_scene,
-        release=release,
-        mood=_draw_rows(mood_taste, track_scene, rng),
-        vector=vector[artist] + rng.normal(0, 0.22, (n, TASTE)).astype(np.float32),
-        quality=quality,
-        weight=weight,
-        duration=np.clip(rng.lognormal(np.log(222_000), 0.34, n), 12_000, 3_600_000).astype(np.int32),
-        explicit=rng.random(n) < config.explicit_share,
-        public=public,
-        blocked=_make_blocks(config, rng),
-        uploaded=uploaded,
-        neighbours=np.full((n, NEIGHBOURS), -1, np.int32),
+        track=track,
+        gate=_gates(track),
         scene_ptr=_pointers(track_scene, len(scenes.genre)),
         scene_tracks=scene_order,
         artist_ptr=_pointers(artist, config.artists),
@@ -88,7 +110,9 @@ def make_music(config: SimulationConfig) -> tuple[Music, Scenes, Artists]:
     )
     reach = np.concatenate([[0.0], np.cumsum(weight[scene_order])])
     _find_neighbours(music, reach, seeds(config.seed, 2, n))
-    joined = uploaded[artist_order[music.artist_ptr[:-1]]] - (rng.exponential(60 * DAY, config.artists)).astype(np.int64)
+    joined = uploaded[artist_order[music.artist_ptr[:-1]]] - (
+        rng.exponential(60 * DAY, config.artists)
+    ).astype(np.int64)
     return music, scenes, Artists(scene, country, joined - HOUR)
 
 
@@ -102,7 +126,11 @@ def _make_scenes(config: SimulationConfig, rng: np.random.Generator) -> Scenes:
     genre_centre = rng.normal(0, 0.45, (genres, TASTE))
     centre = (genre_centre[genre] + rng.normal(0, 0.6, (count, TASTE))).astype(np.float32)
     return Scenes(
-        genre, rng.integers(0, 6, count).astype(np.int32), _draw_countries(count, rng), centre, rng.lognormal(0, 0.5, count)
+        genre,
+        rng.integers(0, 6, count).astype(np.int32),
+        _draw_countries(count, rng),
+        centre,
+        rng.lognormal(0, 0.5, count),
     )
 
 
@@ -144,6 +172,14 @@ def _make_blocks(config: SimulationConfig, rng: np.random.Generator) -> U64:
     return blocked
 
 
+def _gates(track: Records) -> U64:
+    """Who may not play a track: see Music."""
+    gate: U64 = track["blocked"].copy()
+    gate[track["explicit"]] |= EXPLICIT
+    gate[~track["public"]] |= PRIVATE
+    return gate
+
+
 def _draw_countries(n: int, rng: np.random.Generator) -> I32:
     share = np.array([c[1] for c in COUNTRIES])
     return rng.choice(len(COUNTRIES), n, p=share / share.sum()).astype(np.int32)
@@ -152,7 +188,8 @@ def _draw_countries(n: int, rng: np.random.Generator) -> I32:
 def _draw_rows(chances: F64, row: I32, rng: np.random.Generator) -> U8:
     """One draw per entry of `row` from that row of `chances`."""
     cumulative = np.cumsum(chances, axis=1)
-    return (rng.random(len(row))[:, None] > cumulative[row, :-1]).sum(axis=1).astype(np.uint8)
+    drawn: U8 = (rng.random(len(row))[:, None] > cumulative[row, :-1]).sum(axis=1).astype(np.uint8)
+    return drawn
 
 
 def _shares(weight: F64, total: int, rng: np.random.Generator) -> I64:
@@ -168,32 +205,34 @@ def _pointers(group: I32, n: int) -> I64:
 def _find_neighbours(music: Music, reach: F64, rng: U64) -> None:
     """Fill `music.neighbours`: of some public tracks of the scene, drawn by weight, those nearest in taste and mood."""
     best = np.empty(NEIGHBOURS, np.float64)
-    for track in range(len(music.artist)):
-        scene = music.scene[track]
+    for track in range(len(music.track)):
+        scene = music.track["scene"][track]
         a, b = music.scene_ptr[scene], music.scene_ptr[scene + 1]
         low, high = reach[a], reach[b]
-        row = music.neighbours[track]
+        row = music.track[track]["neighbours"]
         best[:] = -np.inf
         for _ in range(_PROPOSALS if high > low else 0):
             at = np.searchsorted(reach[a : b + 1], low + uniform(rng, track) * (high - low), side="right") - 1
             other = music.scene_tracks[a + min(at, b - a - 1)]
-            if other == track or not music.public[other] or _holds(row, other):
+            if other == track or not music.track["public"][other] or _holds(row, other):
                 continue
-            score = 0.5 * gumbel(rng, track) + (1.0 if music.mood[other] == music.mood[track] else 0.0)
+            score = 0.5 * gumbel(rng, track) + (
+                1.0 if music.track["mood"][other] == music.track["mood"][track] else 0.0
+            )
             for k in range(TASTE):
-                gap = music.vector[track, k] - music.vector[other, k]
+                gap = music.track[track]["vector"][k] - music.track[other]["vector"][k]
                 score -= 0.5 * gap * gap
             _insert(row, best, other, score)
         # Why: a scene sounds alike, but some of what goes well together comes from elsewhere.
         if below(rng, track, 4) == 0:
-            other = below(rng, track, len(music.artist))
-            if other != track and music.public[other] and not _holds(row, other):
+            other = below(rng, track, len(music.track))
+            if other != track and music.track["public"][other] and not _holds(row, other):
                 row[NEIGHBOURS - 1] = other
 
 
 @njit(cache=True, nogil=True)
 def _holds(row: I32, item: int) -> bool:
-    for i in range(len(row)):
+    for i in range(len(row)):  # noqa: SIM110
         if row[i] == item:
             return True
     return False

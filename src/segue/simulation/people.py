@@ -16,11 +16,10 @@ from segue.contracts.vocabulary import DAY
 from segue.simulation.config import SimulationConfig
 from segue.simulation.music import Scenes
 from segue.simulation.words import COUNTRIES, GENRES
-from segue.simulation.world import F32, F64, I32, I64, TASTE, People
+from segue.simulation.world import EXPLICIT, F32, F64, I32, I64, LISTENER_ROW, PRIVATE, SCENES, TASTE, People
 
 __all__ = ["Habits", "make_people"]
 
-_SCENES = 12
 _FAVOURITES = 4
 _BATCH = 4_096
 
@@ -55,21 +54,23 @@ def make_people(config: SimulationConfig, scenes: Scenes) -> tuple[People, Habit
     scenes0, reach0 = _reachable(scenes, taste0, genre0)
     scenes1, reach1 = _reachable(scenes, taste1, genre1)
     friend_ptr, friend = _make_friends(n, favourites[:, 0], rng)
-    people = People(
-        taste0=taste0,
-        taste1=taste1,
-        genre0=genre0,
-        genre1=genre1,
-        scenes0=scenes0,
-        scenes1=scenes1,
-        reach0=reach0,
-        reach1=reach1,
-        country=np.uint64(1) << habits.country.astype(np.uint64),
-        explicit_ok=rng.random(n) >= config.no_explicit_share,
-        consent=rng.random(n) >= config.no_consent_share,
-        friend_ptr=friend_ptr,
-        friend=friend,
-    )
+    who = np.zeros(n, LISTENER_ROW)
+    for name, values in {
+        "country": np.uint64(1) << habits.country.astype(np.uint64),
+        "explicit_ok": rng.random(n) >= config.no_explicit_share,
+        "consent": rng.random(n) >= config.no_consent_share,
+        "taste0": taste0,
+        "taste1": taste1,
+        "genre0": genre0,
+        "genre1": genre1,
+        "scenes0": scenes0,
+        "scenes1": scenes1,
+        "reach0": reach0,
+        "reach1": reach1,
+    }.items():
+        who[name] = values
+    refuses = who["country"] | PRIVATE | np.where(who["explicit_ok"], np.uint64(0), EXPLICIT)
+    people = People(who, refuses, friend_ptr, friend)
     return people, habits
 
 
@@ -119,13 +120,12 @@ def _tastes(
 
 def _reachable(scenes: Scenes, taste: F32, liking: F32) -> tuple[I32, F32]:
     """The scenes a listener hears of: int32[u, s] and cumulative chances float32[u, s]."""
-    keep = min(_SCENES, len(scenes.genre))
-    picked = np.empty((len(taste), keep), np.int32)
-    reach = np.empty((len(taste), keep), np.float32)
+    picked = np.empty((len(taste), SCENES), np.int32)
+    reach = np.empty((len(taste), SCENES), np.float32)
     for at in range(0, len(taste), _BATCH):
         rows = slice(at, at + _BATCH)
         fit = taste[rows] @ scenes.centre.T + liking[rows][:, scenes.genre] + 0.4 * np.log(scenes.size)
-        best = np.argpartition(-fit, keep - 1, axis=1)[:, :keep]
+        best = np.argpartition(-fit, SCENES - 1, axis=1)[:, :SCENES]
         best = np.take_along_axis(best, np.argsort(-np.take_along_axis(fit, best, axis=1), axis=1), axis=1)
         chance = np.exp(1.1 * np.take_along_axis(fit, best, axis=1))
         chance = np.cumsum(chance, axis=1)

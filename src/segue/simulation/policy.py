@@ -11,6 +11,8 @@ It reads no true preference. Country, explicit, private, hidden and blocked are 
 the pools read no history.
 """
 
+# mypy: disable-error-code="untyped-decorator"
+# Why: numba's decorators carry no types.
 from __future__ import annotations
 
 from typing import Final
@@ -20,7 +22,22 @@ from numba import njit
 
 from segue.simulation.draws import uniform
 from segue.simulation.session import HOME, SLATE_SIZES, SLOTS, Requests, Slates
-from segue.simulation.world import F64, I32, I64, LIBRARY, NEIGHBOURS, Crowd, Memory, Music, People
+from segue.simulation.world import (
+    F32,
+    F64,
+    I32,
+    I64,
+    LIBRARY,
+    NEIGHBOURS,
+    RECENT,
+    U8,
+    U64,
+    Crowd,
+    Memory,
+    Music,
+    People,
+    Records,
+)
 
 __all__ = ["SOURCE_NAMES", "LoggingPolicy", "fill_slate"]
 
@@ -43,27 +60,33 @@ class LoggingPolicy:
         """A slate for each request; draws from the listeners' own random streams."""
         shape = (len(requests.user), SLOTS)
         slates = Slates(
-            np.full(shape, -1, np.int32), np.zeros(shape, np.float32), np.zeros(shape), np.zeros(shape, np.uint8)
+            np.full(shape, -1, np.int32),
+            np.zeros(shape, np.float32),
+            np.zeros(shape),
+            np.zeros(shape, np.uint8),
         )
         _answer(self._music, self._people, self._memory, crowd, requests, slates)
         return slates
 
 
 @njit(cache=True, nogil=True)
-def may_play(music: Music, people: People, memory: Memory, user: int, track: int, uploaded: int) -> bool:
-    """Whether this listener may be given this track when the first `uploaded` tracks are there."""
-    if track < 0 or track >= uploaded or not music.public[track]:
+def may_play(
+    tracks: Records, gate: U64, refuses: U64, memory: Memory, user: int, track: int, uploaded: int
+) -> bool:
+    """Whether this listener may be given this track when the first `uploaded` tracks are there.
+
+    Takes bare arrays of Music and People: a kernel pays for every array in a tuple it passes on.
+    """
+    if track < 0 or track >= uploaded or gate[track] & refuses[user]:
         return False
-    if music.blocked[track] & people.country[user]:
-        return False
-    if music.explicit[track] and not people.explicit_ok[user]:
-        return False
-    for i in range(min(memory.n_hidden[user], memory.hidden.shape[1])):
-        if memory.hidden[user, i] == track:
+    if memory["n_hidden"][user] + memory["n_blocked"][user] == 0:
+        return True
+    for i in range(memory["n_hidden"][user]):
+        if memory[user]["hidden"][i] == track:
             return False
-    artist = music.artist[track]
-    for i in range(min(memory.n_blocked[user], memory.blocked.shape[1])):
-        if memory.blocked[user, i] == artist:
+    artist = tracks[track]["artist"]
+    for i in range(memory["n_blocked"][user]):  # noqa: SIM110
+        if memory[user]["blocked"][i] == artist:
             return False
     return True
 
@@ -75,27 +98,44 @@ def _answer(
     pool = np.empty((3, POOL), np.int32)
     weight = np.empty((3, POOL), np.float64)
     count = np.zeros(3, np.int64)
+    tracks, gate, refuses = music.track, music.gate, people.refuses
+    consent, hot, fresh, rng = people.who["consent"], crowd.hot, crowd.fresh, memory["rng"]
     for r in range(len(requests.user)):
         user, surface, uploaded = requests.user[r], requests.surface[r], requests.uploaded[r]
         count[:] = 0
-        _popular(music, people, memory, crowd, user, uploaded, pool, weight, count)
-        _taste(music, people, memory, requests, r, pool, weight, count)
-        _explore(music, people, memory, crowd, user, uploaded, pool, weight, count)
+        _offer(tracks, gate, refuses, memory, user, uploaded, hot, 0, 0.1, pool, weight, count)
+        if requests.seed[r] >= 0:
+            _near_seed(tracks, gate, refuses, memory, user, uploaded, requests.seed[r], pool, weight, count)
+        elif consent[user]:
+            _near_library(tracks, gate, refuses, memory, user, uploaded, pool, weight, count)
+        _offer(tracks, gate, refuses, memory, user, uploaded, fresh, 2, 0.0, pool, weight, count)
         seed = requests.seed[r]
         for p in range(3):
             _drop(pool[p], weight[p], count, p, seed)
-        if surface != HOME and people.consent[user]:
-            for i in range(min(memory.n_recent[user], memory.recent.shape[1])):
+        if surface != HOME and consent[user]:
+            for i in range(min(memory["n_recent"][user], RECENT)):
                 for p in range(3):
-                    _drop(pool[p], weight[p], count, p, memory.recent[user, i])
+                    _drop(pool[p], weight[p], count, p, memory[user]["recent"][i])
         fill_slate(
-            pool, weight, count, _SHARES[surface], memory.rng, user, _SIZES[surface],
+            pool, weight, count, _SHARES[surface], rng, user, _SIZES[surface],
             slates.track[r], slates.score[r], slates.propensity[r], slates.sources[r],
         )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
-def fill_slate(pool, weight, count, shares, rng, user, size, track, score, propensity, sources):  # type: ignore[no-untyped-def]
+def fill_slate(
+    pool: I32,
+    weight: F64,
+    count: I64,
+    shares: F64,
+    rng: U64,
+    user: int,
+    size: int,
+    track: I32,
+    score: F32,
+    propensity: F64,
+    sources: U8,
+) -> int:
     """Fill one slate of `size` slots: see the module's formula.
 
     pool int32[3, POOL] and weight float64[3, POOL] hold count int64[3] tracks each, no track twice in a pool; shares
@@ -177,47 +217,77 @@ def _drop(pool: I32, weight: F64, count: I64, p: int, track: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _popular(music, people, memory, crowd, user, uploaded, pool, weight, count):  # type: ignore[no-untyped-def]
-    for i in range(min(40, len(crowd.hot))):
-        if may_play(music, people, memory, user, crowd.hot[i], uploaded):
-            _add(pool, weight, count, 0, crowd.hot[i], 1.0 / (3.0 + i))
+def _offer(
+    tracks: Records,
+    gate: U64,
+    refuses: U64,
+    memory: Memory,
+    user: int,
+    uploaded: int,
+    offer: I32,
+    p: int,
+    steep: float,
+    pool: I32,
+    weight: F64,
+    count: I64,
+) -> None:
+    """Fill pool `p` with an offer made to everybody; the n-th weighs 1 / (1 + steep n)."""
+    for i in range(min(POOL, len(offer))):
+        if may_play(tracks, gate, refuses, memory, user, offer[i], uploaded):
+            pool[p, count[p]] = offer[i]
+            weight[p, count[p]] = 1.0 / (1.0 + steep * i)
+            count[p] += 1
 
 
 @njit(cache=True, nogil=True)
-def _taste(music, people, memory, requests, r, pool, weight, count):  # type: ignore[no-untyped-def]
-    """Neighbours of the seed and their neighbours; without a seed, of the latest of the library."""
-    user, seed, uploaded = requests.user[r], requests.seed[r], requests.uploaded[r]
-    if seed >= 0:
-        after = seed + 1
-        if after < uploaded and music.release[after] == music.release[seed]:
-            if may_play(music, people, memory, user, after, uploaded):
-                _add(pool, weight, count, 1, after, 1.5)
-        for i in range(NEIGHBOURS):
-            near = music.neighbours[seed, i]
-            if near < 0:
-                continue
-            if may_play(music, people, memory, user, near, uploaded):
-                _add(pool, weight, count, 1, near, 1.0 / (1.0 + i))
-            for j in range(4):
-                far = music.neighbours[near, j]
-                if far >= 0 and far != seed and may_play(music, people, memory, user, far, uploaded):
-                    _add(pool, weight, count, 1, far, 0.4 / ((1.0 + i) * (1.0 + j)))
-        return
-    if not people.consent[user]:
-        return
-    known = min(memory.n_library[user], LIBRARY)
+def _near_seed(
+    tracks: Records,
+    gate: U64,
+    refuses: U64,
+    memory: Memory,
+    user: int,
+    uploaded: int,
+    seed: int,
+    pool: I32,
+    weight: F64,
+    count: I64,
+) -> None:
+    """The next of the seed's release, its neighbours and their neighbours."""
+    after = seed + 1
+    if after < uploaded and tracks[after]["release"] == tracks[seed]["release"]:  # noqa: SIM102
+        if may_play(tracks, gate, refuses, memory, user, after, uploaded):
+            _add(pool, weight, count, 1, after, 1.5)
+    for i in range(NEIGHBOURS):
+        near = tracks[seed]["neighbours"][i]
+        if near < 0:
+            continue
+        if may_play(tracks, gate, refuses, memory, user, near, uploaded):
+            _add(pool, weight, count, 1, near, 1.0 / (2.0 + i))
+        for j in range(4):
+            far = tracks[near]["neighbours"][j]
+            if far != seed and may_play(tracks, gate, refuses, memory, user, far, uploaded):
+                _add(pool, weight, count, 1, far, 0.5 / ((2.0 + i) * (1.0 + j)))
+
+
+@njit(cache=True, nogil=True)
+def _near_library(
+    tracks: Records,
+    gate: U64,
+    refuses: U64,
+    memory: Memory,
+    user: int,
+    uploaded: int,
+    pool: I32,
+    weight: F64,
+    count: I64,
+) -> None:
+    """The latest of the library and their neighbours."""
+    known = memory[user]["n_library"]
     for back in range(min(known, _LIBRARY_SEEDS)):
-        item = memory.library[user, (memory.n_library[user] - 1 - back) % LIBRARY]
-        if may_play(music, people, memory, user, item, uploaded):
-            _add(pool, weight, count, 1, item, 0.5)
-        for i in range(5):
-            near = music.neighbours[item, i]
-            if near >= 0 and may_play(music, people, memory, user, near, uploaded):
-                _add(pool, weight, count, 1, near, 1.0 / (1.0 + i))
-
-
-@njit(cache=True, nogil=True)
-def _explore(music, people, memory, crowd, user, uploaded, pool, weight, count):  # type: ignore[no-untyped-def]
-    for i in range(min(POOL, len(crowd.fresh))):
-        if may_play(music, people, memory, user, crowd.fresh[i], uploaded):
-            _add(pool, weight, count, 2, crowd.fresh[i], 1.0)
+        item = memory[user]["library"][(known - 1 - back) % LIBRARY]
+        if may_play(tracks, gate, refuses, memory, user, item, uploaded):
+            _add(pool, weight, count, 1, item, 0.15)
+        for i in range(6):
+            near = tracks[item]["neighbours"][i]
+            if may_play(tracks, gate, refuses, memory, user, near, uploaded):
+                _add(pool, weight, count, 1, near, 1.0 / (2.0 + i))

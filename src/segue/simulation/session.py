@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from segue.contracts.vocabulary import EventType, Surface
-from segue.simulation.world import F32, F64, FLAGS, I16, I32, I64, U8
+from segue.simulation.world import F32, F64, I32, I64, U8, Records
 
-__all__ = ["Requests", "Rows", "Sessions", "Slates", "new_rows"]
+__all__ = ["EVENT_ROW", "SESSION_ROW", "Requests", "Rows", "Sessions", "Slates"]
 
 SLOTS: Final = 12
 """Slots of the longest slate."""
@@ -60,22 +60,43 @@ TYPES: Final = (
 ) = range(14)
 
 
-class Sessions(NamedTuple):
-    """Sessions of some listeners on one day, one entry each.
+SESSION_ROW: Final = np.dtype(
+    [
+        ("start", np.int64),
+        ("clock", np.int64),
+        ("user", np.int32),
+        ("planned", np.int32),
+        ("played", np.int32),
+        ("last", np.int32),
+        ("uploaded", np.int32),
+        ("mood", np.uint8),
+        ("device", np.uint8),
+        ("alive", np.bool_),
+    ],
+    align=True,
+)
+"""A session: start and clock in microseconds; planned, the plays it means to have, and played; last, the track played
+last or -1; uploaded, how many tracks were there when it began."""
 
-    user int32; start, clock int64 (microseconds); planned int32, plays they mean to have; played int32; last int32,
-    the track played last or -1; mood uint8; uploaded int32, how many tracks were there when it began; alive bool.
-    """
+EVENT_ROW: Final = np.dtype(
+    [
+        ("ts", np.int64),
+        ("session", np.int32),
+        ("track", np.int32),
+        ("ms", np.int32),
+        ("request", np.int32),
+        ("surface", np.int16),
+        ("position", np.int16),
+        ("extra", np.int16),
+        ("type", np.uint8),
+    ],
+    align=True,
+)
+"""An event as it is written: session an index; ts in microseconds; request a row of the wave's slates; extra the number
+of a playlist, or the kind of query. -1 stands for none."""
 
-    user: I32
-    start: I64
-    clock: I64
-    planned: I32
-    played: I32
-    last: I32
-    mood: U8
-    uploaded: I32
-    alive: FLAGS
+Sessions = Records
+Rows = Records
 
 
 class Requests(NamedTuple):
@@ -96,33 +117,3 @@ class Slates(NamedTuple):
     score: F32
     propensity: F64
     sources: U8
-
-
-class Rows(NamedTuple):
-    """Events as they are written: session int32 (index), ts int64, type int8-like uint8, track int32 or -1, ms int32
-    or -1, surface and position int16 or -1, request int32 or -1, extra int16: playlist number, or kind of query."""
-
-    session: I32
-    ts: I64
-    type: U8
-    track: I32
-    ms: I32
-    surface: I16
-    position: I16
-    request: I32
-    extra: I16
-
-
-def new_rows(capacity: int) -> Rows:
-    """Room for `capacity` rows."""
-    return Rows(
-        session=np.empty(capacity, np.int32),
-        ts=np.empty(capacity, np.int64),
-        type=np.empty(capacity, np.uint8),
-        track=np.empty(capacity, np.int32),
-        ms=np.empty(capacity, np.int32),
-        surface=np.empty(capacity, np.int16),
-        position=np.empty(capacity, np.int16),
-        request=np.empty(capacity, np.int32),
-        extra=np.empty(capacity, np.int16),
-    )

@@ -6,6 +6,8 @@ track's end) is logistic in it; a track the listener keeps coming back to gains 
 one that breaks the session's mood loses OFF_MOOD.
 """
 
+# mypy: disable-error-code="untyped-decorator"
+# Why: numba's decorators carry no types.
 from __future__ import annotations
 
 import math
@@ -25,7 +27,7 @@ __all__ = [
     "relevance",
 ]
 
-LISTEN_BIAS: Final = -0.1
+LISTEN_BIAS: Final = -0.7
 LISTEN_SLOPE: Final = 0.8
 FAMILIAR: Final = 0.9
 TIRED: Final = 0.8
@@ -35,11 +37,17 @@ OFF_MOOD: Final = 0.4
 @njit(cache=True, nogil=True)
 def relevance(music: Music, people: People, user: int, track: int, drift: float) -> float:
     """How much `user` likes `track` when the share `drift` of the history has passed."""
-    genre = music.genre[track]
+    genre = music.track["genre"][track]
     stay = 1.0 - drift
-    total = music.quality[track] + stay * people.genre0[user, genre] + drift * people.genre1[user, genre]
+    total = (
+        music.track["quality"][track]
+        + stay * people.who[user]["genre0"][genre]
+        + drift * people.who[user]["genre1"][genre]
+    )
     for k in range(TASTE):
-        total += (stay * people.taste0[user, k] + drift * people.taste1[user, k]) * music.vector[track, k]
+        total += (stay * people.who[user]["taste0"][k] + drift * people.who[user]["taste1"][k]) * music.track[
+            track
+        ]["vector"][k]
     return float(total)
 
 

@@ -81,7 +81,8 @@ class Truth:
         """
         if not len(users) == len(tracks) == len(ts):
             raise InvalidInput(
-                f"users, tracks and ts must be equally long, got {len(users)}, {len(tracks)}, {len(ts)}", field="users"
+                f"users, tracks and ts must be equally long, got {len(users)}, {len(tracks)}, {len(ts)}",
+                field="users",
             )
         user = _index(users, USER_BASE, len(self.taste_start), "user_id")
         track = _index(tracks, TRACK_BASE, len(self.track_genre), "track_id")
@@ -92,14 +93,17 @@ class Truth:
             u, i, f = user[rows], track[rows], drift[rows]
             genre = self.track_genre[i]
             taste = self.taste_start[u] + f[:, None] * (self.taste_end[u] - self.taste_start[u])
-            liking = self.liking_start[u, genre] + f * (self.liking_end[u, genre] - self.liking_start[u, genre])
+            liking = self.liking_start[u, genre] + f * (
+                self.liking_end[u, genre] - self.liking_start[u, genre]
+            )
             out[rows] = np.einsum("nd,nd->n", taste, self.track_vector[i]) + liking + self.track_quality[i]
         return out
 
     def listen_chance(self, users: Ids, tracks: Ids, ts: Ids) -> F32:
         """The chance that a started play becomes a listen, before what the moment adds: float32[n]."""
         logit = LISTEN_BIAS + LISTEN_SLOPE * self.relevance(users, tracks, ts)
-        return (1.0 / (1.0 + np.exp(-logit))).astype(np.float32)
+        chance: F32 = (1.0 / (1.0 + np.exp(-logit))).astype(np.float32)
+        return chance
 
     def scores(self, users: Ids, ts: int) -> F32:
         """Relevance of all tracks for some listeners at one moment: float32[len(users), n_tracks]."""
@@ -119,7 +123,9 @@ class Truth:
         (folder / _ABOUT).write_bytes(msgspec.json.format(msgspec.json.encode(about)))
 
     def _drift(self, ts: Ids) -> F32:
-        return np.clip((ts - self.start_us) / (self.end_us - self.start_us), 0.0, 1.0).astype(np.float32)
+        passed = (ts - self.start_us) / (self.end_us - self.start_us)
+        drift: F32 = np.clip(passed, 0.0, 1.0).astype(np.float32)
+        return drift
 
 
 def truth_relevance(truth: Truth, users: Ids, tracks: Ids, ts: Ids) -> F32:
@@ -131,7 +137,9 @@ def read_truth(folder: Path) -> Truth:
     """The truth written by `Truth.write`, memory-mapped. Raises NotFound if a file is missing."""
     for name in (_ABOUT, *(f"{n}.npy" for n in _ARRAYS)):
         if not (folder / name).is_file():
-            raise NotFound(f"{folder / name} is not there; simulate a history with its truth first", field=name)
+            raise NotFound(
+                f"{folder / name} is not there; simulate a history with its truth first", field=name
+            )
     about = msgspec.json.decode((folder / _ABOUT).read_bytes(), type=_About)
     arrays = {n: np.load(folder / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in _ARRAYS}
     return Truth(**arrays, start_us=about.start_us, end_us=about.end_us)

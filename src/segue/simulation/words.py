@@ -12,7 +12,14 @@ GENRES: Final[dict[str, tuple[str, ...]]] = {
     "house": ("deep house", "acid house", "tech house", "afro house", "disco house", "lo-fi house"),
     "indie": ("indie folk", "shoegaze", "slowcore", "jangle pop", "lo-fi indie", "twee"),
     "r&b": ("neo soul", "quiet storm", "alternative r&b", "new jack swing", "funk r&b", "slow jam"),
-    "techno": ("minimal techno", "dub techno", "hard techno", "ambient techno", "detroit techno", "acid techno"),
+    "techno": (
+        "minimal techno",
+        "dub techno",
+        "hard techno",
+        "ambient techno",
+        "detroit techno",
+        "acid techno",
+    ),
     "metal": ("doom metal", "black metal", "thrash metal", "sludge", "progressive metal", "post-metal"),
     "folk": ("fingerstyle", "sea shanty", "bluegrass", "nordic folk", "balkan folk", "ballad"),
     "jazz": ("bebop", "modal jazz", "spiritual jazz", "nu jazz", "free jazz", "gypsy jazz"),
@@ -89,7 +96,7 @@ FIRST_NAMES: Final = (
 )  # fmt: skip
 LAST_NAMES: Final = (
     "Vale", "Okafor", "Lindqvist", "Moreau", "Tanaka", "Ferreira", "Novák", "Haddad", "Quill", "Marsh", "Petrov", "Nguyen",
-    "Castellano", "Ødegård", "Brandt", "Silva", "Kowalski", "Mensah", "Ruiz", "Yıldız", "Ashworth", "Banerjee", "Conti",
+    "Castellano", "Ødegård", "Brandt", "Silva", "Kowalski", "Mensah", "Ruiz", "Yilmaz", "Ashworth", "Banerjee", "Conti",
     "Dufour", "Eriksen", "Fontaine", "Grey", "Hollis", "Ito", "Jansen", "Keita", "Lund", "Müller", "North", "Orsini",
 )  # fmt: skip
 COUNTRIES: Final[tuple[tuple[str, float, float], ...]] = (
@@ -100,7 +107,12 @@ COUNTRIES: Final[tuple[tuple[str, float, float], ...]] = (
 )  # fmt: skip
 """ISO code, share of listeners, hours ahead of UTC."""
 
-DEVICES: Final[tuple[tuple[str, float], ...]] = (("phone", 0.58), ("desktop", 0.24), ("speaker", 0.11), ("tv", 0.07))
+DEVICES: Final[tuple[tuple[str, float], ...]] = (
+    ("phone", 0.58),
+    ("desktop", 0.24),
+    ("speaker", 0.11),
+    ("tv", 0.07),
+)
 HOURS: Final = (
     34, 23, 15, 10, 8, 10, 18, 32, 45, 50, 50, 49, 50, 51, 51, 52, 56, 62, 66, 68, 68, 66, 60, 47,
 )  # fmt: skip

@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from segue.simulation.words import GENRES
+
 __all__ = [
     "ARTIST_BASE",
     "LIBRARY",
@@ -40,37 +42,94 @@ TASTE: Final = 16
 """Dimensions of the taste space."""
 LIBRARY: Final = 48
 """Latest plays worth coming back to that a listener remembers."""
-NEIGHBOURS: Final = 8
+NEIGHBOURS: Final = 12
 RECENT: Final = 16
 FOLLOWS: Final = 24
 HIDDEN: Final = 24
 BLOCKED: Final = 8
+SCENES: Final = 12
+"""Scenes a listener moves in."""
+
+
+EXPLICIT: Final = np.uint64(1 << 62)
+PRIVATE: Final = np.uint64(1 << 63)
+
+TRACK_ROW: Final = np.dtype(
+    [
+        ("artist", np.int32),
+        ("genre", np.int32),
+        ("scene", np.int32),
+        ("release", np.int32),
+        ("duration", np.int32),
+        ("quality", np.float32),
+        ("weight", np.float64),
+        ("blocked", np.uint64),
+        ("uploaded", np.int64),
+        ("mood", np.uint8),
+        ("explicit", np.bool_),
+        ("public", np.bool_),
+        ("neighbours", np.int32, NEIGHBOURS),
+        ("vector", np.float32, TASTE),
+    ],
+    align=True,
+)
+"""A track: duration in ms, uploaded in microseconds, blocked a bit per country, weight how much the world talks about
+it, neighbours what goes well after it (-1 where there are fewer), vector and quality its truth."""
+
+LISTENER_ROW: Final = np.dtype(
+    [
+        ("country", np.uint64),
+        ("explicit_ok", np.bool_),
+        ("consent", np.bool_),
+        ("taste0", np.float32, TASTE),
+        ("taste1", np.float32, TASTE),
+        ("genre0", np.float32, len(GENRES)),
+        ("genre1", np.float32, len(GENRES)),
+        ("scenes0", np.int32, SCENES),
+        ("scenes1", np.int32, SCENES),
+        ("reach0", np.float32, SCENES),
+        ("reach1", np.float32, SCENES),
+    ],
+    align=True,
+)
+"""A listener: country as a bit; tastes when the history starts (0) and ends (1), between which they move in a straight
+line; the scenes in which they stumble on music, and the cumulative chances of these."""
+
+MEMORY_ROW: Final = np.dtype(
+    [
+        ("rng", np.uint64),
+        ("busy", np.int64),
+        ("n_library", np.int64),
+        ("n_recent", np.int64),
+        ("n_follows", np.int64),
+        ("n_hidden", np.int64),
+        ("n_blocked", np.int64),
+        ("library", np.int32, LIBRARY),
+        ("liked", np.uint8, LIBRARY),
+        ("recent", np.int32, RECENT),
+        ("follows", np.int32, FOLLOWS),
+        ("hidden", np.int32, HIDDEN),
+        ("blocked", np.int32, BLOCKED),
+    ],
+    align=True,
+)
+"""What a listener remembers, changed as they listen. rng is their random stream, busy when their last session ended.
+library and recent are rings (n_* counts what was ever written); follows, hidden and blocked are lists. A library entry
+is a track they came to like, written again at every return, so that what is played often is chosen often (Simon
+1955)."""
+
+Records = npt.NDArray[np.void]
+Memory = Records
+"""MEMORY_ROW per listener."""
 
 
 class Music(NamedTuple):
-    """Tracks in order of upload, and their groupings.
+    """Tracks (TRACK_ROW, in order of upload) and their groupings: tracks of a scene, and of an artist, are
+    `*_tracks[*_ptr[i]:*_ptr[i + 1]]`, in order of upload. gate uint64[n]: who may not play a track, as the bits of the
+    countries where it is blocked, EXPLICIT and PRIVATE."""
 
-    artist, genre, scene, release int32[n]; mood uint8[n]; vector float32[n, TASTE]; quality float32[n];
-    weight float64[n] (how much the world talks about it); duration int32[n] in ms; explicit, public bool[n];
-    blocked uint64[n], a bit per country; uploaded int64[n] in microseconds, ascending; neighbours
-    int32[n, NEIGHBOURS], tracks that go well after it, -1 where there are fewer. Tracks of a scene, and of an artist,
-    are `*_tracks[*_ptr[i]:*_ptr[i + 1]]`, in order of upload.
-    """
-
-    artist: I32
-    genre: I32
-    scene: I32
-    release: I32
-    mood: U8
-    vector: F32
-    quality: F32
-    weight: F64
-    duration: I32
-    explicit: FLAGS
-    public: FLAGS
-    blocked: U64
-    uploaded: I64
-    neighbours: I32
+    track: Records
+    gate: U64
     scene_ptr: I64
     scene_tracks: I32
     artist_ptr: I64
@@ -78,49 +137,13 @@ class Music(NamedTuple):
 
 
 class People(NamedTuple):
-    """Listeners in order of joining.
+    """Listeners (LISTENER_ROW, in order of joining); friends of u are `friend[friend_ptr[u]:friend_ptr[u + 1]]`.
+    refuses uint64[u]: the gates closed to a listener: their country, PRIVATE, and EXPLICIT if they do not want it."""
 
-    taste0, taste1 float32[u, TASTE] and genre0, genre1 float32[u, genres]: tastes when the history starts and ends;
-    between the two they move in a straight line. scenes0, scenes1 int32[u, s] and their cumulative chances
-    reach0, reach1 float32[u, s]: where a listener stumbles on music. country uint64[u], the bit of the country;
-    explicit_ok, consent bool[u]; friends of u are `friend[friend_ptr[u]:friend_ptr[u + 1]]`.
-    """
-
-    taste0: F32
-    taste1: F32
-    genre0: F32
-    genre1: F32
-    scenes0: I32
-    scenes1: I32
-    reach0: F32
-    reach1: F32
-    country: U64
-    explicit_ok: FLAGS
-    consent: FLAGS
+    who: Records
+    refuses: U64
     friend_ptr: I64
     friend: I32
-
-
-class Memory(NamedTuple):
-    """What listeners remember, changed as they listen: rings of the latest entries and how many were ever written.
-
-    rng uint64[u]; busy int64[u], the moment their last session ended. A library entry is a track they came to like,
-    written again at every return, so that what is played often is chosen often (Simon 1955).
-    """
-
-    rng: U64
-    busy: I64
-    library: I32
-    liked: U8
-    n_library: I64
-    recent: I32
-    n_recent: I64
-    follows: I32
-    n_follows: I64
-    hidden: I32
-    n_hidden: I64
-    blocked: I32
-    n_blocked: I64
 
 
 class Crowd(NamedTuple):
@@ -139,26 +162,8 @@ class Crowd(NamedTuple):
 
 def new_memory(rng: U64) -> Memory:
     """Memory of listeners who know nothing yet; `rng` uint64[u] seeds their streams."""
-    n = len(rng)
-
-    def ring(size: int) -> I32:
-        return np.full((n, size), -1, np.int32)
-
-    def counts() -> I64:
-        return np.zeros(n, np.int64)
-
-    return Memory(
-        rng=rng,
-        busy=counts(),
-        library=ring(LIBRARY),
-        liked=np.zeros((n, LIBRARY), np.uint8),
-        n_library=counts(),
-        recent=ring(RECENT),
-        n_recent=counts(),
-        follows=ring(FOLLOWS),
-        n_follows=counts(),
-        hidden=ring(HIDDEN),
-        n_hidden=counts(),
-        blocked=ring(BLOCKED),
-        n_blocked=counts(),
-    )
+    memory = np.zeros(len(rng), MEMORY_ROW)
+    memory["rng"] = rng
+    for ring in ("library", "recent", "follows", "hidden", "blocked"):
+        memory[ring] = -1
+    return memory

@@ -32,10 +32,10 @@ class Replay:
         events = engine.read(EVENTS)
         names = ["user_id", "ts", "type", "track_id", "artist_id", "ms_played", "listened", "skipped"]
         wanted = events.filter(events.ts < until).select(*names).order_by(["user_id", "ts"])
-        batches = []
         chosen = pa.array(np.unique(users))
-        for batch in engine.stream(wanted):
-            batches.append(batch.filter(pc.is_in(batch["user_id"], value_set=chosen)))
+        batches = [
+            batch.filter(pc.is_in(batch["user_id"], value_set=chosen)) for batch in engine.stream(wanted)
+        ]
         table = pa.Table.from_batches(batches) if batches else engine.collect(wanted.limit(0))
         changes = read_events(table)
         order = np.lexsort((changes.plays["ts"], changes.play_user))

@@ -12,7 +12,7 @@ from segue.bundle.catalogue import Catalogue
 from segue.contracts.vocabulary import DAY
 from segue.models.co_listen import CoListen, CoListenConfig
 from segue.models.content import Content, ContentConfig
-from segue.models.graph_filter import GraphFilterConfig, fit_graph_filter
+from segue.models.graph_filter import GraphFilter, GraphFilterConfig
 from segue.models.ials import IALS, IALSConfig
 from segue.models.interactions import Interactions
 from segue.models.popularity import Popular, Popularity, PopularityConfig
@@ -72,7 +72,7 @@ def fit_retrieval(
         ),
     )
     progress("graph filter")
-    graph = fit_graph_filter(interactions, GraphFilterConfig()).neighbours(settings.neighbours)
+    graph = GraphFilter.fit(interactions, GraphFilterConfig()).neighbours(settings.neighbours)
     progress("co-listening")
     co_listens = CoListen.fit(sessions, CoListenConfig(neighbours=settings.neighbours), now=now)
     progress("sequence rules")

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from segue.recommend.api import Request
 from segue.contracts.errors import InvalidData
 from segue.listener.state import LIKE
+from segue.recommend.api import Request
 from segue.recommend.features import candidate_columns
 from segue.recommend.pipeline import Recommender
 from segue.training.history import Plays
@@ -76,7 +76,11 @@ class Samples:
 def home_moments(plays: Plays, track_id: I64, cut: int, most: int, rng: np.random.Generator) -> Moments:
     """Each listener's first session from `cut` on; what is heard from then to the end of `plays` is the target."""
     window = plays.where(plays.ts >= cut)
-    starts = np.flatnonzero(np.r_[True, window.user_id[1:] != window.user_id[:-1]]) if len(window) else np.empty(0, int)
+    starts = (
+        np.flatnonzero(np.r_[True, window.user_id[1:] != window.user_id[:-1]])
+        if len(window)
+        else np.empty(0, int)
+    )
     stops = np.r_[starts[1:], len(window)].astype(int)
     chosen = _some(len(starts), most, rng)
     ids = track_id[window.track]
@@ -137,12 +141,18 @@ def draw(
         columns = candidate_columns(query, recommender.artifacts, candidates)
         names = tuple(columns)
         blocks.append(np.column_stack([columns[name][kept] for name in names]))
-        rows.append((np.full(len(kept), number, np.int32), ids[kept], played[kept], skipped[kept], liked[kept]))
+        rows.append(
+            (np.full(len(kept), number, np.int32), ids[kept], played[kept], skipped[kept], liked[kept])
+        )
         if number % 100 == 0:
             progress(number, len(moments))
     if not rows:
-        raise InvalidData(f"no {moments.surface} request of the last days has a candidate that was played; more history is needed")
-    request_number, track, played_all, skipped_all, liked_all = (np.concatenate(part) for part in zip(*rows, strict=True))
+        raise InvalidData(
+            f"no {moments.surface} request of the last days has a candidate that was played; more history is needed"
+        )
+    request_number, track, played_all, skipped_all, liked_all = (
+        np.concatenate(part) for part in zip(*rows, strict=True)
+    )
     return Samples(
         moments.surface,
         request_number,

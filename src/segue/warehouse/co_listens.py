@@ -45,5 +45,9 @@ def _at_distance(rows: ir.Table, k: int) -> ir.Table:
 
 def _directed(once: ir.Table, track: str, other: str) -> ir.Table:
     return once.select(
-        "day", "pairs", track_id=once[track], other_id=once[other], weight=once.units.cast("float64") / float(UNITS)
+        "day",
+        "pairs",
+        track_id=once[track],
+        other_id=once[other],
+        weight=once.units.cast("float64") / UNITS,
     )

@@ -42,5 +42,3 @@ def daily_listeners(events: ir.Table) -> ir.Table:
         artists=distinct_plays(events, "artist_id"),
     )
     return rows.select(*DAILY_LISTENERS.names)
-
-

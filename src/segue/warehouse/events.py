@@ -31,14 +31,18 @@ def cut_sessions(rows: ir.Table) -> ir.Table:
     stream = ["user_id", "session_id"]
     order = [rows.ts, rows.event_id]
     day_start = rows.ts - rows.ts % DAY
-    yesterday = ibis.window(group_by=stream, order_by=day_start, range=(ibis.preceding(DAY), ibis.preceding(0)))
+    yesterday = ibis.window(
+        group_by=stream, order_by=day_start, range=(ibis.preceding(DAY), ibis.preceding(0))
+    )
     rows = rows.mutate(
         before=rows.ts.lag(1).over(group_by=stream, order_by=order),
         earliest=rows.ts.min().over(yesterday),
     )
     begins = rows.session_id.isnull() & (rows.before.isnull() | (rows.ts - rows.before > SESSION_GAP))
     rows = rows.mutate(begin=ibis.ifelse(begins, rows.ts, ibis.null("int64")))
-    last_begin = rows.begin.max().over(ibis.cumulative_window(group_by=stream, order_by=[rows.ts, rows.event_id]))
+    last_begin = rows.begin.max().over(
+        ibis.cumulative_window(group_by=stream, order_by=[rows.ts, rows.event_id])
+    )
     # Why: a stretch that began before yesterday starts, for this day, with the listener's first event of yesterday.
     start = ibis.greatest(rows.earliest, ibis.coalesce(last_begin, rows.earliest))
     return rows.mutate(session_start=start).drop("before", "earliest", "begin")

@@ -18,7 +18,9 @@ WITHIN = DAY
 
 def outcomes(exposures: ir.Table, events: ir.Table) -> ir.Table:
     """OUTCOMES from EXPOSURES and EVENTS. A day needs the events of that day and of the next."""
-    slots = exposures.select("day", "request_id", "ts", "user_id", "surface", "position", "track_id", "propensity")
+    slots = exposures.select(
+        "day", "request_id", "ts", "user_id", "surface", "position", "track_id", "propensity"
+    )
     acts = events.filter(events.type.isin([e.value for e in _ANSWERS])).select(
         user_id="user_id",
         track_id="track_id",

@@ -42,7 +42,8 @@ def test_lists_are_the_best_of_the_dense_similarity(shrink: float, k: int) -> No
         best = np.sort(expected[item])[::-1][:k]
         best = best[best > 0]
         count = len(best)
-        assert (model.ids[item, :count] >= 0).all() and (model.ids[item, count:] == -1).all()
+        assert (model.ids[item, :count] >= 0).all()
+        assert (model.ids[item, count:] == -1).all()
         assert len(set(model.ids[item, :count].tolist()) | {item}) == count + 1
         assert_allclose(model.weights[item, :count], best, rtol=1e-5)
         assert_allclose(expected[item, model.ids[item, :count]], best, rtol=1e-5)

@@ -31,14 +31,14 @@ def by_hand(columns: tuple[np.ndarray, ...], half_life: float) -> dict[tuple[int
     for track, ts, country, genre, weight in zip(*columns, strict=True):
         decayed = weight * 0.5 ** ((NOW - ts) / (half_life * DAY_US))
         for cell in {(ANY, ANY), (int(country), ANY), (ANY, int(genre)), (int(country), int(genre))}:
-            if cell == (ANY, ANY) or (cell != (ANY, ANY) and _is_own_cell(cell, int(country), int(genre))):
+            if _is_own_cell(cell, int(country), int(genre)):
                 cells[cell][int(track)] += decayed
     return cells
 
 
 def _is_own_cell(cell: tuple[int, int], country: int, genre: int) -> bool:
     """Unknown codes count in the wider lists only, and once."""
-    return all(code == ANY or code == known for code, known in zip(cell, (country, genre), strict=True))
+    return all(code in (ANY, known) for code, known in zip(cell, (country, genre), strict=True))
 
 
 def test_every_cell_equals_the_count_by_hand() -> None:

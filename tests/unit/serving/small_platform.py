@@ -1,8 +1,8 @@
-"""A small, real implementation of the server's port: a few hundred tracks in memory and one file of events on disk.
+"""A small, real implementation of the server's port: a few hundred tracks in memory, one file of events on disk.
 
-Several workers share the file, as they share the log and the state of a real platform: an event posted to one is seen by all.
-Recommendations follow genres the listener played; hidden tracks and blocked artists never come back. A few listener ids fail on
-purpose, so that tests can see how the server reports it.
+Several workers share the file, as they share the log and the state of a real platform: an event posted to
+one is seen by all. Recommendations follow genres the listener played; hidden tracks and blocked artists
+never come back. A few listener ids fail on purpose, so that tests can see how the server reports it.
 
 Run as a program it serves: python small_platform.py --port 8123 --workers 2 --events FILE
 """
@@ -16,17 +16,17 @@ import random
 import signal
 import sys
 import time
-import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from segue.contracts.errors import InvalidInput, NotFound, Overloaded, Unavailable
-from segue.contracts.ids import MAX_ID, format_id, new_id
-from segue.contracts.vocabulary import NEEDS_ARTIST, NEEDS_TRACK, EventType
+from segue.contracts.ids import format_id, new_id
+from segue.contracts.vocabulary import NEEDS_ARTIST, EventType
+from segue.events.incoming import decode_body
+from segue.events.records import Event
 from segue.recommend.api import Item, Reason, Request, Response, Shelf, Stage, Trace
 from segue.serving.platform import (
     EventResult,
@@ -44,14 +44,51 @@ BIG_TRACK = 2**62 + 12345
 """An id that a JSON parser working with doubles would round."""
 BIG_USER = 2**61 + 7
 NO_CONSENT_USER = 58
-CRASHES, IS_DOWN, IS_BUSY, IS_SLOW = 900_001, 900_002, 900_003, 900_004
+CRASHES, IS_DOWN, IS_BUSY, IS_SLOW, IS_SLOWER = range(900_001, 900_006)
 MARKUP_TRACK = 3
 NOW = 1_795_000_000_000_000
 
 GENRES = ("ambient", "techno", "folk", "jazz", "hip-hop", "indie", "classical", "dub")
-_FIRST = ("Night", "Paper", "Glass", "Slow", "Copper", "Northern", "Velvet", "Salt", "Hollow", "Electric", "Morning", "Low")
-_SECOND = ("Bus", "Rivers", "Garden", "Signal", "Tides", "Window", "Parade", "Letters", "Engine", "Harbour", "Moth", "Stairs")
-_NAMES = ("Ona", "Terminal Five", "Kesi", "The Lanterns", "Mira Vale", "Oslo Twin", "Duna", "Pale Fox", "Ruben K", "Sol & Iris")
+_FIRST = (
+    "Night",
+    "Paper",
+    "Glass",
+    "Slow",
+    "Copper",
+    "Northern",
+    "Velvet",
+    "Salt",
+    "Hollow",
+    "Electric",
+    "Morning",
+    "Low",
+)
+_SECOND = (
+    "Bus",
+    "Rivers",
+    "Garden",
+    "Signal",
+    "Tides",
+    "Window",
+    "Parade",
+    "Letters",
+    "Engine",
+    "Harbour",
+    "Moth",
+    "Stairs",
+)
+_NAMES = (
+    "Ona",
+    "Terminal Five",
+    "Kesi",
+    "The Lanterns",
+    "Mira Vale",
+    "Oslo Twin",
+    "Duna",
+    "Pale Fox",
+    "Ruben K",
+    "Sol & Iris",
+)
 _COUNTRIES = ("DE", "NG", "BR", "US", "JP", "PL")
 _MARKS = {"like": True, "unlike": False, "repost": True, "unrepost": False, "follow": True, "unfollow": False}
 _MARKS |= {"playlist_add": True, "hide": True, "block_artist": True}
@@ -65,13 +102,18 @@ def catalogue() -> dict[int, TrackInfo]:
     for n in range(TRACKS):
         track_id = BIG_TRACK if n == TRACKS - 1 else n
         artist = rng.randrange(ARTISTS)
-        title: str | None = f"{rng.choice(_FIRST)} {rng.choice(_SECOND)}" + (f" {n % 9}" if n % 4 == 0 else "")
+        title: str | None = f"{rng.choice(_FIRST)} {rng.choice(_SECOND)}" + (
+            f" {n % 9}" if n % 4 == 0 else ""
+        )
         if n == MARKUP_TRACK:
-            title = "<img src=x onerror=alert(1)> & \"quotes\""
+            title = '<img src=x onerror=alert(1)> & "quotes"'
         elif n == 5:
             title = None
         elif n == 8:
-            title = "A Title Which Goes On For Rather Longer Than Anybody Who Set Out To Write It Can Have Intended " * 2
+            title = (
+                "A Title Which Goes On For Rather Longer Than Anybody Who Set Out To Write It Can Have Intended "
+                * 2
+            )
         tracks[track_id] = TrackInfo(
             track_id=track_id,
             title=title,
@@ -101,8 +143,9 @@ class Person:
 class SmallPlatform:
     """The port of segue.serving.platform over `events`, a file of JSON lines shared by all workers."""
 
-    def __init__(self, events: Path, ready_after: Path | None = None) -> None:
+    def __init__(self, events: Path, limits: Serving, ready_after: Path | None = None) -> None:
         self._events = events
+        self._limits = limits
         self._ready_after = ready_after
         self._tracks = catalogue()
         self._shuffle = random.Random()
@@ -118,12 +161,19 @@ class SmallPlatform:
         pool, removed = self._pool(request, person)
         chosen = pool[: request.k]
         items = tuple(self._item(track, n, request, person) for n, track in enumerate(chosen))
+        below = tuple(
+            self._item(track, n, msgspec.structs.replace(request, why=False), None)
+            for n, track in enumerate(pool[request.k : request.k + 24], request.k)
+        )
         ms = (time.perf_counter() - began) * 1000
+        removed["lost"] = len(pool) - len(chosen)
         degraded = request.surface == "station"
         stages = (
             Stage("hydrate", ms * 0.1, 1),
             Stage("source:genres", ms * 0.5, len(pool)),
-            Stage("source:co_listened", 50.0, 0, "no answer within 50 ms") if degraded else Stage("source:trending", ms * 0.1, 50),
+            Stage("source:co_listened", 50.0, 0, "no answer within 50 ms")
+            if degraded
+            else Stage("source:trending", ms * 0.1, 50),
             Stage("filter", ms * 0.1, len(pool)),
             Stage("score", ms * 0.2, len(pool)),
         )
@@ -135,8 +185,13 @@ class SmallPlatform:
             bundle="2026-11-21-4f1c",
             config="9b1d",
             items=items,
-            shelves=_shelves(items) if request.surface == "home" else (),
-            trace=Trace(stages, removed, person is not None and bool(person.plays), ("source:co_listened",) if degraded else ()),
+            shelves=_shelves(items, below) if request.surface == "home" else (),
+            trace=Trace(
+                stages,
+                removed,
+                person is not None and bool(person.plays),
+                ("source:co_listened",) if degraded else (),
+            ),
         )
 
     def track(self, track_id: int) -> TrackInfo:
@@ -150,7 +205,11 @@ class SmallPlatform:
         _fail_on_purpose(user_id)
         person = self._person(user_id)
         consent = user_id != NO_CONSENT_USER
-        marks = [Mark(kind, target, ts, self._name(kind, target)) for (kind, target), (on, ts) in person.marks.items() if on]
+        marks = [
+            Mark(kind, target, ts, self._name(kind, target))
+            for (kind, target), (on, ts) in person.marks.items()
+            if on
+        ]
         return ListenerProfile(
             user_id=user_id,
             known=user_id < LISTENERS or user_id == BIG_USER or bool(person.plays or person.marks),
@@ -175,20 +234,17 @@ class SmallPlatform:
         fits = (t for t in self._tracks.values() if words in f"{t.title} {t.artist}".casefold())
         return tuple(fits)[:limit]
 
-    def ingest(self, body: bytes, content_type: str, key: str | None) -> tuple[EventResult, ...]:
+    def ingest(self, body: bytes, content_type: str) -> tuple[EventResult, ...]:
         """Check each event, append the good ones to the file."""
-        rows = _decode(body, content_type)
-        results, good = [], []
-        for n, row in enumerate(rows):
-            result = _check(row, key, n)
-            results.append(result)
-            if result.status == "accepted":
-                good.append(msgspec.json.encode({**row, "event_id": result.event_id, "ts": time.time_ns() // 1000 + n}))
-        if good:
-            with self._events.open("ab") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                file.write(b"".join(line + b"\n" for line in good))
-        return tuple(results)
+        incoming = decode_body(body, content_type, time.time_ns() // 1000, self._limits)
+        lines = [msgspec.json.encode(event) + b"\n" for event in incoming.events]
+        with self._events.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(b"".join(lines))
+        return tuple(
+            EventResult(r.status, event_id=r.event_id, reason=r.reason, field=r.field, detail=r.message)
+            for r in incoming.results
+        )
 
     def ready(self) -> tuple[bool, str]:
         """Ready, unless it waits for a file that is not there yet."""
@@ -218,18 +274,17 @@ class SmallPlatform:
                 ms = rng.choice((8_000, 45_000, track.duration_ms or 0))
                 person.plays.append(self._play(NOW - n * 400_000_000, track, ms))
         for line in self._events.read_bytes().splitlines():
-            row = msgspec.json.decode(line)
-            if row["user_id"] == user_id:
-                self._fold(person, row)
+            event = msgspec.json.decode(line, type=Event)
+            if event.user_id == user_id:
+                self._fold(person, event)
         return person
 
-    def _fold(self, person: Person, row: dict[str, Any]) -> None:
-        kind = row["type"]
-        if kind in (EventType.PLAY, EventType.SKIP) and row["track_id"] in self._tracks:
-            person.plays.append(self._play(row["ts"], self._tracks[row["track_id"]], row.get("ms_played", 0)))
-        elif kind in _MARKS:
-            target = row["artist_id"] if kind in NEEDS_ARTIST else row["track_id"]
-            person.marks[_KIND.get(kind, kind), target] = (_MARKS[kind], row["ts"])
+    def _fold(self, person: Person, event: Event) -> None:
+        if event.type in (EventType.PLAY, EventType.SKIP) and event.track_id in self._tracks:
+            person.plays.append(self._play(event.ts, self._tracks[event.track_id], event.ms_played or 0))
+        elif event.type in _MARKS:
+            target = event.artist_id if event.type in NEEDS_ARTIST else event.track_id
+            person.marks[_KIND.get(event.type, event.type), target or 0] = (_MARKS[event.type], event.ts)
 
     def _play(self, ts: int, track: TrackInfo, ms: int) -> Play:
         return Play(
@@ -260,7 +315,9 @@ class SmallPlatform:
             else:
                 allowed.append(track)
         seed = self._tracks.get(request.track_id) if request.track_id is not None else None
-        seed_artist = request.artist_id if request.artist_id is not None else (seed.artist_id if seed else None)
+        seed_artist = (
+            request.artist_id if request.artist_id is not None else (seed.artist_id if seed else None)
+        )
         tastes = Counter(p.genre for p in person.plays) if person else Counter()
         rng = random.Random(request.seed if request.seed is not None else 11)
         order = {t.track_id: rng.random() for t in allowed}
@@ -277,9 +334,16 @@ class SmallPlatform:
             latest = [p for p in person.plays if p.genre == track.genre][:2] if person else []
             because = tuple({"track_id": p.track_id, "title": p.title or "", "plays": 3} for p in latest)
             reason = Reason(
-                text=f"You play a lot of {track.genre}" if latest else f"Popular in {request.country or 'your country'}",
+                text=f"You play a lot of {track.genre}"
+                if latest
+                else f"Popular in {request.country or 'your country'}",
                 because_of=because,
-                features={"genre_affinity": 0.42, "track_skip_rate_28d": -0.13, "popularity": 0.08, "uploads_age_days": -0.02},
+                features={
+                    "genre_affinity": 0.42,
+                    "track_skip_rate_28d": -0.13,
+                    "popularity": 0.08,
+                    "uploads_age_days": -0.02,
+                },
                 moved="from 2 to 3 by artist spacing" if position == 2 else None,
             )
         return Item(
@@ -314,10 +378,13 @@ class SmallPlatform:
         return track.title if track else None
 
 
-def _shelves(items: tuple[Item, ...]) -> tuple[Shelf, ...]:
-    third = (len(items) + 2) // 3
-    names = (("for_you", "Made for you"), ("because", "Because you played it again"), ("fresh", "New this week"))
-    rows = [Shelf(n, title, items[i * third : (i + 1) * third]) for i, (n, title) in enumerate(names)]
+def _shelves(items: tuple[Item, ...], below: tuple[Item, ...]) -> tuple[Shelf, ...]:
+    """The answer itself first, then rows of what else there is, as the real pipeline does."""
+    rows = (
+        Shelf("for_you", "Made for you", items),
+        Shelf("again", "On repeat", below[:12]),
+        Shelf("fresh", "New uploads", below[12:]),
+    )
     return tuple(row for row in rows if row.items)
 
 
@@ -328,37 +395,8 @@ def _fail_on_purpose(user_id: int | None) -> None:
         raise Unavailable("the state store does not answer within 50 ms; try again")
     if user_id == IS_BUSY:
         raise Overloaded("too many requests for this listener", limit="10 a second")
-    if user_id == IS_SLOW:
-        time.sleep(0.5)
-
-
-def _decode(body: bytes, content_type: str) -> list[Any]:
-    try:
-        if content_type == "application/x-ndjson":
-            return [msgspec.json.decode(line) for line in body.splitlines() if line.strip()]
-        decoded = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInput(f"the body is not JSON: {str(error)[:200]}", field="body") from error
-    rows = decoded.get("events") if isinstance(decoded, dict) else decoded
-    if not isinstance(rows, list):
-        raise InvalidInput("send a list, or an object with `events`", field="events")
-    return rows
-
-
-def _check(row: Any, key: str | None, n: int) -> EventResult:
-    if not isinstance(row, dict):
-        return EventResult("rejected", reason="wrong_type", detail="an event is an object")
-    kind = row.get("type")
-    if not isinstance(kind, str) or kind not in set(EventType):
-        return EventResult("rejected", reason="out_of_range_type", field="type")
-    needs = ["user_id", *(["track_id"] if kind in NEEDS_TRACK else []), *(["artist_id"] if kind in NEEDS_ARTIST else [])]
-    for name in needs:
-        value = row.get(name)
-        if type(value) is not int or not 0 <= value <= MAX_ID:
-            return EventResult("rejected", reason=f"missing_{name}", field=name)
-    derived = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{key}:{n}")) if key else format_id(new_id())
-    given = row.get("event_id")
-    return EventResult("accepted", event_id=given if isinstance(given, str) else derived)
+    if user_id in (IS_SLOW, IS_SLOWER):
+        time.sleep(0.1 if user_id == IS_SLOW else 1.0)
 
 
 def main() -> None:
@@ -370,8 +408,10 @@ def main() -> None:
     parser.add_argument("--ready-after", type=Path)
     parser.add_argument("--body", type=int, default=200_000)
     given = parser.parse_args()
-    settings = Settings(serving=Serving(port=given.port, workers=given.workers, max_k=50, max_body_bytes=given.body))
-    make = functools.partial(SmallPlatform, given.events, given.ready_after)
+    settings = Settings(
+        serving=Serving(port=given.port, workers=given.workers, max_k=50, max_body_bytes=given.body)
+    )
+    make = functools.partial(SmallPlatform, given.events, settings.serving, given.ready_after)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     serve(make, settings, on_listening=lambda url: sys.stdout.write(f"{url}\n") and sys.stdout.flush())
 

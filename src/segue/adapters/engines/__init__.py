@@ -1,0 +1,1 @@
+"""Engines: where tables live and expressions run."""

@@ -9,7 +9,7 @@ that a retry does not add its rows again.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
@@ -31,21 +31,34 @@ ROW_GROUP = 131_072
 MANY_FILES = 32
 """A partition with more files than this is worth compacting."""
 
-_NO_ROOM = tuple(f"os error {code}" for code in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)) + (
+_NO_ROOM = (
+    *(f"os error {code}" for code in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)),
     "No space left on device",
     "File too large",
 )
+_UNUSABLE = frozenset("[]^|\\\n")
+"""Characters of a path that delta-rs cannot turn into a URL (it panics)."""
 
 
 class DeltaTables:
     """The tables of one root directory. Holds no state but the path: every call sees the newest commit."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = root.absolute()
+        if unusable := _UNUSABLE & set(str(self.root)):
+            raise InvalidData(
+                f"tables cannot live at {str(self.root)!r}: Delta cannot open a path with {' '.join(sorted(unusable))!r}; "
+                f"choose another directory",
+                field="root",
+            )
 
     def files(self, table: Table, days: Days | None = None) -> list[str]:
         """Paths of the data files of those days (or all), in order of day. Empty for an absent table."""
-        paths = [(day, path) for day, path, _ in self._parts(table) if days is None or days.first <= day <= days.last]
+        paths = [
+            (day, path)
+            for day, path, _ in self._parts(table)
+            if days is None or days.first <= day <= days.last
+        ]
         return [path for _, path in sorted(paths)]
 
     def row_counts(self, table: Table) -> dict[date, int]:
@@ -55,14 +68,17 @@ class DeltaTables:
             counts[day] = counts.get(day, 0) + rows
         return {day: counts[day] for day in sorted(counts) if counts[day]}
 
-    def replace(self, table: Table, rows: pa.RecordBatchReader, days: Days | None) -> dict[date, int]:
-        """Replace the days (or the whole table) by `rows`, which come in the table's schema and sorted by day.
+    def replace(
+        self, table: Table, rows: Callable[[], pa.RecordBatchReader], days: Days | None
+    ) -> dict[date, int]:
+        """Replace the days (or the whole table) by `rows()`, which come in the table's schema and sorted by day.
 
+        The table is opened before the rows are computed: whoever commits to the same days in between is noticed.
         Returns rows per day. Raises InvalidData for a row of another day, a missing value or a full disk, and Conflict
         if another writer changed the same days meanwhile; the table is then as before.
         """
         delta = self._opened(table) or self._created(table)
-        checked = _Checked(table, rows, days)
+        checked = _Checked(table, rows(), days)
         with self._writing(table, checked):
             write_deltalake(
                 delta,
@@ -163,14 +179,19 @@ class DeltaTables:
             path.mkdir(parents=True, exist_ok=True)
             schema = Schema.from_arrow(table.arrow)
             try:
-                DeltaTable.create(str(path), schema, mode="ignore", partition_by=["day"] if table.daily else None)
+                DeltaTable.create(
+                    str(path), schema, mode="ignore", partition_by=["day"] if table.daily else None
+                )
             except (CommitFailedError, DeltaError):
                 # Why: two writers may create the table at once; the loser finds it there.
                 if self._opened(table) is None:
                     raise
         delta = self._opened(table)
         if delta is None:
-            raise Conflict(f"table {table.name} at {path} vanished while it was being created; try again", field=table.name)
+            raise Conflict(
+                f"table {table.name} at {path} vanished while it was being created; try again",
+                field=table.name,
+            )
         return delta
 
     @contextmanager
@@ -270,7 +291,9 @@ def _differences(table: Table, delta: DeltaTable) -> str:
     wanted = {f.name: str(f.type) for f in Schema.from_arrow(table.arrow).fields}
     found = [f"{name} is missing" for name in wanted if name not in stored]
     found += [f"{name} is unknown" for name in stored if name not in wanted]
-    found += [f"{n} is {stored[n]}, not {wanted[n]}" for n in wanted if n in stored and stored[n] != wanted[n]]
+    found += [
+        f"{n} is {stored[n]}, not {wanted[n]}" for n in wanted if n in stored and stored[n] != wanted[n]
+    ]
     partitions = list(delta.metadata().partition_columns)
     if not found and partitions != (["day"] if table.daily else []):
         found.append(f"it is partitioned by {partitions or 'nothing'}")
@@ -286,7 +309,8 @@ def _unwritable(table: Table, path: Path, error: Exception) -> InvalidData:
             field=table.name,
         )
     return InvalidData(
-        f"table {table.name} at {path} cannot be written: {_first_line(error)}; nothing was changed", field=table.name
+        f"table {table.name} at {path} cannot be written: {_first_line(error)}; nothing was changed",
+        field=table.name,
     )
 
 

@@ -48,7 +48,8 @@ class DuckDBDelta:
 
     def __init__(self, root: Path, settings: Warehouse) -> None:
         self._tables = DeltaTables(root)
-        self._spill = _spill_directory(root / _SPILL)
+        self.root = self._tables.root
+        self._spill = _spill_directory(self.root / _SPILL)
         self._settings = settings
         self._backend: Backend = ibis.duckdb.connect(
             ":memory:",
@@ -87,7 +88,7 @@ class DuckDBDelta:
         _check_columns(table, given.schema())
         ordered = given.select(*(_as(given[f.name], f.type) for f in table.arrow)).order_by(*_order(table))
         with self._running(f"table {table.name}"):
-            return self._tables.replace(table, self._stream(ordered), days)
+            return self._tables.replace(table, lambda: self._stream(ordered), days)
 
     def append(self, table: Table, rows: pa.Table, *, marker: tuple[str, int] | None = None) -> bool:
         """Add rows in one commit. With a `marker` (source, sequence) the same append happens only once: False if it had.
@@ -167,8 +168,14 @@ class DuckDBDelta:
         digest = hashlib.blake2b("\n".join(files).encode(), digest_size=12).hexdigest()
         name = f"{table.name}_{digest}"
         listed = ", ".join("'" + glob.escape(path).replace("'", "''") + "'" for path in files)
-        parts = ", hive_partitioning = true, hive_types = {'day': DATE}" if table.daily else ", hive_partitioning = false"
-        self._backend.raw_sql(f'CREATE OR REPLACE VIEW "{name}" AS SELECT * FROM read_parquet([{listed}]{parts})')
+        parts = (
+            ", hive_partitioning = true, hive_types = {'day': DATE}"
+            if table.daily
+            else ", hive_partitioning = false"
+        )
+        self._backend.raw_sql(
+            f'CREATE OR REPLACE VIEW "{name}" AS SELECT * FROM read_parquet([{listed}]{parts})'
+        )
         return name
 
     @contextmanager

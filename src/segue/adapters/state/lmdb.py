@@ -87,6 +87,15 @@ class LMDBState:
             count += len(some)
         return count
 
+    def ids(self, start: int, limit: int, *, backwards: bool = False) -> list[int]:
+        """Up to `limit` listeners that have a record: ascending from `start`, or descending from the last."""
+        with self._guard(), self._env.begin() as txn, txn.cursor() as cursor:
+            found = cursor.last() if backwards else cursor.set_range(_key(start))
+            if not found:
+                return []
+            keys = cursor.iterprev(values=False) if backwards else cursor.iternext(values=False)
+            return [int.from_bytes(key, "big") for key in islice(keys, limit)]
+
     def close(self) -> None:
         """Release the store."""
         self._env.close()

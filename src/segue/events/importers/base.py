@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Final, Protocol
@@ -36,7 +36,7 @@ from segue.events.dimensions import DEFAULTS, Known, merge
 from segue.events.event_ids import event_ids
 from segue.events.idset import IdSet
 from segue.events.rejects import Rejects, keep_rejects
-from segue.events.validation import GIVEN_LATER, ROW, check
+from segue.events.validation import GIVEN_LATER, check
 from segue.settings.tree import Warehouse
 
 MAX_BATCH_BYTES: Final = 256_000_000
@@ -89,7 +89,7 @@ class Importer(Protocol):
         """The files behind the path. Raises NotFound or InvalidData."""
 
     def read(self, part: Part, batch_rows: int) -> Iterator[Piece]:
-        """The rows of a part, in pieces of at most `batch_rows`. Raises InvalidData after what could be read."""
+        """The rows of a part, in pieces of about `batch_rows` or less. Raises InvalidData after what could be read."""
 
 
 class ImportReport(msgspec.Struct, frozen=True):
@@ -181,9 +181,13 @@ class _Run:
                 self._land_dimension(piece, origin)
             yield
         if not whole and events:
-            self._engine.append(RAW_EVENTS, RAW_EVENTS.arrow.empty_table(), marker=(_finished(identity), events))
+            self._engine.append(
+                RAW_EVENTS, RAW_EVENTS.arrow.empty_table(), marker=(_finished(identity), events)
+            )
 
-    def _land_events(self, piece: Piece, origin: str, marker: tuple[str, int], *, known: bool, told: bool) -> None:
+    def _land_events(
+        self, piece: Piece, origin: str, marker: tuple[str, int], *, known: bool, told: bool
+    ) -> None:
         latest = self._now + CLOCK_SKEW
         checked = check(RAW_EVENTS, piece.rows, latest=latest, later=GIVEN_LATER)
         self._reject(origin, Rejects.join([piece.broken, checked.rejects]))
@@ -219,7 +223,11 @@ class _Run:
             if known or len(fresh) == 0:
                 continue
             rows = named.filter(pc.is_in(named[key], value_set=pa.array(fresh)))
-            about = {name.partition(".")[2]: rows[name] for name in rows.column_names if name.startswith(f"{table.name}.")}
+            about = {
+                name.partition(".")[2]: rows[name]
+                for name in rows.column_names
+                if name.startswith(f"{table.name}.")
+            }
             columns = {key: rows[key], **about}
             if table is TRACKS:
                 columns["artist_id"] = rows["artist_id"]
@@ -260,24 +268,28 @@ def _digest(files: Sequence[Path]) -> str:
 
 
 def _batches(pieces: Iterator[Piece], batch_rows: int) -> Iterator[Piece]:
-    """Neighbouring pieces of one table joined up to `batch_rows`; what is pending comes out before an error does."""
-    pending: list[Piece] = []
-    size = weight = 0
+    """Pieces of one table joined, or cut, to `batch_rows`; what is pending comes out before an error does."""
+    pending: dict[tuple[str, bool], list[Piece]] = {}
     try:
         for piece in pieces:
-            other = pending and (piece.table is not pending[0].table or piece.counted != pending[0].counted)
-            if pending and (other or size + piece.rows.num_rows > batch_rows or weight > MAX_BATCH_BYTES):
-                yield _join(pending)
-                pending, size, weight = [], 0, 0
-            pending.append(piece)
-            size += piece.rows.num_rows
-            weight += piece.rows.nbytes
+            group = pending.setdefault((piece.table.name, piece.counted), [])
+            for part in _cut(piece, batch_rows):
+                held = sum(p.rows.num_rows for p in group), sum(p.rows.nbytes for p in group)
+                if group and (held[0] + part.rows.num_rows > batch_rows or held[1] > MAX_BATCH_BYTES):
+                    yield _join(group)
+                    group.clear()
+                group.append(part)
     except InvalidData:
-        if pending:
-            yield _join(pending)
+        yield from (_join(group) for group in pending.values() if group)
         raise
-    if pending:
-        yield _join(pending)
+    yield from (_join(group) for group in pending.values() if group)
+
+
+def _cut(piece: Piece, rows: int) -> Iterator[Piece]:
+    """The piece in parts of at most `rows` rows; its broken rows go with the first."""
+    yield replace(piece, rows=piece.rows.slice(0, rows))
+    for at in range(rows, piece.rows.num_rows, rows):
+        yield Piece(piece.table, piece.rows.slice(at, rows), counted=piece.counted)
 
 
 def _join(pieces: list[Piece]) -> Piece:

@@ -6,7 +6,7 @@ What could be read comes out even if the file then turns out broken; the error t
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -30,9 +30,7 @@ MAX_LINE: Final = 4_000_000
 BLOCK: Final = 1 << 20
 LINES: Final = 20_000
 """Lines decoded at once."""
-_AGAIN: Final = (
-    "what came before it is imported; replace the file by a whole one and run the same command again: nothing doubles"
-)
+_AGAIN: Final = "what came before it is imported; replace the file by a whole one and run the same command again: nothing doubles"
 
 
 def find_files(path: Path, suffixes: Sequence[str]) -> list[Path]:
@@ -92,8 +90,12 @@ def parquet_batches(path: Path, columns: Sequence[str], batch_rows: int) -> Iter
                 yield row, pa.Table.from_batches([batch])
                 row += batch.num_rows
     except (pa.ArrowException, OSError) as error:
-        where = f"from row {row} on" if row else "it has no readable footer, as if it were still being written"
-        raise InvalidData(f"{path}: not a whole Parquet file ({where}): {_first_line(error)}; {_AGAIN}", field="path") from error
+        where = (
+            f"from row {row} on" if row else "it has no readable footer, as if it were still being written"
+        )
+        raise InvalidData(
+            f"{path}: not a whole Parquet file ({where}): {_first_line(error)}; {_AGAIN}", field="path"
+        ) from error
 
 
 def parquet_columns(path: Path) -> list[str]:
@@ -138,7 +140,9 @@ def byte_lines(path: Path) -> Iterator[tuple[int, list[bytes | None]]]:
         yield row, lines
         row += len(lines)
     if broken is not None:
-        raise InvalidData(f"{path}: cannot be read beyond line {row}: {_first_line(broken)}; {_AGAIN}", field="path") from broken
+        raise InvalidData(
+            f"{path}: cannot be read beyond line {row}: {_first_line(broken)}; {_AGAIN}", field="path"
+        ) from broken
 
 
 @dataclass(frozen=True)
@@ -155,9 +159,9 @@ class Decoded(Generic[T]):
         return len(self.rows) + len(self.broken)
 
 
-def json_lines(path: Path, type_: Callable[[], T] | type[T]) -> Iterator[Decoded[T]]:
+def json_lines(path: Path, type_: type[T]) -> Iterator[Decoded[T]]:
     """Lines decoded as `type_`, piece by piece. A line that is no such JSON is a reject, an empty one is nothing."""
-    decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(type_)  # type: ignore[arg-type]
+    decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(type_)
     for first, lines in byte_lines(path):
         rows: list[int] = []
         items: list[T] = []
@@ -202,7 +206,9 @@ class CsvPiece:
     broken: Rejects
 
 
-def csv_pieces(path: Path, columns: Sequence[str], delimiter: str, *, quoted: bool = True) -> Iterator[CsvPiece]:
+def csv_pieces(
+    path: Path, columns: Sequence[str], delimiter: str, *, quoted: bool = True
+) -> Iterator[CsvPiece]:
     """The file in pieces, every value as bytes: what they mean is decided per value, so that one bad value costs one row.
 
     Raises InvalidData if the file cannot be cut into rows at all (an unclosed quote, a truncated compression).
@@ -218,7 +224,9 @@ def csv_pieces(path: Path, columns: Sequence[str], delimiter: str, *, quoted: bo
     try:
         reader = pv.open_csv(
             open_bytes(path),
-            read_options=pv.ReadOptions(use_threads=False, block_size=MAX_LINE, column_names=header, skip_rows=1),
+            read_options=pv.ReadOptions(
+                use_threads=False, block_size=MAX_LINE, column_names=header, skip_rows=1
+            ),
             parse_options=pv.ParseOptions(
                 delimiter=delimiter, quote_char='"' if quoted else False, invalid_row_handler=skip
             ),
@@ -239,9 +247,13 @@ def csv_pieces(path: Path, columns: Sequence[str], delimiter: str, *, quoted: bo
             row = int(numbers[-1]) + 1 if len(numbers) else row
             yield CsvPiece(numbers, table, _wrong_lines(skipped, row))
         if skipped:
-            yield CsvPiece(np.empty(0, np.int64), table.slice(0, 0), _wrong_lines(skipped, skipped[-1][0] + 1))
+            yield CsvPiece(
+                np.empty(0, np.int64), table.slice(0, 0), _wrong_lines(skipped, skipped[-1][0] + 1)
+            )
     except (pa.ArrowException, OSError) as error:
-        raise InvalidData(f"{path}: cannot be read beyond row {row}: {_first_line(error)}; {_AGAIN}", field="path") from error
+        raise InvalidData(
+            f"{path}: cannot be read beyond row {row}: {_first_line(error)}; {_AGAIN}", field="path"
+        ) from error
 
 
 def _wrong_lines(skipped: list[tuple[int, str]], before: int) -> Rejects:
@@ -261,11 +273,12 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
 
 def _wrong_type(message: str) -> tuple[str, str | None]:
     """Reason and field from msgspec's message, which ends in a path like `$.track_metadata.track_name`."""
-    path = message.rpartition("`$")[2].rstrip("`").strip(".")
+    path = message.rpartition("`$")[2].rstrip("`").strip(".") if "`$" in message else ""
     if "missing required field" in message:
         name = message.split("`")[1]
         return f"missing_{name}", name
-    return (f"wrong_type_{path.rpartition('.')[2]}", path) if path else ("wrong_type", None)
+    kind = "out_of_range" if ">=" in message or "<=" in message else "wrong_type"
+    return (f"{kind}_{path.rpartition('.')[2]}", path) if path else (kind, None)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,23 @@
+"""`python -m benchmarks [NAME ...]` runs the benchmarks, all by default, and writes the results.
+
+One thread: the variables must be set before NumPy and its friends are loaded, hence before the imports below.
+"""
+
+import os
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ[variable] = "1"
+
+import sys  # noqa: E402
+
+from benchmarks import bench_ials, bench_nearest, bench_trees  # noqa: E402
+from benchmarks.harness import Bench, main  # noqa: E402
+
+BENCHES: dict[str, Bench] = {
+    "trees": bench_trees.run,
+    "nearest": bench_nearest.run,
+    "ials": bench_ials.run,
+}
+
+if __name__ == "__main__":
+    main(BENCHES, sys.argv[1:])

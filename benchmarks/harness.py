@@ -1,0 +1,135 @@
+"""What every benchmark shares: fair timing, and results as JSON and as a page of the docs.
+
+A ratio is only taken between numbers of one run. Repetitions alternate (ours, peer, ours, peer, ...), so that a warm
+cache or a throttled core hits both alike, and medians are reported. Everything runs on one thread and is timed by
+that process's CPU clock, which a busy neighbour does not stretch.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results.json"
+PAGE = ROOT / "docs" / "reference" / "benchmarks.md"
+PACKAGES = ("numpy", "numba", "lightgbm", "faiss-cpu", "implicit")
+
+
+class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One comparison. `ratio` is how many times better ours is, whichever way `unit` points."""
+
+    name: str
+    ours: float
+    peer: float | None
+    ratio: float | None
+    unit: str
+    detail: str
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The rows of one benchmark, with what is needed to read them later."""
+
+    date: str
+    machine: str
+    versions: dict[str, str]
+    seconds: float
+    rows: list[Row]
+
+
+Bench = Callable[[], list[Row]]
+
+
+def less_is_better(name: str, ours: float, peer: float, unit: str, detail: str) -> Row:
+    """A row of times or sizes."""
+    return Row(name, ours, peer, peer / ours, unit, detail)
+
+
+def more_is_better(name: str, ours: float, peer: float, unit: str, detail: str) -> Row:
+    """A row of rates."""
+    return Row(name, ours, peer, ours / peer, unit, detail)
+
+
+def interleaved(functions: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """Median CPU seconds of each function over alternating repetitions; one round before them is not counted."""
+    seconds: list[list[float]] = [[] for _ in functions]
+    for repeat in range(repeats + 1):
+        for function, measured in zip(functions, seconds, strict=True):
+            start = time.process_time()
+            function()
+            if repeat > 0:
+                measured.append(time.process_time() - start)
+    return [statistics.median(measured) for measured in seconds]
+
+
+def main(benches: Mapping[str, Bench], names: Sequence[str]) -> None:
+    """Run the named benchmarks, replace their sections in the results, and write the page again."""
+    unknown = [name for name in names if name not in benches]
+    if unknown:
+        sys.exit(f"no benchmark {', '.join(unknown)}; there are {', '.join(benches)}")
+    for name in names or benches:
+        print(f"{name} ...", flush=True)
+        start = time.perf_counter()
+        rows = benches[name]()
+        record(name, rows, time.perf_counter() - start)
+        for row in rows:
+            print("  " + " | ".join(_cells(row)), flush=True)
+
+
+def record(name: str, rows: list[Row], seconds: float, results: Path = RESULTS, page: Path = PAGE) -> None:
+    """Replace one section of the results and write the page again."""
+    sections = msgspec.json.decode(results.read_bytes(), type=dict[str, Section]) if results.exists() else {}
+    sections[name] = Section(
+        datetime.now(UTC).isoformat(timespec="minutes"), machine(), versions(), round(seconds, 1), rows
+    )
+    results.write_bytes(msgspec.json.format(msgspec.json.encode(sections), indent=2) + b"\n")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(render(sections), encoding="utf-8")
+
+
+def render(sections: Mapping[str, Section]) -> str:
+    """The Markdown page of all sections."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "Written by `make bench`; do not edit. A ratio says how many times better ours is. Both sides ran in the same",
+        "process on one thread, taking turns; medians of CPU time are shown. More: `benchmarks/README.md`.",
+    ]
+    for name, section in sorted(sections.items()):
+        packages = ", ".join(f"{package} {number}" for package, number in section.versions.items())
+        lines += ["", f"## {name}", "", f"{section.date}, {section.machine}; {packages}.", ""]
+        lines += ["| what | ours | peer | ratio | detail |", "| --- | ---: | ---: | ---: | --- |"]
+        lines += ["| " + " | ".join(_cells(row)) + " |" for row in section.rows]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(row: Row) -> tuple[str, str, str, str, str]:
+    peer = "" if row.peer is None else f"{row.peer:,.4g} {row.unit}"
+    ratio = "" if row.ratio is None else f"{row.ratio:.1f} x"
+    return row.name, f"{row.ours:,.4g} {row.unit}", peer, ratio, row.detail
+
+
+def machine() -> str:
+    """Processor, cores and system, in words."""
+    cpuinfo = Path("/proc/cpuinfo")
+    models = [
+        line.partition(":")[2].strip()
+        for line in (cpuinfo.read_text().splitlines() if cpuinfo.exists() else [])
+        if line.startswith("model name")
+    ]
+    model = models[0] if models else platform.processor() or platform.machine()
+    return f"{model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that matter for the numbers."""
+    return {package: version(package) for package in PACKAGES}

@@ -1,0 +1,58 @@
+"""`segue bundle`: what is published, and back to what was."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from segue.cli.console import HomeOption, JsonOption, open_home, out, plain_errors, print_json
+from segue.settings import DEFAULT_HOME
+
+app = typer.Typer(help="List, show, publish and roll back bundles.", no_args_is_help=True)
+VersionArgument = Annotated[str, typer.Argument(help="Version, as `segue bundle list` prints it.")]
+
+
+@app.command("list")
+def list_bundles(json: JsonOption = False, home: HomeOption = DEFAULT_HOME) -> None:
+    """All bundles, newest first."""
+    with plain_errors():
+        store = open_home(home).bundles
+        current, manifests = store.current(), store.versions()
+    if json:
+        print_json({"current": current, "bundles": [m.version for m in manifests]})
+        return
+    table = Table("", "version", "made", "data through", "tracks", "MB", "gate")
+    for m in manifests:
+        size = sum(f.bytes for f in m.files.values()) / 1e6
+        made = datetime.fromtimestamp(m.created_at / 1e6, UTC).strftime("%Y-%m-%d %H:%M")
+        mark = "[green]●[/]" if m.version == current else ""
+        table.add_row(
+            mark, m.version, made, m.data_through, f"{m.tracks:,}", f"{size:.1f}", m.notes.get("gate", "")
+        )
+    out.print(table)
+
+
+@app.command()
+def show(version: VersionArgument, home: HomeOption = DEFAULT_HOME) -> None:
+    """A bundle's manifest, after checking every byte of it."""
+    with plain_errors():
+        print_json(open_home(home).bundles.open(version, verify=True).manifest)
+
+
+@app.command()
+def publish(version: VersionArgument, home: HomeOption = DEFAULT_HOME) -> None:
+    """Make a bundle the champion, whatever the gate said; servers pick it up within a second."""
+    with plain_errors():
+        open_home(home).bundles.publish(version)
+    out.print(f"champion: {version}")
+
+
+@app.command()
+def rollback(home: HomeOption = DEFAULT_HOME) -> None:
+    """Make the champion before this one the champion again."""
+    with plain_errors():
+        version = open_home(home).bundles.rollback()
+    out.print(f"champion: {version}")

@@ -1,0 +1,126 @@
+"""`segue import` and `segue simulate`: events in."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from segue.cli.console import (
+    ConfigOption,
+    HomeOption,
+    JsonOption,
+    SetOption,
+    err,
+    open_home,
+    out,
+    plain_errors,
+    print_json,
+)
+from segue.contracts.errors import InvalidInput
+from segue.events.importers import IMPORTERS, ImportReport, choose_importer, import_path
+from segue.flows.ledger import Ledger
+from segue.settings import DEFAULT_HOME
+from segue.simulation import SimulationConfig
+from segue.wiring.home import Home
+from segue.wiring.simulate import SimulationReport, simulate_into
+
+MappingOption = Annotated[
+    Path | None, typer.Option("--mapping", help="For `table`: a TOML file that says what the columns are.")
+]
+
+
+def import_data(
+    name: Annotated[str, typer.Argument(help=f"Format: {', '.join(IMPORTERS)}.")],
+    path: Annotated[Path, typer.Argument(help="File or directory to import.")],
+    mapping: MappingOption = None,
+    json: JsonOption = False,
+    home: HomeOption = DEFAULT_HOME,
+    settings: SetOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Import listening data. Running it again lands nothing twice; a killed import goes on where it was."""
+    with plain_errors():
+        report = run_import(open_home(home, settings, config), name, path, mapping)
+    if json:
+        print_json(report)
+        return
+    table = Table(title=f"{name}: {path}", title_justify="left")
+    for heading in ("read", "landed", "duplicate", "rejected", "listeners", "tracks"):
+        table.add_column(heading, justify="right")
+    table.add_row(
+        *(f"{n:,}" for n in (report.read, report.landed, report.duplicate, sum(report.rejected.values()))),
+        f"{report.listeners:,}",
+        f"{report.tracks:,}",
+    )
+    out.print(table)
+    for reason, count in sorted(report.rejected.items()):
+        out.print(f"  rejected {count:,}: {reason}  (see the table `rejects`)")
+    out.print("next: [bold]segue run[/]")
+
+
+def run_import(home: Home, name: str, path: Path, mapping: Path | None) -> ImportReport:
+    """Import with a progress line on standard error."""
+    importer = choose_importer(name, mapping)
+    report = ImportReport()
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err, transient=True
+    ) as bar:
+        line = bar.add_task(f"import {name}")
+        ledger = Ledger(home.engine)
+        for step in import_path(
+            importer, path, home.engine, home.settings.warehouse, on_landed=ledger.record_landing
+        ):
+            report = step.report
+            bar.update(line, description=f"import {name}: {report.read:,} read, {report.landed:,} landed")
+    return report
+
+
+def simulate(
+    tracks: Annotated[int, typer.Option(help="Tracks in the catalogue.")] = SimulationConfig().tracks,
+    artists: Annotated[int, typer.Option(help="Artists.")] = SimulationConfig().artists,
+    listeners: Annotated[int, typer.Option(help="Listeners.")] = SimulationConfig().listeners,
+    days: Annotated[int, typer.Option(help="Days of history.")] = SimulationConfig().days,
+    end: Annotated[
+        str, typer.Option(help="Last day of history, YYYY-MM-DD.")
+    ] = SimulationConfig().end.isoformat(),
+    seed: Annotated[int, typer.Option(help="The same seed gives the same service, event by event.")] = 1,
+    json: JsonOption = False,
+    home: HomeOption = DEFAULT_HOME,
+    settings: SetOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Make up a whole music service and its history: catalogue, listeners, sessions, events, exposures.
+
+    The true preferences go to HOME/truth, apart from everything a model may read.
+    """
+    with plain_errors():
+        try:
+            last = date.fromisoformat(end)
+        except ValueError as error:
+            raise InvalidInput(f"--end: {end!r} is no date; write it as 2026-11-21", field="end") from error
+        size = SimulationConfig(
+            tracks=tracks, artists=artists, listeners=listeners, days=days, end=last, seed=seed
+        )
+        report = run_simulation(open_home(home, settings, config), size)
+    if json:
+        print_json(report)
+        return
+    out.print(
+        f"simulated {report.events:,} events and {report.exposures:,} exposures over {size.days} days: "
+        f"{size.tracks:,} tracks, {size.artists:,} artists, {size.listeners:,} listeners ({report.seconds:.0f} s)"
+    )
+    out.print("next: [bold]segue run[/]")
+
+
+def run_simulation(home: Home, size: SimulationConfig) -> SimulationReport:
+    """Simulate with a progress bar on standard error."""
+    with Progress(console=err, transient=True) as bar:
+        line = bar.add_task("simulating", total=size.days)
+        return simulate_into(
+            home, size, lambda day: bar.update(line, advance=1, description=f"simulating {day}")
+        )

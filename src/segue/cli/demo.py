@@ -1,0 +1,60 @@
+"""`segue demo`: the main job end to end, as `make demo` runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segue.cli.console import ConfigOption, HomeOption, SetOption, open_home, out, plain_errors
+from segue.cli.data import run_import, run_simulation
+from segue.cli.flow import build_tables, publish
+from segue.cli.serving import serve_home
+from segue.contracts.errors import InvalidInput
+from segue.contracts.tables import RAW_EVENTS
+from segue.settings import DEFAULT_HOME
+from segue.simulation import SimulationConfig
+
+
+def demo(
+    data: Annotated[
+        str | None,
+        typer.Option(help="Import this instead of simulating: FORMAT:PATH, as in 30music:sessions.parquet."),
+    ] = None,
+    serve: Annotated[bool, typer.Option(help="Serve at the end.")] = True,
+    home: HomeOption = DEFAULT_HOME,
+    settings: SetOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Simulate a music service (or import real data), run the flow, evaluate, publish and serve."""
+    with plain_errors():
+        chosen = open_home(home, settings, config)
+        out.rule("[bold]1 of 4[/] data")
+        if data is not None:
+            name, colon, path = data.partition(":")
+            if not colon:
+                raise InvalidInput(
+                    f"--data: {data!r}; write it as FORMAT:PATH, as in 30music:sessions.parquet", field="data"
+                )
+            report = run_import(chosen, name, Path(path), None)
+            out.print(
+                f"  {report.landed:,} plays landed, {report.duplicate:,} were there, "
+                f"{report.listeners:,} listeners, {report.tracks:,} tracks"
+            )
+        elif chosen.engine.days(RAW_EVENTS) is None:
+            size = SimulationConfig()
+            made = run_simulation(chosen, size)
+            out.print(
+                f"  {made.events:,} events of {size.listeners:,} listeners over {size.days} days, "
+                f"{size.tracks:,} tracks ({made.seconds:.0f} s)"
+            )
+        else:
+            out.print(f"  {chosen.root} already holds events; remove it to start anew")
+        out.rule("[bold]2 of 4[/] tables")
+        build_tables(chosen, None, None, force=False)
+        out.rule("[bold]3 of 4[/] models, judged on the last days against baselines")
+        publish(chosen, force=False, with_baselines=True)
+    if serve:
+        out.rule("[bold]4 of 4[/] serving")
+        serve_home(home, list(settings or ()), config)

@@ -1,0 +1,194 @@
+"""From the log into the warehouse: each record once, however often this is run, stopped or killed.
+
+The position in the log up to which records have landed is the marker of the last append, committed with its rows.
+Whoever keeps the ledger is told about a landing after it is visible; a second marker, committed at the end, says up to
+where they were told, so that a kill in between makes the next run tell again rather than never.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from segue.contracts.ports import Engine, Log
+from segue.contracts.schema import Table
+from segue.contracts.tables import EXPOSURES, RAW_EVENTS
+from segue.contracts.vocabulary import HOUR
+from segue.events.columns import days_of
+from segue.events.dedup import first_of_each, not_yet_there, rows_by_day
+from segue.events.records import decode_events, decode_exposures
+from segue.events.rejects import Rejects, keep_rejects
+from segue.events.validation import MAX_CONTENT, ROW, check
+
+EVENTS_TOPIC: Final = "events"
+EXPOSURES_TOPIC: Final = "exposures"
+BATCH_RECORDS: Final = 100_000
+"""Records landed in one commit."""
+BATCH_RESPONSES: Final = 5_000
+"""Responses landed in one commit; each holds a row a slot."""
+
+OnLanded = Callable[[Table, dict[date, int]], None]
+
+
+class LandReport(msgspec.Struct, frozen=True):
+    """What a landing did, in records for `read`, in rows for the others."""
+
+    read: int = 0
+    landed: int = 0
+    duplicate: int = 0
+    rejected: dict[str, int] = {}
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A batch of the log as checked rows of a table, each once; those that broke the contract; and how many were repeats."""
+
+    good: pa.Table
+    rejects: Rejects
+    repeated: int
+
+
+def land(
+    log: Log,
+    engine: Engine,
+    *,
+    topic: str = EVENTS_TOPIC,
+    on_landed: OnLanded | None = None,
+    now: int | None = None,
+) -> LandReport:
+    """Land the events that the log holds and the warehouse does not."""
+    moment = time.time_ns() // 1_000 if now is None else now
+    return _land(
+        log, engine, _Stream(topic, RAW_EVENTS, "event_id", BATCH_RECORDS, _event_rows), moment, on_landed
+    )
+
+
+def land_exposures(
+    log: Log,
+    engine: Engine,
+    *,
+    topic: str = EXPOSURES_TOPIC,
+    on_landed: OnLanded | None = None,
+    now: int | None = None,
+) -> LandReport:
+    """Land the exposures that the log holds and the warehouse does not."""
+    moment = time.time_ns() // 1_000 if now is None else now
+    return _land(
+        log,
+        engine,
+        _Stream(topic, EXPOSURES, "request_id", BATCH_RESPONSES, _exposure_rows),
+        moment,
+        on_landed,
+    )
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """A topic and the table it lands in. Rows with one `identity` (16 bytes) come from one record."""
+
+    topic: str
+    table: Table
+    identity: str
+    batch: int
+    rows: Callable[[list[bytes], int, int], _Rows]
+
+    @property
+    def landed(self) -> str:
+        return f"log:{self.topic}"
+
+    @property
+    def told(self) -> str:
+        return f"log:{self.topic}:told"
+
+
+def _land(log: Log, engine: Engine, stream: _Stream, now: int, on_landed: OnLanded | None) -> LandReport:
+    position = engine.marker(stream.landed, stream.table) or 0
+    told = engine.marker(stream.told, stream.table) or 0
+    if on_landed is not None:
+        for records, start, _ in _batches(log, stream, told, position):
+            _tell(on_landed, stream.table, stream.rows(records, start, now).good)
+    report = LandReport()
+    reached = position
+    for records, start, end in _batches(log, stream, position, None):
+        rows = stream.rows(records, start, now)
+        keep_rejects(engine, stream.landed, now, rows.rejects)
+        fresh = not_yet_there(engine, stream.table, rows.good, stream.identity)
+        if not engine.append(stream.table, fresh, marker=(stream.landed, end)):
+            return report  # another process is landing the same topic and was first
+        if on_landed is not None:
+            _tell(on_landed, stream.table, fresh)
+        reached = end
+        report = LandReport(
+            report.read + len(records),
+            report.landed + fresh.num_rows,
+            report.duplicate + rows.repeated + rows.good.num_rows - fresh.num_rows,
+            dict(Counter(report.rejected) + rows.rejects.by_reason),
+        )
+    if on_landed is not None and reached > told:
+        engine.append(stream.table, stream.table.arrow.empty_table(), marker=(stream.told, reached))
+    return report
+
+
+def _batches(
+    log: Log, stream: _Stream, start: int, end: int | None
+) -> Iterator[tuple[list[bytes], int, int]]:
+    """(records, position before, position behind) from `start` to the end of the log, or to `end`."""
+    while end is None or start < end:
+        records, behind = log.read(stream.topic, start, stream.batch)
+        if not records:
+            return
+        yield records, start, behind
+        start = behind
+
+
+def _tell(on_landed: OnLanded, table: Table, rows: pa.Table) -> None:
+    if rows.num_rows:
+        on_landed(table, rows_by_day(rows))
+
+
+def _event_rows(records: list[bytes], start: int, now: int) -> _Rows:
+    loose, decoded = decode_events(records)
+    loose = loose.append_column(ROW, pa.array(np.asarray(decoded.rows, np.int64) + start))
+    checked = check(RAW_EVENTS, loose, latest=now + HOUR, later=("day",))
+    good = checked.good.append_column("day", days_of(checked.good["ts"]))
+    good = first_of_each(good.select(RAW_EVENTS.names).cast(RAW_EVENTS.arrow), "event_id")
+    rejects = Rejects.join([checked.rejects, _unreadable(records, start, decoded.broken)])
+    return _Rows(good, rejects, checked.good.num_rows - good.num_rows)
+
+
+def _exposure_rows(records: list[bytes], start: int, now: int) -> _Rows:
+    loose, record, decoded = decode_exposures(records)
+    loose = loose.append_column(ROW, pa.array(np.asarray(record, np.int64) + start))
+    checked = check(EXPOSURES, loose, latest=now + HOUR)
+    good = _one_record_each(checked.good)
+    good = good.select(EXPOSURES.names).cast(EXPOSURES.arrow)
+    rejects = Rejects.join([checked.rejects, _unreadable(records, start, decoded.broken)])
+    return _Rows(good, rejects, checked.good.num_rows - good.num_rows)
+
+
+def _one_record_each(rows: pa.Table) -> pa.Table:
+    """Of several records with one request_id (a retried append) the first."""
+    if rows.num_rows == 0:
+        return rows
+    first = rows.group_by("request_id", use_threads=False).aggregate([(ROW, "min")])
+    kept = first.select([f"{ROW}_min"]).rename_columns([ROW])
+    return rows.filter(pc.is_in(rows[ROW], value_set=kept[ROW]))
+
+
+def _unreadable(records: list[bytes], start: int, broken: list[tuple[int, str]]) -> Rejects:
+    """Records that are none, shown as hexadecimal. Their number is the position before the batch plus their place in it."""
+    return Rejects(
+        [start + row for row, _ in broken],
+        [reason for _, reason in broken],
+        [None] * len(broken),
+        [records[row][: MAX_CONTENT // 2].hex() for row, _ in broken],
+    )

@@ -1,0 +1,173 @@
+"""What a log record holds: an event, or the exposures of one response. MessagePack maps, so that fields can be added.
+
+Absent fields are left out of the map. Decoding is by column: records in, an Arrow table of the contract's columns out; a
+record that cannot be read is told apart, never raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Generic, TypeVar
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from msgspec import Meta, Struct
+
+from segue.contracts.errors import InvalidInput
+from segue.contracts.ids import MAX_ID
+from segue.contracts.tables import EXPOSURES, RAW_EVENTS
+from segue.events.columns import days_of
+
+T = TypeVar("T")
+Integer = Annotated[int, Meta(ge=-MAX_ID, le=MAX_ID)]
+
+
+class Event(Struct, omit_defaults=True, frozen=True):
+    """One event, as checked by the API. Fields are the columns of raw_events; ids of events and requests are 16 bytes."""
+
+    event_id: bytes
+    ts: Integer
+    received_at: Integer
+    user_id: Integer
+    type: str
+    session_id: Integer | None = None
+    track_id: Integer | None = None
+    artist_id: Integer | None = None
+    ms_played: Integer | None = None
+    surface: str | None = None
+    position: Integer | None = None
+    request_id: bytes | None = None
+    playlist_id: Integer | None = None
+    query: str | None = None
+    country: str | None = None
+    device: str | None = None
+
+
+class Exposure(Struct, omit_defaults=True, frozen=True):
+    """One response: what was shown, by slot. Lists have a value per slot, in the order of `track_id`.
+
+    `features` are the float32 vectors as little-endian bytes (`row.tobytes()`), for the sampled responses that keep them.
+    """
+
+    request_id: bytes
+    ts: Integer
+    user_id: Integer
+    surface: str
+    track_id: list[Integer]
+    position: list[Integer]
+    bundle: str | None = None
+    config: str | None = None
+    variants: str | None = None
+    score: list[float] | None = None
+    sources: list[list[str]] | None = None
+    propensity: list[float | None] | None = None
+    features: list[bytes] | None = None
+
+
+@dataclass(frozen=True)
+class Decoded(Generic[T]):
+    """Records that could be read, and the numbers of those that could not, with what is wrong."""
+
+    items: list[T]
+    rows: list[int]
+    broken: list[tuple[int, str]]
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_events: Final = msgspec.msgpack.Decoder(Event)
+_exposures: Final = msgspec.msgpack.Decoder(Exposure)
+
+
+def encode_event(event: Event) -> bytes:
+    """An event as a log record."""
+    return _encoder.encode(event)
+
+
+def encode_exposure(exposure: Exposure) -> bytes:
+    """The exposures of one response as a log record. Raises InvalidInput if a column has another length than `track_id`."""
+    fault = _uneven(exposure)
+    if fault is not None:
+        raise InvalidInput(
+            f"exposure: {fault} has not one value per slot; give {len(exposure.track_id)}",
+            field=fault,
+            limit=f"{len(exposure.track_id)} values",
+        )
+    return _encoder.encode(exposure)
+
+
+def decode_events(records: Sequence[bytes]) -> tuple[pa.Table, Decoded[Event]]:
+    """Records as loose columns of raw_events (without `day`), and what could not be read."""
+    decoded = _decode(_events, records)
+    names = [name for name in RAW_EVENTS.names if name != "day"]
+    return _columns(decoded.items, names, {"event_id": pa.binary(), "request_id": pa.binary()}), decoded
+
+
+def decode_exposures(records: Sequence[bytes]) -> tuple[pa.Table, pa.Array, Decoded[Exposure]]:
+    """Records as rows of exposures (a row a slot), the number of the record of each row, and what could not be read."""
+    decoded = _decode(_exposures, records)
+    for at in reversed(range(len(decoded.items))):
+        fault = _uneven(decoded.items[at])
+        if fault is not None:
+            decoded.broken.append((decoded.rows.pop(at), f"uneven_{fault}"))
+            decoded.items.pop(at)
+    return _slots(decoded.items), pa.array(_repeated(decoded.rows, decoded.items), pa.int64()), decoded
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[T], records: Sequence[bytes]) -> Decoded[T]:
+    decoded: Decoded[T] = Decoded([], [], [])
+    for row, record in enumerate(records):
+        try:
+            decoded.items.append(decoder.decode(record))
+            decoded.rows.append(row)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            decoded.broken.append(
+                (row, "not_a_record" if not isinstance(error, msgspec.ValidationError) else "wrong_record")
+            )
+    return decoded
+
+
+def _columns(items: list[Event], names: list[str], types: dict[str, pa.DataType]) -> pa.Table:
+    """A column per field; integers as int64, whatever narrower type the contract has, so that the check can judge them."""
+    arrays = []
+    for name in names:
+        kind = RAW_EVENTS.column(name).type
+        wide = pa.int64() if pa.types.is_integer(kind) else types.get(name, kind)
+        arrays.append(pa.array([getattr(item, name) for item in items], wide))
+    return pa.table(arrays, names=names)
+
+
+def _slots(items: list[Exposure]) -> pa.Table:
+    columns: dict[str, pa.Array] = {}
+    for name in ("request_id", "ts", "user_id", "surface", "bundle", "config", "variants"):
+        kind = EXPOSURES.column(name).type
+        columns[name] = pa.array(_repeated([getattr(item, name) for item in items], items), kind)
+    for name in ("position", "track_id", "score", "sources", "propensity"):
+        kind = pa.int64() if name == "position" else EXPOSURES.column(name).type
+        columns[name] = pa.array(_flat([getattr(item, name) for item in items], items), kind)
+    vectors = _flat([item.features for item in items], items)
+    columns["features"] = pa.array(
+        [None if v is None else np.frombuffer(v, "<f4") for v in vectors], EXPOSURES.column("features").type
+    )
+    columns["day"] = days_of(columns["ts"])
+    return pa.table(columns).select(EXPOSURES.names)
+
+
+def _repeated(values: list[Any], items: list[Exposure]) -> list[Any]:
+    return [value for value, item in zip(values, items, strict=True) for _ in item.track_id]
+
+
+def _flat(values: list[list[Any] | None], items: list[Exposure]) -> list[Any]:
+    filled = [[None] * len(i.track_id) if v is None else v for v, i in zip(values, items, strict=True)]
+    return [value for slots in filled for value in slots]
+
+
+def _uneven(exposure: Exposure) -> str | None:
+    """The column that has not one value per slot, or a feature vector that is not made of float32."""
+    slots = len(exposure.track_id)
+    for name in ("position", "score", "sources", "propensity", "features"):
+        values = getattr(exposure, name)
+        if values is not None and len(values) != slots:
+            return name
+    return "features" if any(len(v) % 4 for v in exposure.features or ()) else None

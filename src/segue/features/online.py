@@ -1,0 +1,372 @@
+"""The features of one request: a matrix of candidates x features, straight from the listener's state.
+
+What depends on the listener alone is aggregated once over their plays and marks, giving a small table per key (none,
+track, artist, genre); what depends on tracks and artists is a row of the bundle's daily matrices. A candidate's row is
+gathered from those. Nothing is done per candidate in Python, and values stay float64 until the last store, as in
+the warehouse.
+"""
+
+# mypy: disallow-untyped-decorators=False
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from segue.contracts.errors import InvalidInput
+from segue.contracts.vocabulary import DAY, HOUR, MINUTE, SESSION_GAP, Surface
+from segue.features.definition import Feature, select
+from segue.features.expression import Aggregate, Attribute, leaves
+from segue.features.program import Arithmetic, RowProgram, arithmetic, finish, fold
+from segue.features.relations import MARK_KINDS, MAX_AGE, Artist, Candidate, Entity, Track, facts
+from segue.listener.state import ListenerState
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+Float32s = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Places = npt.NDArray[np.int32]
+
+_SURFACES: Final = {surface.value: float(n) for n, surface in enumerate(Surface)}
+_NUMBERED: Final = ("track_id", "artist_id", "genre", "day")
+"""Columns of plays that are read as dense numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When and where a request is made. `now` is UTC microseconds: only what is strictly earlier counts."""
+
+    now: int
+    surface: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Daily:
+    """A daily snapshot as the bundle holds it: float32[n, len(names)], row-major, a row per track or artist index."""
+
+    names: Sequence[str]
+    values: Float32s
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """What the bundle says of tracks, by track index.
+
+    `track_id` int64[n] ascending; `artist` int32[n], indices into `artist_id` int64[a], -1 unknown; `genre` int16[n], any
+    numbering, -1 unknown.
+    """
+
+    track_id: Ints
+    artist: Places
+    artist_id: Ints
+    genre: npt.NDArray[np.int16]
+
+    def find(self, track_id: Ints) -> Ints:
+        """Index of each track, -1 where the catalogue has none. int64[n]."""
+        if not len(self.track_id):
+            return np.full(len(track_id), -1, np.int64)
+        at = np.minimum(np.searchsorted(self.track_id, track_id), len(self.track_id) - 1)
+        return np.where(self.track_id[at] == track_id, at, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """A daily snapshot: columns `take` of it go to the places `columns` of a row."""
+
+    columns: Places
+    take: Places
+    values: Float32s
+    defaults: Float32s
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Features of one entity over one relation: one key, hence one table. `columns` are their places in a row.
+
+    `which` int64[a] are the aggregations it folds, by their row in the relation's program; `leaves` the facts it reads.
+    """
+
+    entity: Entity
+    relation: str
+    columns: Places
+    which: Ints
+    leaves: tuple[Aggregate | Attribute, ...]
+    arithmetic: Arithmetic
+
+
+class OnlineFeatures:
+    """Assembles the matrix that a ranker scores.
+
+    `names` are the ranker's features in its order, `tracks` and `artists` the daily snapshots. Raises NotFound for a
+    name without a definition, InvalidInput if a snapshot lacks one of its features or is not row-major float32.
+    """
+
+    def __init__(self, names: Sequence[str], catalogue: Catalogue, tracks: Daily, artists: Daily) -> None:
+        self.names = tuple(names)
+        self._catalogue = catalogue
+        chosen = list(enumerate(select(names)))
+        self._track = _snapshot(tracks, [(n, f) for n, f in chosen if f.entity is Track])
+        self._artist = _snapshot(artists, [(n, f) for n, f in chosen if f.entity is Artist])
+        self._candidate = [(n, f) for n, f in chosen if f.entity is Candidate]
+        self._programs: dict[str, RowProgram] = {}
+        self._folds: dict[str, Ints] = {}
+        groups: dict[tuple[str, str], list[tuple[int, Feature]]] = {}
+        for n, f in chosen:
+            if f.value is not None and not f.entity.daily:
+                groups.setdefault((f.entity.name, f.relation), []).append((n, f))
+        self._blocks = [self._block(some) for some in groups.values()]
+        self._folds = {name: np.array(program.folds, np.int64) for name, program in self._programs.items()}
+
+    def assemble(
+        self, state: ListenerState, moment: Moment, candidates: Places, columns: Mapping[str, Float32s]
+    ) -> Float32s:
+        """The matrix of a request: float32[len(candidates), len(names)], NaN where the model takes care of missing.
+
+        `candidates` int32[n] are track indices; `columns` float32[n] are the candidate features that the pipeline knows,
+        by name; the others take their default.
+        """
+        candidates = np.ascontiguousarray(candidates, np.int32)
+        out = np.empty((len(candidates), len(self.names)), np.float32)
+        artist = self._catalogue.artist[candidates]
+        _copy_rows(
+            out, self._track.columns, self._track.take, self._track.values, self._track.defaults, candidates
+        )
+        _copy_rows(
+            out, self._artist.columns, self._artist.take, self._artist.values, self._artist.defaults, artist
+        )
+        keys = {
+            "track_id": self._catalogue.track_id[candidates],
+            "artist_id": _artist_ids(self._catalogue.artist_id, artist),
+            "genre": self._catalogue.genre[candidates].astype(np.int64),
+        }
+        history = _History(state, moment, self._catalogue)
+        rows = {name: program.run(history.reader(name)) for name, program in self._programs.items()}
+        for block in self._blocks:
+            self._write(out, block, history, rows, keys)
+        for n, feature in self._candidate:
+            out[:, n] = columns.get(feature.name, feature.default)
+        return out
+
+    def _block(self, some: list[tuple[int, Feature]]) -> _Block:
+        _, first = some[0]
+        values = [f.value for _, f in some if f.value is not None]
+        read = tuple(dict.fromkeys(leaf for value in values for leaf in leaves(value)))
+        which = []
+        if first.relation not in facts(first.entity):
+            program = self._programs.setdefault(first.relation, RowProgram())
+            which = [program.add(leaf) for leaf in read if isinstance(leaf, Aggregate)]
+        return _Block(
+            first.entity,
+            first.relation,
+            np.array([n for n, _ in some], np.int32),
+            np.array(which, np.int64),
+            read,
+            arithmetic(values, [f.default for _, f in some], read),
+        )
+
+    def _write(
+        self, out: Float32s, block: _Block, history: _History, rows: dict[str, Floats], keys: dict[str, Ints]
+    ) -> None:
+        how = block.arithmetic
+        if block.relation not in rows:
+            read = [
+                history.fact(leaf.relation, leaf.name) for leaf in block.leaves if isinstance(leaf, Attribute)
+            ]
+            table = finish(
+                np.array(read, np.float64)[:, None], how.codes, how.starts, how.constants, how.defaults
+            )
+            _fill(out, block.columns, table[0])
+            return
+        known, group = history.groups(block.relation, block.entity.key)
+        folded = fold(group, len(known), rows[block.relation], block.which, self._folds[block.relation])
+        table = finish(folded, how.codes, how.starts, how.constants, how.defaults)
+        if block.entity.key:
+            _gather(out, block.columns, known, table, keys[block.entity.key])
+        else:
+            _fill(out, block.columns, table[0])
+
+
+class _History:
+    """The listener's plays and marks strictly before the moment, and what is known of the request, as columns."""
+
+    def __init__(self, state: ListenerState, moment: Moment, catalogue: Catalogue) -> None:
+        self._now = moment.now
+        self._state = state
+        self._moment = moment
+        self._catalogue = catalogue
+        plays = state.plays
+        ts = plays["ts"]
+        first, end = np.searchsorted(ts, (moment.now - MAX_AGE, moment.now))
+        self._plays = plays[first:end]
+        self._marks: dict[str, npt.NDArray[np.void]] = {}
+        self._numbers: dict[str, tuple[Ints, Ints]] = {}
+
+    def size(self, relation: str) -> int:
+        """How many rows it has."""
+        return len(self._rows(relation))
+
+    def fact(self, relation: str, name: str) -> float:
+        """A fact of the listener or of the request; NaN where unknown."""
+        if relation == "listener":
+            joined = self._state.joined_at
+            return float("nan") if joined is None else (self._now - joined) / DAY
+        if name == "surface":
+            return _SURFACES.get(self._moment.surface or "", float("nan"))
+        return float(self._now // HOUR % 24 if name == "hour" else (self._now // DAY + 3) % 7)
+
+    def groups(self, relation: str, key: str) -> tuple[Ints, Ints]:
+        """The relation's keys int64[g] ascending, and each row's place among them (-1 for an unknown key)."""
+        if not key:
+            return np.zeros(1, np.int64), np.zeros(self.size(relation), np.int64)
+        if relation == "plays":
+            return self._numbered(key)
+        return _number(self._rows(relation)["target_id"])
+
+    def reader(self, relation: str) -> _Reader:
+        """The relation's columns by name."""
+        return _Reader(self, relation)
+
+    def column(self, relation: str, name: str) -> Array:
+        """One column of the relation."""
+        rows = self._rows(relation)
+        match name:
+            case "age":
+                age: Array = self._now - rows["ts"]
+                return age
+            case "minutes_ago":
+                return self.column(relation, "age") / MINUTE
+            case "recency":
+                return np.arange(len(rows), 0, -1, dtype=np.float64)
+            case "in_session":
+                return self._in_session()
+            case "ms_played":
+                heard: Array = np.maximum(rows["ms_played"], 0)
+                return heard
+            case _ if name in _NUMBERED:
+                return self._numbered(name)[1]
+            case _:
+                return np.ascontiguousarray(rows[name])
+
+    def _rows(self, relation: str) -> npt.NDArray[np.void]:
+        if relation == "plays":
+            return self._plays
+        if relation not in self._marks:
+            marks = self._state.marks
+            chosen = (marks["kind"] == MARK_KINDS[relation]) & marks["on"] & (marks["ts"] < self._now)
+            self._marks[relation] = marks[chosen]
+        return self._marks[relation]
+
+    def _numbered(self, name: str) -> tuple[Ints, Ints]:
+        if name not in self._numbers:
+            match name:
+                case "day":
+                    values: Ints = self._plays["ts"] // DAY
+                case "genre":
+                    values = self._genres()
+                case _:
+                    values = np.ascontiguousarray(self._plays[name])
+            self._numbers[name] = _number(values)
+        return self._numbers[name]
+
+    def _genres(self) -> Ints:
+        """The genre of each play. Distinct tracks in ascending order are found fastest."""
+        known, place = self._numbered("track_id")
+        at = self._catalogue.find(known)
+        genre = np.where(at >= 0, self._catalogue.genre[at], -1) if len(self._catalogue.genre) else at
+        return genre.astype(np.int64)[place]
+
+    def _in_session(self) -> npt.NDArray[np.bool_]:
+        plays = self._plays
+        if not len(plays) or self._now - plays["ts"][-1] >= SESSION_GAP:
+            return np.zeros(len(plays), np.bool_)
+        current: npt.NDArray[np.bool_] = plays["session_start"] == plays["session_start"][-1]
+        return current
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """A relation of a history as a function from a column's name to the column."""
+
+    history: _History
+    relation: str
+
+    def __call__(self, name: str) -> Array:
+        return self.history.column(self.relation, name)
+
+
+def _snapshot(daily: Daily, chosen: list[tuple[int, Feature]]) -> _Snapshot:
+    place = {name: n for n, name in enumerate(daily.names)}
+    missing = [f.name for _, f in chosen if f.name not in place]
+    if missing:
+        raise InvalidInput(
+            f"the daily snapshot lacks {', '.join(missing[:5])}; build the bundle anew with the present definitions",
+            field=missing[0],
+        )
+    if daily.values.dtype != np.float32 or not daily.values.flags.c_contiguous:
+        raise InvalidInput(
+            "the daily snapshot must be float32 and row-major", field="values", limit="float32, C order"
+        )
+    return _Snapshot(
+        np.array([n for n, _ in chosen], np.int32),
+        np.array([place[f.name] for _, f in chosen], np.int32),
+        daily.values,
+        np.array([f.default for _, f in chosen], np.float32),
+    )
+
+
+def _number(values: Ints) -> tuple[Ints, Ints]:
+    """Known values ascending, and each value's place among them; unknown (-1) has place -1."""
+    known, place = np.unique(values, return_inverse=True)
+    if len(known) and known[0] < 0:
+        return known[1:], place - 1
+    return known, place
+
+
+@njit(cache=True, nogil=True)
+def _copy_rows(
+    out: Float32s, columns: Places, take: Places, values: Float32s, defaults: Float32s, index: Places
+) -> None:
+    for i in range(len(index)):
+        row = index[i]
+        for j in range(len(columns)):
+            out[i, columns[j]] = values[row, take[j]] if row >= 0 else defaults[j]
+
+
+@njit(cache=True, nogil=True)
+def _fill(out: Float32s, columns: Places, values: Floats) -> None:
+    for i in range(len(out)):
+        for j in range(len(columns)):
+            out[i, columns[j]] = values[j]
+
+
+@njit(cache=True, nogil=True)
+def _gather(out: Float32s, columns: Places, known: Ints, table: Floats, keys: Ints) -> None:
+    """Each candidate's row of the table: its key's, the one of a key without history, or that of an unknown key (-1)."""
+    for i in range(len(keys)):
+        key = keys[i]
+        at, end = 0, len(known)
+        while at < end:
+            middle = (at + end) >> 1
+            if known[middle] < key:
+                at = middle + 1
+            else:
+                end = middle
+        if key < 0:
+            at = len(known) + 1
+        elif at == len(known) or known[at] != key:
+            at = len(known)
+        for j in range(len(columns)):
+            out[i, columns[j]] = table[at, j]
+
+
+@njit(cache=True, nogil=True)
+def _artist_ids(artist_id: Ints, index: Places) -> Ints:
+    out = np.full(len(index), -1, np.int64)
+    for i in range(len(index)):
+        if index[i] >= 0:
+            out[i] = artist_id[index[i]]
+    return out

@@ -1,0 +1,140 @@
+"""The ledger: which run wrote which day of which table, from which inputs.
+
+It is a table like any other (contracts.tables.RUNS) and only grows. A day's version is the count of its rows in the ledger
+and the id of the last one; a step's day is up to date as long as the versions of its inputs are those it was built from.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import pyarrow as pa
+
+import segue
+from segue.contracts.ids import new_id
+from segue.contracts.ports import Engine
+from segue.contracts.schema import Table
+from segue.contracts.tables import RUNS
+
+LANDING = "land"
+"""The step's name in the ledger for rows that came from outside the flow."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the ledger says of one day of one table now."""
+
+    runs: int
+    run_id: bytes
+    step: str
+    fingerprint: str
+    rows: int
+
+    @property
+    def version(self) -> str:
+        """Changes with every write of the day."""
+        return f"{self.runs}:{self.run_id.hex()}"
+
+
+@dataclass(frozen=True)
+class Written:
+    """One row to be entered: a day of a table that a run wrote."""
+
+    table: str
+    day: date
+    rows: int
+    fingerprint: str
+
+
+Entries = dict[tuple[str, date], Entry]
+"""By table and day."""
+
+
+class Ledger:
+    """Reads and extends the ledger of one engine's tables."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def entries(self) -> Entries:
+        """The newest entry of every day of every table."""
+        runs = self._engine.read(RUNS).select(
+            "table", "day", "run_id", "step", "fingerprint", "rows", "started_at"
+        )
+        found: Entries = {}
+        for row in self._engine.collect(runs.order_by("started_at", "run_id")).to_pylist():
+            key = (row["table"], row["day"])
+            _enter(found, key, row["run_id"], row["step"], row["fingerprint"], row["rows"])
+        return found
+
+    def record(
+        self,
+        step: str,
+        written: Sequence[Written],
+        *,
+        entries: Entries | None = None,
+        started_at: int,
+        seconds: float = 0.0,
+        read_rows: int | None = None,
+    ) -> None:
+        """Enter one run: what it wrote, when it started (UTC microseconds) and how long it took.
+
+        `entries`, where given, are those of before, and are brought up to date.
+        """
+        run_id = new_id()
+        rows = [
+            {
+                "day": item.day,
+                "run_id": run_id,
+                "step": step,
+                "table": item.table,
+                "fingerprint": item.fingerprint,
+                "rows": item.rows,
+                "read_rows": read_rows,
+                "started_at": started_at,
+                "seconds": seconds,
+                "code": segue.__version__,
+            }
+            for item in written
+        ]
+        if rows:
+            self._engine.append(RUNS, pa.Table.from_pylist(rows, RUNS.arrow))
+        if entries is not None:
+            for item in written:
+                _enter(entries, (item.table, item.day), run_id, step, item.fingerprint, item.rows)
+
+    def record_landing(self, table: Table, landed: Mapping[date, int]) -> None:
+        """Enter that rows from outside were added to those days of a table: they, and what is built from them, are stale.
+
+        To be called after the rows are committed. A landing that died before it could call is found by `reconcile`.
+        """
+        if landed:
+            counts = self._engine.row_counts(table)
+            self._land(table, {day: counts.get(day, 0) for day in landed})
+
+    def reconcile(self, tables: Iterable[Table]) -> Entries:
+        """Enter what the ledger missed: days of those tables that hold another number of rows than it says.
+
+        Returns the entries as they are then.
+        """
+        entries = self.entries()
+        for table in tables:
+            counts = self._engine.row_counts(table)
+            known = {day: entry.rows for (name, day), entry in entries.items() if name == table.name}
+            days = sorted(day for day in {*counts, *known} if counts.get(day, 0) != known.get(day))
+            self._land(table, {day: counts.get(day, 0) for day in days}, entries)
+        return entries
+
+    def _land(self, table: Table, totals: Mapping[date, int], entries: Entries | None = None) -> None:
+        written = [Written(table.name, day, rows, "") for day, rows in totals.items()]
+        self.record(LANDING, written, entries=entries, started_at=time.time_ns() // 1000)
+
+
+def _enter(
+    entries: Entries, key: tuple[str, date], run_id: bytes, step: str, fingerprint: str, rows: int
+) -> None:
+    before = entries[key].runs if key in entries else 0
+    entries[key] = Entry(before + 1, run_id, step, fingerprint, rows)

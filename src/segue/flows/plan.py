@@ -1,0 +1,126 @@
+"""Which days of a step are stale, and how they are grouped.
+
+A day's fingerprint is a hash of the step's version, the settings it depends on, and the versions of the input days it reads.
+The day is stale when that is not the fingerprint it was last built with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import reduce
+
+import msgspec
+
+from segue.contracts.ports import Days
+from segue.flows.ledger import Entries
+from segue.flows.registry import Read, Step
+from segue.flows.task import WHOLE
+from segue.settings.tree import Settings
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a run was asked for: these days of daily steps, nothing later than `as_of`, also what is up to date."""
+
+    days: Days | None = None
+    as_of: date | None = None
+    force: bool = False
+
+    def known(self, day: date) -> bool:
+        """Whether the run may see that day."""
+        return self.as_of is None or day <= self.as_of
+
+    def wanted(self, day: date) -> bool:
+        """Whether the run may build that day."""
+        return self.known(day) and (self.days is None or self.days.first <= day <= self.days.last)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Days to be built in one go, the fingerprint each will have, and the rows of their input."""
+
+    days: Days
+    fingerprints: Mapping[date, str]
+    read_rows: int
+
+
+def plan(step: Step, entries: Entries, scope: Scope, settings: Settings) -> list[Chunk]:
+    """What has to be built, in order of day; empty if all is up to date."""
+    if step.partition == "whole":
+        return _plan_whole(step, entries, scope, settings)
+    driver = step.reads[0].table.name
+    candidates = sorted(day + _shift(step) for name, day in entries if name == driver)
+    groups: list[list[date]] = []
+    sizes: list[int] = []
+    prints: dict[date, str] = {}
+    beside = False
+    for day in filter(scope.wanted, candidates):
+        prints[day] = _fingerprint(step, entries, Days(day, day), settings)
+        if not (scope.force or _is_stale(step, entries, day, prints[day])):
+            # Why: a day that is up to date is not written again, so it also ends a chunk.
+            beside = False
+            continue
+        rows = _input_rows(step, entries, day)
+        if beside and sizes[-1] + rows <= settings.warehouse.chunk_rows:
+            groups[-1].append(day)
+            sizes[-1] += rows
+        else:
+            groups.append([day])
+            sizes.append(rows)
+        beside = True
+    return [
+        Chunk(Days(group[0], group[-1]), {day: prints[day] for day in group}, size)
+        for group, size in zip(groups, sizes, strict=True)
+    ]
+
+
+def window(step: Step, read: Read, days: Days) -> Days | None:
+    """The days of an input that those days of the step read; None for a table without days."""
+    if not read.table.daily:
+        return None
+    return read.window(days) if step.partition == "day" else days
+
+
+def _plan_whole(step: Step, entries: Entries, scope: Scope, settings: Settings) -> list[Chunk]:
+    tracked = {r.table.name for r in step.reads if r.tracked}
+    inputs = [(name, day) for name, day in entries if name in tracked and scope.known(day)]
+    if not inputs:
+        return []
+    dated = [day for _, day in inputs if day != WHOLE] or [WHOLE]
+    span = Days(min(dated), max(dated))
+    fingerprint = _fingerprint(step, entries, span, settings)
+    if not scope.force and not _is_stale(step, entries, WHOLE, fingerprint):
+        return []
+    return [Chunk(span, {WHOLE: fingerprint}, sum(entries[key].rows for key in inputs))]
+
+
+def _shift(step: Step) -> timedelta:
+    """How far behind a day of the driving table the day stands that it drives."""
+    return timedelta(days=max(0, -step.reads[0].after))
+
+
+def _input_rows(step: Step, entries: Entries, day: date) -> int:
+    keys = [(r.table.name, day - _shift(step)) for r in step.reads if r.tracked]
+    return sum(entries[key].rows for key in keys if key in entries)
+
+
+def _is_stale(step: Step, entries: Entries, day: date, fingerprint: str) -> bool:
+    built = [entries.get((table.name, day)) for table in step.writes]
+    return any(entry is None or entry.fingerprint != fingerprint for entry in built)
+
+
+def _fingerprint(step: Step, entries: Entries, days: Days, settings: Settings) -> str:
+    digest = hashlib.blake2b(f"{step.name} {step.version}\n".encode(), digest_size=16)
+    for name in step.settings:
+        value = reduce(getattr, name.split("."), settings)
+        digest.update(name.encode() + b"=" + msgspec.json.encode(value, order="deterministic") + b"\n")
+    for read in step.reads:
+        if read.tracked:
+            for day in window(step, read, days) or (WHOLE,):
+                entry = entries.get((read.table.name, day))
+                if entry is not None:
+                    digest.update(f"{read.table.name} {day} {entry.version}\n".encode())
+    return digest.hexdigest()

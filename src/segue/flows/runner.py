@@ -1,0 +1,133 @@
+"""Runs the flow in this process: builds what is stale, step by step, and enters each day in the ledger.
+
+A kill between the commit of a day and its entry in the ledger only means that the day is built again, to the same rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+from segue.contracts.ports import Days, Engine
+from segue.contracts.tables import RUNS
+from segue.flows.ledger import Entries, Ledger, Written
+from segue.flows.lock import exclusive
+from segue.flows.plan import Chunk, Scope, plan, window
+from segue.flows.registry import Step, chosen, in_order
+from segue.flows.task import Task
+from segue.settings.tree import Settings
+
+State = Literal["up-to-date", "running", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class StepProgress:
+    """Where the flow is. `days` is the range at work (None: nothing to do), `part` of `parts` the chunk, from 1."""
+
+    step: str
+    state: State
+    days: Days | None = None
+    part: int = 0
+    parts: int = 0
+    read_rows: int = 0
+    written_rows: int = 0
+    seconds: float = 0.0
+
+
+class Runner:
+    """The flow over one engine's tables. `home` holds the lock, and what steps write that is no table."""
+
+    def __init__(self, engine: Engine, settings: Settings, home: Path, steps: Sequence[Step]) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._home = home
+        self._ledger = Ledger(engine)
+        self.steps = in_order(steps)
+
+    def run(
+        self,
+        steps: Collection[str] | None = None,
+        days: Days | None = None,
+        *,
+        as_of: date | None = None,
+        force: bool = False,
+    ) -> Iterator[StepProgress]:
+        """Build what is stale, step by step, and tell how it goes. Nothing happens unless the progress is consumed.
+
+        `steps` limits the run to those names and `days` to those days of daily steps; `as_of` hides all later days, also
+        from steps that read whole tables; `force` builds what is up to date as well.
+
+        Raises InvalidInput for an unknown step, Conflict if another run is at work, ContractBroken if a step's rows break
+        their contract (behind a last progress of state "failed"): steps behind it do not run.
+        """
+        wanted = chosen(self.steps, steps)
+        scope = Scope(days, as_of, force)
+        with exclusive(self._home / "run.lock"):
+            # Why: the ledger is read before any table is. What lands meanwhile is built now, and found stale next time.
+            entries = self._take_in(wanted)
+            for step in wanted:
+                chunks = plan(step, entries, scope, self._settings)
+                if not chunks:
+                    yield StepProgress(step.name, "up-to-date")
+                for part, chunk in enumerate(chunks, 1):
+                    yield from self._run_chunk(step, entries, chunk, part, len(chunks))
+            self._engine.compact(RUNS)
+
+    def _take_in(self, steps: Sequence[Step]) -> Entries:
+        """Bring what landed from outside into the ledger, and its many small files into few. Returns the ledger."""
+        reads = [read for step in steps for read in step.reads]
+        sources = {r.table.name: r.table for r in reads if r.tracked and not r.table.derived}
+        for table in sources.values():
+            self._engine.compact(table)
+        return self._ledger.reconcile(sources.values())
+
+    def _run_chunk(
+        self, step: Step, entries: Entries, chunk: Chunk, part: int, parts: int
+    ) -> Iterator[StepProgress]:
+        def progress(state: State, written_rows: int = 0, seconds: float = 0.0) -> StepProgress:
+            return StepProgress(
+                step.name, state, chunk.days, part, parts, chunk.read_rows, written_rows, seconds
+            )
+
+        yield progress("running")
+        started = time.time_ns() // 1000
+        clock = time.monotonic()
+        try:
+            written = self._build(step, chunk)
+        except Exception:
+            yield progress("failed", seconds=time.monotonic() - clock)
+            raise
+        seconds = time.monotonic() - clock
+        self._ledger.record(
+            step.name,
+            written,
+            entries=entries,
+            started_at=started,
+            seconds=seconds,
+            read_rows=chunk.read_rows,
+        )
+        yield progress("done", sum(item.rows for item in written), seconds)
+
+    def _build(self, step: Step, chunk: Chunk) -> list[Written]:
+        """Run the step over one chunk. Returns what has to be entered in the ledger."""
+        task = Task(
+            self._engine,
+            self._settings,
+            self._home,
+            chunk.days,
+            windows={r.table.name: window(step, r, chunk.days) for r in step.reads},
+            builds=frozenset(chunk.fingerprints) if step.partition == "day" else None,
+        )
+        step.run(task)
+        forgotten = [t.name for t in step.writes if t.name not in task.written]
+        if forgotten:
+            raise ValueError(f"step {step.name} declares that it writes {', '.join(forgotten)}, and did not")
+        return [
+            Written(table.name, day, task.written[table.name].get(day, 0), fingerprint)
+            for table in step.writes
+            for day, fingerprint in chunk.fingerprints.items()
+        ]

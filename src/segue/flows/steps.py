@@ -1,0 +1,72 @@
+"""The steps of the flow.
+
+To add one: write a function that reads what it declares and writes what it declares, and put it into FLOW. Its place in
+the order follows from the tables. Raise `version` when a change of code changes the rows it writes.
+"""
+
+from __future__ import annotations
+
+from segue.contracts import tables as t
+from segue.flows.registry import Read, Step, step
+from segue.flows.task import Task
+from segue.warehouse import co_listens, daily, events, listens, outcomes, sessions
+
+
+@step(reads=[Read(t.RAW_EVENTS, before=1), Read(t.TRACKS, tracked=False)], writes=[t.EVENTS], name="events")
+def build_events(task: Task) -> None:
+    """Clean events: duplicates out, artists in, sessions cut, plays judged."""
+    task.write(t.EVENTS, events.clean_events(task.read(t.RAW_EVENTS), task.read(t.TRACKS)))
+
+
+@step(reads=[Read(t.EVENTS, after=1)], writes=[t.SESSIONS], name="sessions")
+def build_sessions(task: Task) -> None:
+    """Listeners' stretches of activity, in the day they began."""
+    task.write(t.SESSIONS, sessions.sessions(task.read(t.EVENTS)))
+
+
+@step(reads=[Read(t.EVENTS)], writes=[t.LISTENS], name="listens")
+def build_listens(task: Task) -> None:
+    """Plays of 30 s or more, or to the track's end."""
+    task.write(t.LISTENS, listens.listens(task.read(t.EVENTS)))
+
+
+@step(reads=[Read(t.EVENTS)], writes=[t.DAILY_TRACKS], name="daily-tracks")
+def build_daily_tracks(task: Task) -> None:
+    """What happened to each track in a day."""
+    task.write(t.DAILY_TRACKS, daily.daily_tracks(task.read(t.EVENTS)))
+
+
+@step(reads=[Read(t.EVENTS)], writes=[t.DAILY_ARTISTS], name="daily-artists")
+def build_daily_artists(task: Task) -> None:
+    """What happened to each artist in a day."""
+    task.write(t.DAILY_ARTISTS, daily.daily_artists(task.read(t.EVENTS)))
+
+
+@step(reads=[Read(t.EVENTS)], writes=[t.DAILY_LISTENERS], name="daily-listeners")
+def build_daily_listeners(task: Task) -> None:
+    """What each listener did in a day."""
+    task.write(t.DAILY_LISTENERS, daily.daily_listeners(task.read(t.EVENTS)))
+
+
+@step(reads=[Read(t.LISTENS, before=1)], writes=[t.CO_LISTENS], name="co-listens")
+def build_co_listens(task: Task) -> None:
+    """Pairs of tracks heard close together, in the day of the later one."""
+    task.write(t.CO_LISTENS, co_listens.co_listens(task.read(t.LISTENS)))
+
+
+@step(reads=[Read(t.EXPOSURES), Read(t.EVENTS, after=1)], writes=[t.OUTCOMES], name="outcomes")
+def build_outcomes(task: Task) -> None:
+    """What was shown, and what the listener then did with it within 24 hours."""
+    task.write(t.OUTCOMES, outcomes.outcomes(task.read(t.EXPOSURES), task.read(t.EVENTS)))
+
+
+FLOW: tuple[Step, ...] = (
+    build_events,
+    build_sessions,
+    build_listens,
+    build_daily_tracks,
+    build_daily_artists,
+    build_daily_listeners,
+    build_co_listens,
+    build_outcomes,
+)

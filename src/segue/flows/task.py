@@ -1,0 +1,61 @@
+"""What a step is given when it runs: the days to build, its tables, and a way to write them that nobody can misuse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import ibis.expr.types as ir
+
+from segue.contracts.ports import Days, Engine
+from segue.contracts.schema import Table
+from segue.settings.tree import Settings
+from segue.warehouse.contract import check
+
+WHOLE = date(1970, 1, 1)
+"""The day under which the ledger keeps what has no days."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run of a step.
+
+    `days` is the range to build; for a step without days, the range of its inputs. `windows` holds, per daily table the
+    step declared, the days it may read (None for a table without days); `builds` the single days of the range, where some
+    have nothing to build. `home` is where files go that are no tables.
+    """
+
+    engine: Engine
+    settings: Settings
+    home: Path
+    days: Days
+    windows: Mapping[str, Days | None]
+    builds: frozenset[date] | None = None
+    written: dict[str, dict[date, int]] = field(default_factory=dict)
+
+    def read(self, table: Table) -> ir.Table:
+        """The days of the table that the step declared. Raises KeyError for a table it did not declare."""
+        return self.engine.read(table, self.windows[table.name])
+
+    def write(self, table: Table, rows: ir.Table) -> None:
+        """Replace the task's days of the table by those of `rows` that fall on them; rows of other days are left out.
+
+        Raises ContractBroken, with nothing written, if they break the table's contract.
+        """
+        with self.engine.staged(self._of_days(table, rows)) as held:
+            check(self.engine, table, held)
+            self.written[table.name] = self.engine.overwrite(table, held, self.days if table.daily else None)
+
+    def wrote(self, output: Table, rows: int = 0) -> None:
+        """Say that an output that is no table of the warehouse (models, a bundle) was made, and of how many rows."""
+        self.written[output.name] = {WHOLE: rows}
+
+    def _of_days(self, table: Table, rows: ir.Table) -> ir.Table:
+        if not table.daily:
+            return rows
+        kept = rows.filter(rows.day.between(self.days.first, self.days.last))
+        if self.builds is not None and len(self.builds) < len(self.days):
+            kept = kept.filter(kept.day.isin(sorted(self.builds)))
+        return kept

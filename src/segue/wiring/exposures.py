@@ -1,0 +1,96 @@
+"""The exposure log: every response becomes a record, written in the background so that no listener waits for a disk.
+
+Records wait in memory for at most FLUSH_S seconds. When the log cannot be written they wait longer, up to MOST of them; what
+comes after that is counted as lost and said in the process's log, since answering listeners comes first.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import numpy as np
+
+from segue.contracts.errors import SegueError
+from segue.contracts.ids import parse_id
+from segue.contracts.ports import Log
+from segue.events.records import Exposure, encode_exposure
+from segue.recommend.pipeline import Answer
+
+TOPIC = "exposures"
+FLUSH_S = 0.2
+MOST = 100_000
+_log = logging.getLogger("segue.exposures")
+
+
+class ExposureWriter:
+    """Appends exposure records from a thread of its own."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._waiting: list[bytes] = []
+        self._lost = 0
+        self._turn = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="exposures", daemon=True)
+        self._thread.start()
+
+    def add(self, exposure: Exposure) -> None:
+        """Hand over one response."""
+        record = encode_exposure(exposure)
+        with self._turn:
+            if len(self._waiting) >= MOST:
+                self._lost += 1
+                return
+            self._waiting.append(record)
+
+    def close(self) -> None:
+        """Write what waits, and stop."""
+        with self._turn:
+            self._closing = True
+            self._turn.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        closing = False
+        while not closing:
+            with self._turn:
+                self._turn.wait(FLUSH_S)
+                closing, records, lost = self._closing, self._waiting, self._lost
+                self._waiting, self._lost = [], 0
+            if lost:
+                _log.error("%d responses are missing from the exposure log: it could not be written", lost)
+            try:
+                self._log.append(TOPIC, records)
+            except SegueError as error:
+                _log.error("exposure log: %s", error)
+                with self._turn:
+                    self._waiting = (records + self._waiting)[:MOST]
+
+
+def exposure_of(answer: Answer, *, with_features: bool) -> Exposure:
+    """The log's form of an answer; `with_features` keeps the vectors the ranker saw."""
+    response = answer.response
+    shown = list(response.items)
+    for shelf in response.shelves[1:]:
+        shown += shelf.items
+    features = None
+    if with_features and answer.scored.features is not None:
+        rows = np.searchsorted(
+            answer.query.catalogue.track_id[answer.candidates.tracks], [item.track_id for item in shown]
+        )
+        features = [answer.scored.features[row].astype("<f4").tobytes() for row in rows]
+    return Exposure(
+        request_id=parse_id(response.request_id),
+        ts=response.ts,
+        user_id=-1 if response.user_id is None else response.user_id,
+        surface=response.surface,
+        track_id=[item.track_id for item in shown],
+        position=[item.position for item in shown],
+        bundle=response.bundle,
+        config=response.config,
+        score=[item.score for item in shown],
+        sources=[list(item.sources) for item in shown],
+        propensity=[item.propensity for item in shown],
+        features=features,
+    )

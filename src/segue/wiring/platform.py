@@ -1,0 +1,308 @@
+"""The platform behind the server: one bundle at a time, listener state, the event log and the exposure log."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from threadpoolctl import threadpool_limits
+
+from segue.bundle.catalogue import EXPLICIT, PUBLIC, Catalogue
+from segue.contracts.errors import NotFound, SegueError, Unavailable
+from segue.contracts.ids import MAX_ID
+from segue.events.incoming import decode_body
+from segue.events.records import Event
+from segue.listener.codec import decode, encode
+from segue.listener.fold import Changes, TrackFacts, apply, read_events
+from segue.listener.state import ADD, BLOCK, FOLLOW, HIDE, LIKE, REPOST, ListenerState, anonymous
+from segue.recommend.api import Request, Response
+from segue.recommend.artifacts import Artifacts
+from segue.recommend.pipeline import Answer, Recommender
+from segue.recommend.titles import Titles
+from segue.serving.platform import EventResult, ListenerProfile, ListenerSummary, Mark, Play, TrackInfo
+from segue.wiring.exposures import ExposureWriter, exposure_of
+from segue.wiring.home import Home
+
+LOOK_EVERY_S = 0.5
+"""How often a worker looks whether another bundle is CURRENT."""
+EVENTS_TOPIC = "events"
+PROFILE_PLAYS = 50
+KINDS = {
+    LIKE: "like",
+    REPOST: "repost",
+    FOLLOW: "follow",
+    HIDE: "hide",
+    BLOCK: "block_artist",
+    ADD: "playlist_add",
+}
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The bundle requests are answered from."""
+
+    version: str
+    catalogue: Catalogue
+    recommender: Recommender
+    titles: Titles
+    facts: TrackFacts
+
+
+class HomePlatform:
+    """Implements `segue.serving.platform.Platform` over a home directory. Open one per process."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._state = home.state
+        self._exposures = ExposureWriter(home.log)
+        self._dice = random.Random()
+        self._champion: Champion | None = None
+        self._reason = "starting"
+        self._closing = threading.Event()
+        self._look()
+        self._watcher = threading.Thread(target=self._watch, name="bundles", daemon=True)
+        self._watcher.start()
+
+    def recommend(self, request: Request) -> Response:
+        """Answer one request and log the exposure."""
+        return self.answer(request).response
+
+    def answer(self, request: Request) -> Answer:
+        """Answer one request, with what the exposure log keeps of it."""
+        answer = self._open().recommender.answer(request)
+        share = self._home.settings.serving.log_features_share
+        self._exposures.add(exposure_of(answer, with_features=self._dice.random() < share))
+        return answer
+
+    def track(self, track_id: int) -> TrackInfo:
+        """The track. Raises NotFound."""
+        catalogue = self._open().catalogue
+        at = int(catalogue.positions([track_id])[0])
+        if at < 0 or not catalogue.flags[at] & PUBLIC:
+            raise NotFound(f"track_id: {track_id} is not in the catalogue", field="track_id")
+        return _info(catalogue, at)
+
+    def search_tracks(self, text: str, limit: int) -> tuple[TrackInfo, ...]:
+        """Public tracks by words of title or artist, most played first."""
+        champion = self._open()
+        return tuple(_info(champion.catalogue, int(at)) for at in champion.titles.search(text, limit))
+
+    def listener(self, user_id: int) -> ListenerProfile:
+        """What is known of a listener; without consent their plays are not read."""
+        catalogue = self._open().catalogue
+        state = self._read(user_id) or anonymous(user_id)
+        plays = state.plays[::-1][:PROFILE_PLAYS] if state.consent else state.plays[:0]
+        marks = state.marks[state.marks["on"]]
+        return ListenerProfile(
+            user_id=user_id,
+            known=state.known,
+            consent=state.consent,
+            explicit_ok=state.explicit_ok,
+            country=state.country,
+            plan=state.plan,
+            joined_at=state.joined_at,
+            plays=tuple(_play(catalogue, row) for row in plays),
+            marks=tuple(_mark(catalogue, row) for row in marks),
+        )
+
+    def listeners(self, query: str, limit: int) -> tuple[ListenerSummary, ...]:
+        """Listeners whose id begins with the query; without one, a handful from a random place on."""
+        if query and not query.isdecimal():
+            return ()
+        found: list[ListenerSummary] = []
+        for user_id in self._ids(query, limit):
+            state = self._read(user_id)
+            if state is not None:
+                found.append(_summary(state))
+        return tuple(found)
+
+    def ingest(self, body: bytes, content_type: str, key: str | None) -> tuple[EventResult, ...]:
+        """Log the accepted events durably, then bring their listeners' state up to date."""
+        facts = self._champion.facts if self._champion else None
+        incoming = decode_body(body, content_type, time.time_ns() // 1000, self._home.settings.serving)
+        self._home.log.append(EVENTS_TOPIC, incoming.records)
+        if incoming.events:
+            self._fold(read_events(_columns(incoming.events), facts))
+        return tuple(
+            EventResult(
+                status=result.status,
+                event_id=result.event_id,
+                reason=result.reason,
+                field=result.field,
+                detail=result.message,
+            )
+            for result in incoming.results
+        )
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether a bundle is open and warm."""
+        return (True, "ready") if self._champion is not None else (False, self._reason)
+
+    def bundle_version(self) -> str | None:
+        """The version requests are answered from."""
+        return self._champion.version if self._champion else None
+
+    def close(self) -> None:
+        """Stop watching, write what waits, release the stores."""
+        self._closing.set()
+        self._watcher.join()
+        self._exposures.close()
+        self._state.close()
+        self._home.log.close()
+
+    def _open(self) -> Champion:
+        if self._champion is None:
+            raise Unavailable(f"no bundle to answer from: {self._reason}", field="bundle")
+        return self._champion
+
+    def _watch(self) -> None:
+        while not self._closing.wait(LOOK_EVERY_S):
+            self._look()
+
+    def _look(self) -> None:
+        """Open CURRENT if it is another bundle than ours. A bundle that does not open leaves the one before in place."""
+        try:
+            version = self._home.bundles.current()
+            if version is None:
+                self._reason = "no bundle is published yet; run `segue run`"
+            elif self._champion is None or version != self._champion.version:
+                self._champion = self._warm(version)
+        except SegueError as error:
+            self._reason = error.message
+
+    def _warm(self, version: str) -> Champion:
+        """Open a bundle and answer one request of each surface, so that no listener pays for compiling."""
+        settings = self._home.settings
+        artifacts = Artifacts.load(self._home.bundles.open(version))
+        recommender = Recommender(artifacts, settings.surfaces, self._read, settings.serving.max_k)
+        catalogue = artifacts.catalogue
+        artist_id = np.where(catalogue.artist >= 0, catalogue.artist_id[catalogue.artist], -1)
+        warm_up(recommender)
+        return Champion(
+            version,
+            catalogue,
+            recommender,
+            Titles(catalogue, artifacts.plays),
+            TrackFacts(catalogue.track_id, artist_id, catalogue.duration_ms),
+        )
+
+    def _read(self, user_id: int) -> ListenerState | None:
+        record = self._state.get(user_id)
+        return decode(record) if record is not None else None
+
+    def _fold(self, changes: Changes) -> None:
+        limits = self._home.settings.state
+        for user_id in changes.users.tolist():
+
+            def change(record: bytes | None, user_id: int = user_id) -> bytes:
+                state = decode(record) if record is not None else replace(anonymous(user_id), known=True)
+                return encode(apply(state, changes, limits))
+
+            self._state.update(user_id, change)
+
+    def _ids(self, query: str, limit: int) -> list[int]:
+        if not query:
+            highest = self._state.ids(0, 1, backwards=True)
+            start = self._dice.randint(0, highest[0]) if highest else 0
+            found = self._state.ids(start, limit)
+            return found if len(found) == limit else self._state.ids(0, limit)
+        exact, found = int(query), []
+        for zeros in range(len(str(MAX_ID)) - len(query)):
+            low, high = exact * 10**zeros, (exact + 1) * 10**zeros
+            found += [user for user in self._state.ids(low, limit - len(found)) if user < high]
+            if len(found) >= limit or exact == 0:
+                break
+        return found
+
+
+def open_platform(
+    root: Path, config: Path | None, environ: dict[str, str], overrides: tuple[str, ...]
+) -> HomePlatform:
+    """A platform of its own for one worker process, with one thread per matrix product."""
+    threadpool_limits(limits=1)
+    return HomePlatform(Home.open(root, config=config, environ=environ, overrides=overrides))
+
+
+def warm_up(recommender: Recommender) -> None:
+    """Answer a few requests, as a listener with plays and as a stranger, on every surface."""
+    artifacts = recommender.artifacts
+    tracks = artifacts.most_played[:3]
+    if len(tracks) == 0:
+        return
+    ids = artifacts.catalogue.track_id[tracks]
+    for surface in recommender.surfaces:
+        request = Request(
+            surface=surface, k=1, track_id=int(ids[0]), session=tuple(ids.tolist()), why=True, seed=0
+        )
+        recommender.recommend(request)
+
+
+def _columns(events: list[Event]) -> pa.Table:
+    names = ("user_id", "ts", "track_id", "artist_id", "ms_played")
+    columns: dict[str, pa.Array] = {
+        name: pa.array([getattr(e, name) for e in events], pa.int64()) for name in names
+    }
+    columns["type"] = pa.array([e.type for e in events], pa.string())
+    return pa.table(columns)
+
+
+def _info(catalogue: Catalogue, at: int) -> TrackInfo:
+    artist, genre = int(catalogue.artist[at]), int(catalogue.genre[at])
+    duration, uploaded = int(catalogue.duration_ms[at]), int(catalogue.uploaded_at[at])
+    return TrackInfo(
+        track_id=int(catalogue.track_id[at]),
+        title=catalogue.titles[at],
+        artist_id=int(catalogue.artist_id[artist]) if artist >= 0 else None,
+        artist=catalogue.artist_names[artist] if artist >= 0 else None,
+        genre=catalogue.genres[genre] if genre >= 0 else None,
+        duration_ms=duration if duration >= 0 else None,
+        uploaded_at=uploaded if uploaded >= 0 else None,
+        explicit=bool(catalogue.flags[at] & EXPLICIT),
+    )
+
+
+def _play(catalogue: Catalogue, row: np.void) -> Play:
+    track_id = int(row["track_id"])
+    at = int(catalogue.positions([track_id])[0])
+    known = _info(catalogue, at) if at >= 0 else TrackInfo(track_id)
+    return Play(
+        ts=int(row["ts"]),
+        track_id=track_id,
+        title=known.title,
+        artist_id=known.artist_id,
+        artist=known.artist,
+        genre=known.genre,
+        ms_played=int(row["ms_played"]) if row["ms_played"] >= 0 else None,
+        duration_ms=known.duration_ms,
+        listened=bool(row["listened"]),
+        skipped=bool(row["skipped"]),
+    )
+
+
+def _mark(catalogue: Catalogue, row: np.void) -> Mark:
+    kind, target = int(row["kind"]), int(row["target_id"])
+    title = None
+    if kind in (FOLLOW, BLOCK):
+        at = int(catalogue.artist_positions([target])[0])
+        title = catalogue.artist_names[at] if at >= 0 else None
+    else:
+        at = int(catalogue.positions([target])[0])
+        title = catalogue.titles[at] if at >= 0 else None
+    return Mark(kind=KINDS[kind], target_id=target, ts=int(row["ts"]), title=title)  # type: ignore[arg-type]
+
+
+def _summary(state: ListenerState) -> ListenerSummary:
+    read = state.consent and len(state.plays) > 0
+    return ListenerSummary(
+        user_id=state.user_id,
+        country=state.country,
+        plan=state.plan,
+        plays=len(state.plays) if read else 0,
+        last_play=int(state.plays["ts"][-1]) if read else None,
+        consent=state.consent,
+    )

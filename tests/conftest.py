@@ -1,0 +1,58 @@
+"""A small music service, simulated, run through the whole flow and published once per test process."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+from threadpoolctl import threadpool_limits
+
+from segue.flows.publish import fill_state, train_and_publish
+from segue.flows.runner import Runner
+from segue.flows.steps import FLOW
+from segue.simulation import SimulationConfig
+from segue.wiring.home import Home
+from segue.wiring.simulate import simulate_into
+
+SMALL = SimulationConfig(tracks=500, artists=80, listeners=200, days=16, end=date(2026, 11, 21), seed=3)
+SETTINGS = [
+    "warehouse.threads=1",
+    "training.threads=1",
+    "training.factors=16",
+    "training.epochs=4",
+    "training.trees=20",
+    "training.max_sample_requests=150",
+    "training.neighbours=50",
+    "gate.max_requests=100",
+    "serving.log_features_share=1.0",
+]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """As every process of Segue: one thread per matrix product."""
+    threadpool_limits(limits=1)
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home with a published bundle and filled listener state. Tests must not publish into it."""
+    home = Home.open(tmp_path_factory.mktemp("service"), environ={}, overrides=SETTINGS)
+    build(home)
+    return home
+
+
+def build(home: Home) -> None:
+    """Simulate, run the tables, train, publish."""
+    simulate_into(home, SMALL, lambda day: None)
+    for _ in Runner(home.engine, home.settings, home.root, FLOW).run():
+        pass
+    published = train_and_publish(home.engine, home.settings, home.bundles, lambda what: None)
+    assert published.manifest is not None
+    fill_state(home.engine, home.settings, home.state)
+
+
+def settings_for(root: Path) -> Home:
+    """An empty home with the small settings."""
+    return Home.open(root, environ={}, overrides=SETTINGS)

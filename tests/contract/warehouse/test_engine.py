@@ -1,0 +1,381 @@
+"""What every engine promises: one suite, run on each of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+import ibis
+import ibis.expr.datatypes as dt
+import pyarrow as pa
+import pytest
+
+from segue.adapters.engines.duckdb import DuckDBDelta
+from segue.contracts.errors import Conflict, InvalidData, Overloaded
+from segue.contracts.ports import Days, Engine
+from segue.contracts.schema import Column, Table
+from segue.settings.tree import Warehouse
+
+SETTINGS = Warehouse(memory_mb=512, threads=2)
+EPOCH = date(1970, 1, 1)
+D = [date(2026, 5, 1) + timedelta(days=n) for n in range(5)]
+COUNTS = Table(
+    "counts",
+    "A daily table with a column of every type.",
+    (
+        Column("day", pa.date32(), "the partition"),
+        Column("id", pa.int64(), "who"),
+        Column("uuid", pa.binary(), "16 bytes", nullable=True),
+        Column("n16", pa.int16(), "small", nullable=True),
+        Column("n32", pa.int32(), "middle", nullable=True),
+        Column("f32", pa.float32(), "short", nullable=True),
+        Column("f64", pa.float64(), "long", nullable=True),
+        Column("yes", pa.bool_(), "or no", nullable=True),
+        Column("word", pa.string(), "text", nullable=True),
+        Column("words", pa.list_(pa.string()), "texts", nullable=True),
+        Column("floats", pa.list_(pa.float32()), "vector", nullable=True),
+    ),
+    key=("id",),
+    sort=("id",),
+)
+NAMES = Table("names", "A table without days.", (Column("id", pa.int64(), "who"),), key=("id",), daily=False)
+
+
+@pytest.fixture(params=[DuckDBDelta])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DuckDBDelta]:
+    made: DuckDBDelta = request.param(tmp_path / "tables of 100%", SETTINGS)
+    yield made
+    made.close()
+
+
+def counts(*rows: tuple[date, int], **known: object) -> pa.Table:
+    blank = dict.fromkeys(COUNTS.names)
+    return pa.Table.from_pylist([blank | known | {"day": day, "id": n} for day, n in rows], COUNTS.arrow)
+
+
+def held(engine: Engine, days: Days | None = None) -> list[tuple[date, int]]:
+    rows = engine.collect(engine.read(COUNTS, days).order_by("day", "id"))
+    return list(zip(rows["day"].to_pylist(), rows["id"].to_pylist(), strict=True))
+
+
+def test_an_absent_table_reads_as_empty_in_its_own_types(engine: Engine) -> None:
+    rows = engine.collect(engine.read(COUNTS, Days(D[0], D[1])))
+    assert rows.num_rows == 0
+    assert [(f.name, f.type) for f in rows.schema] == [(f.name, f.type) for f in COUNTS.arrow]
+    assert engine.days(COUNTS) is None
+    assert engine.row_counts(COUNTS) == {}
+    assert engine.marker("anyone", COUNTS) is None
+
+
+def test_values_of_every_type_come_back_as_they_were(engine: Engine) -> None:
+    full = {"uuid": bytes(range(16)), "n16": -(2**15), "n32": 2**31 - 1, "f32": 0.5, "f64": 0.1, "yes": False}
+    full |= {"word": "Ünïcode \U0001f3b5 'quoted'", "words": ["a", "", "b"], "floats": [1.5, -2.0]}
+    rows = pa.concat_tables([counts((D[0], 2**63 - 1), **full), counts((D[0], 0))])
+    engine.overwrite(COUNTS, rows, Days(D[0], D[0]))
+    back = engine.collect(engine.read(COUNTS).order_by(ibis.desc("id")))
+    assert back.cast(COUNTS.arrow).equals(rows)
+
+
+def test_overwrite_replaces_its_days_and_no_others(engine: Engine) -> None:
+    assert engine.overwrite(COUNTS, counts((D[0], 1), (D[1], 2), (D[2], 3))) == {D[0]: 1, D[1]: 1, D[2]: 1}
+    written = engine.overwrite(COUNTS, counts((D[2], 5), (D[2], 4)), Days(D[1], D[3]))
+    assert written == {D[1]: 0, D[2]: 2, D[3]: 0}
+    assert held(engine) == [(D[0], 1), (D[2], 4), (D[2], 5)]
+    assert engine.days(COUNTS) == Days(D[0], D[2])
+    assert engine.row_counts(COUNTS) == {D[0]: 1, D[2]: 2}
+
+
+def test_read_takes_only_the_days_asked_for(engine: Engine) -> None:
+    engine.append(COUNTS, counts(*((day, n) for n, day in enumerate(D))))
+    assert held(engine, Days(D[1], D[2])) == [(D[1], 1), (D[2], 2)]
+    assert held(engine, Days(D[0] - timedelta(days=9), D[0])) == [(D[0], 0)]
+    assert held(engine, Days(D[4] + timedelta(days=1), D[4] + timedelta(days=9))) == []
+
+
+def test_an_expression_over_a_table_can_replace_that_table(engine: Engine) -> None:
+    engine.overwrite(COUNTS, counts((D[0], 1), (D[0], 2)), Days(D[0], D[0]))
+    rows = engine.read(COUNTS)
+    engine.overwrite(COUNTS, rows.mutate(id=rows.id * 10), Days(D[0], D[0]))
+    assert held(engine) == [(D[0], 10), (D[0], 20)]
+
+
+def test_what_was_read_stays_as_it_was_read(engine: Engine) -> None:
+    engine.overwrite(COUNTS, counts((D[0], 1)), Days(D[0], D[0]))
+    before = engine.read(COUNTS)
+    engine.overwrite(COUNTS, counts((D[0], 2)), Days(D[0], D[0]))
+    assert engine.collect(before)["id"].to_pylist() == [1]
+    assert held(engine) == [(D[0], 2)]
+
+
+def test_an_empty_overwrite_empties_the_day(engine: Engine) -> None:
+    engine.overwrite(COUNTS, counts((D[0], 1), (D[1], 2)))
+    assert engine.overwrite(COUNTS, counts(), Days(D[1], D[1])) == {D[1]: 0}
+    assert held(engine) == [(D[0], 1)]
+
+
+def test_a_table_without_days_is_replaced_whole(engine: Engine) -> None:
+    for ids in ([1, 2], [3]):
+        assert engine.overwrite(NAMES, pa.table({"id": ids})) == {EPOCH: len(ids)}
+    assert engine.collect(engine.read(NAMES)).to_pydict() == {"id": [3]}
+    assert engine.row_counts(NAMES) == {EPOCH: 1}
+    assert engine.days(NAMES) is None
+
+
+@pytest.mark.parametrize("call", ["read", "overwrite"])
+def test_days_of_a_table_without_days_are_refused(engine: Engine, call: str) -> None:
+    calls: dict[str, Callable[[], object]] = {
+        "read": lambda: engine.read(NAMES, Days(D[0], D[0])),
+        "overwrite": lambda: engine.overwrite(NAMES, pa.table({"id": [1]}), Days(D[0], D[0])),
+    }
+    with pytest.raises(InvalidData, match="names has no days"):
+        calls[call]()
+
+
+Breakage = Callable[[pa.Table], pa.Table]
+BROKEN: dict[str, tuple[Breakage, str]] = {
+    "a day outside": (
+        lambda rows: pa.concat_tables([rows, counts((D[3], 7))]),
+        "1 rows of 2026-05-04 in a write of",
+    ),
+    "no value": (lambda rows: rows.set_column(1, "id", pa.nulls(len(rows), pa.int64())), "rows have no id"),
+    "a column lacking": (lambda rows: rows.drop_columns(["word"]), "lacks word"),
+    "a column too many": (
+        lambda rows: rows.append_column("more", rows["id"]),
+        "has more, which the table does not",
+    ),
+    "another type": (
+        lambda rows: rows.set_column(1, "id", pa.array(["x"] * len(rows))),
+        "column id is int64",
+    ),
+    "a number too large": (
+        lambda rows: rows.set_column(3, "n16", pa.array([70_000] * len(rows), pa.int64())),
+        "(out of range|out of bounds|does not fit|not in range)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_breaks_the_table_is_refused_and_changes_nothing(engine: Engine, name: str) -> None:
+    engine.overwrite(COUNTS, counts((D[0], 1)), Days(D[0], D[0]))
+    breakage, message = BROKEN[name]
+    with pytest.raises(InvalidData, match=message):
+        engine.overwrite(COUNTS, breakage(counts((D[0], 2), (D[1], 3))), Days(D[0], D[1]))
+    if name != "a day outside":
+        with pytest.raises(InvalidData, match=message):
+            engine.append(COUNTS, breakage(counts((D[0], 2))))
+    assert held(engine) == [(D[0], 1)]
+
+
+def test_columns_are_matched_by_name_and_numbers_widened(engine: Engine) -> None:
+    rows = counts((D[0], 1)).select(list(reversed(COUNTS.names)))
+    narrow = rows.set_column(rows.schema.get_field_index("id"), "id", pa.array([1], pa.int8()))
+    engine.append(COUNTS, narrow)
+    engine.overwrite(COUNTS, narrow, Days(D[0], D[0]))
+    assert held(engine) == [(D[0], 1)]
+
+
+def test_an_append_with_a_marker_happens_once(engine: Engine) -> None:
+    assert engine.append(COUNTS, counts((D[0], 1)), marker=("import a/b?c", 0)) is True
+    assert engine.append(COUNTS, counts((D[0], 1)), marker=("import a/b?c", 0)) is False
+    assert engine.append(COUNTS, counts((D[0], 2)), marker=("import a/b?c", 5)) is True
+    assert engine.append(COUNTS, counts((D[0], 3)), marker=("import a/b?c", 4)) is False
+    assert engine.append(COUNTS, counts((D[0], 4)), marker=("another", 0)) is True
+    assert engine.append(COUNTS, counts((D[0], 5))) is True
+    assert held(engine) == [(D[0], n) for n in (1, 2, 4, 5)]
+    assert (engine.marker("import a/b?c", COUNTS), engine.marker("another", COUNTS)) == (5, 0)
+
+
+def test_markers_survive_overwrites_and_compaction(engine: Engine) -> None:
+    for n in range(40):
+        engine.append(COUNTS, counts((D[0], n)), marker=("source", n))
+    assert engine.compact(COUNTS) == 40
+    assert engine.compact(COUNTS) == 0
+    assert engine.append(COUNTS, counts((D[0], 0)), marker=("source", 39)) is False
+    assert held(engine) == [(D[0], n) for n in range(40)]
+    engine.overwrite(COUNTS, counts((D[0], 99)), Days(D[0], D[0]))
+    assert engine.marker("source", COUNTS) == 39
+
+
+def test_the_same_marker_from_many_writers_at_once_lands_once(tmp_path: Path) -> None:
+    landed: list[bool] = []
+
+    def land() -> None:
+        engine = DuckDBDelta(tmp_path, SETTINGS)
+        landed.extend(engine.append(COUNTS, counts((D[0], s)), marker=("one", s)) for s in range(5))
+        engine.close()
+
+    writers = [threading.Thread(target=land) for _ in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    engine = DuckDBDelta(tmp_path, SETTINGS)
+    assert sum(landed) == 5
+    assert held(engine) == [(D[0], n) for n in range(5)]
+    engine.close()
+
+
+def _overtaken_by(other: DuckDBDelta, day: date) -> ibis.Table:
+    """Rows that, while they are computed, let another writer overwrite `day`."""
+
+    def overtake(n: int) -> int:
+        other.overwrite(COUNTS, counts((day, 77)), Days(day, day))
+        return n
+
+    function = ibis.udf.scalar.python(overtake, signature=((dt.int64,), dt.int64))
+    rows = ibis.memtable(counts((D[0], 1)))
+    return rows.mutate(id=function(rows.id))
+
+
+def test_a_writer_overtaken_on_the_same_day_is_refused(engine: DuckDBDelta) -> None:
+    engine.overwrite(COUNTS, counts((D[0], 0), (D[1], 0)))
+    other = DuckDBDelta(engine.root, SETTINGS)
+    with pytest.raises(Conflict, match="another writer changed the same rows"):
+        engine.overwrite(COUNTS, _overtaken_by(other, D[0]), Days(D[0], D[0]))
+    assert held(engine) == [(D[0], 77), (D[1], 0)]
+    engine.overwrite(COUNTS, _overtaken_by(other, D[1]), Days(D[0], D[0]))
+    assert held(engine) == [(D[0], 1), (D[1], 77)]
+    other.close()
+
+
+def test_the_same_rows_in_any_order_give_the_same_file(engine: Engine) -> None:
+    rows = counts(*((D[0], (n * 7919) % 5000) for n in range(5000)))
+    for given in (rows, rows.take(pa.array(range(4999, -1, -1)))):
+        engine.overwrite(COUNTS, given, Days(D[0], D[0]))
+        assert engine.collect(engine.read(COUNTS))["id"].to_pylist() == list(range(5000))
+
+
+def test_a_stream_goes_on_while_other_queries_run(engine: Engine) -> None:
+    rows = ibis.range(300_000).unnest().name("n").as_table()
+    seen = 0
+    for batch in engine.stream(rows):
+        seen += batch.num_rows
+        assert engine.collect(rows.aggregate(top=rows.n.max()))["top"].to_pylist() == [299_999]
+    assert seen == 300_000
+
+
+def test_staged_rows_can_be_read_often_and_written(engine: Engine) -> None:
+    engine.append(COUNTS, counts((D[0], 1), (D[0], 2)))
+    rows = engine.read(COUNTS)
+    with engine.staged(rows.filter(rows.id > 1)) as staged:
+        assert engine.collect(staged.count().as_table()).num_rows == 1
+        engine.overwrite(COUNTS, staged, Days(D[0], D[0]))
+    assert held(engine) == [(D[0], 2)]
+
+
+def test_a_table_of_another_schema_is_refused_by_name(engine: DuckDBDelta) -> None:
+    engine.append(COUNTS, counts((D[0], 1)))
+    other = Table("counts", "", (*COUNTS.columns[:4], Column("n32", pa.int64(), "")), key=(), sort=())
+    for call in (lambda: engine.read(other), lambda: engine.row_counts(other)):
+        with pytest.raises(InvalidData, match=r"another schema: .*f32 is unknown.*n32 is"):
+            call()
+
+
+def test_a_damaged_log_is_said_and_not_overwritten(engine: DuckDBDelta) -> None:
+    engine.append(COUNTS, counts((D[0], 1)))
+    log = engine.root / "counts" / "_delta_log" / f"{0:020}.json"
+    log.write_text(log.read_text()[:40])
+    with pytest.raises(InvalidData, match="its log is damaged"):
+        engine.read(COUNTS)
+    with pytest.raises(InvalidData, match="its log is damaged"):
+        engine.overwrite(COUNTS, counts((D[0], 2)), Days(D[0], D[0]))
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "flipped"])
+def test_a_damaged_data_file_is_said(engine: DuckDBDelta, damage: str) -> None:
+    engine.append(COUNTS, counts(*((D[0], n) for n in range(1000))))
+    (file,) = (engine.root / "counts").glob("day=*/*.parquet")
+    raw = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(raw[: len(raw) // 2] if damage == "cut" else raw[:-8] + b"\xff" * 8)
+    with pytest.raises(InvalidData, match="cannot be read"):
+        engine.collect(engine.read(COUNTS))
+    with pytest.raises(InvalidData, match="cannot be read"):
+        list(engine.stream(engine.read(COUNTS)))
+    with pytest.raises(InvalidData, match="cannot be read"):
+        engine.overwrite(COUNTS, engine.read(COUNTS), Days(D[0], D[0]))
+
+
+def test_files_that_were_never_committed_are_no_table(engine: DuckDBDelta) -> None:
+    (engine.root / "counts" / "day=2026-05-01").mkdir(parents=True)
+    (engine.root / "counts" / "day=2026-05-01" / "part-0.parquet").write_bytes(b"half a file")
+    assert held(engine) == []
+    engine.overwrite(COUNTS, counts((D[0], 1)), Days(D[0], D[0]))
+    assert held(engine) == [(D[0], 1)]
+
+
+def test_a_full_disk_is_said_and_changes_nothing(engine: DuckDBDelta) -> None:
+    engine.append(COUNTS, counts((D[0], 1)))
+    program = f"""
+        import resource, signal, pathlib
+        import numpy as np, pyarrow as pa
+        from segue.adapters.engines.duckdb import DuckDBDelta
+        from segue.contracts.errors import InvalidData
+        from segue.settings.tree import Warehouse
+        from test_engine import COUNTS, counts, D, Days
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        engine = DuckDBDelta(pathlib.Path({str(engine.root)!r}), Warehouse(memory_mb=512, threads=1))
+        rows = pa.concat_tables([counts((D[0], 1))] * 200_000).combine_chunks()
+        noise = pa.array(np.random.default_rng(0).integers(0, 2**62, len(rows)))
+        rows = rows.set_column(1, "id", noise)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        for write in (lambda: engine.overwrite(COUNTS, rows, Days(D[0], D[0])), lambda: engine.append(COUNTS, rows)):
+            try:
+                write()
+            except InvalidData as error:
+                print(error.message)
+    """
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=here, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.count("no room on the disk; nothing was changed") == 2, done.stdout + done.stderr
+    assert held(engine) == [(D[0], 1)]
+
+
+def test_too_little_memory_is_said_with_the_setting(tmp_path: Path) -> None:
+    engine = DuckDBDelta(tmp_path, Warehouse(memory_mb=16, threads=1))
+    numbers = ibis.range(3_000_000).unnest().name("n").as_table()
+    words = numbers.group_by((numbers.n % 1_000_000).name("k")).aggregate(
+        all=numbers.n.cast("string").collect()
+    )
+    with pytest.raises(Overloaded, match=r"warehouse\.memory_mb"):
+        engine.collect(words)
+    engine.close()
+
+
+@pytest.mark.parametrize("character", ["[", "^", "|", "\\"])
+def test_a_root_that_delta_cannot_open_is_refused(tmp_path: Path, character: str) -> None:
+    with pytest.raises(InvalidData, match="choose another directory"):
+        DuckDBDelta(tmp_path / f"a{character}b", SETTINGS)
+
+
+def test_vacuum_deletes_what_no_commit_needs(engine: DuckDBDelta) -> None:
+    for n in range(3):
+        engine.overwrite(COUNTS, counts((D[0], n)), Days(D[0], D[0]))
+    assert engine.vacuum(COUNTS) == 0
+    assert engine.vacuum(COUNTS, timedelta(0)) == 2
+    assert len(list((engine.root / "counts").rglob("*.parquet"))) == 1
+    assert held(engine) == [(D[0], 2)]
+
+
+def test_the_spill_of_dead_processes_is_removed(tmp_path: Path) -> None:
+    first = DuckDBDelta(tmp_path, SETTINGS)
+    (mine,) = (tmp_path / ".spill").iterdir()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = mine.with_name(mine.name.replace(f"-{mine.name.rsplit('-', 2)[1]}-", f"-{dead.pid}-"))
+    left.mkdir()
+    second = DuckDBDelta(tmp_path, SETTINGS)
+    assert not left.exists()
+    assert mine.exists()
+    first.close()
+    second.close()
+    assert list((tmp_path / ".spill").iterdir()) == []

@@ -1,0 +1,118 @@
+"""Bundles are whole or not there, checked byte by byte, switched atomically and rolled back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segue.bundle import BundleStore, BundleWriter, Manifest
+from segue.contracts.errors import BundleCorrupt, NotFound
+
+
+def write(root: Path, value: int = 1, day: str = "2026-01-01") -> Manifest:
+    with BundleWriter(root) as writer:
+        writer.arrays("models/x", {"a": np.full(1000, value, np.int32), "b": np.arange(3.0)})
+        writer.json("notes", {"value": value})
+        return writer.finish(version_prefix=day, data_through=day, settings="s", tracks=3)
+
+
+def test_what_is_written_is_read_back_memory_mapped(tmp_path: Path) -> None:
+    bundle = BundleStore(tmp_path).open(write(tmp_path, 7).version)
+    arrays = bundle.arrays("models/x")
+    assert (arrays["a"] == 7).all()
+    assert arrays["b"].tolist() == [0, 1, 2]
+    assert not arrays["a"].flags.writeable
+    assert bundle.json("notes") == {"value": 7}
+
+
+def test_the_version_follows_the_content(tmp_path: Path) -> None:
+    assert write(tmp_path, 1).version == write(tmp_path, 1).version
+    assert write(tmp_path, 1).version != write(tmp_path, 2).version
+
+
+def test_an_abandoned_write_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), BundleWriter(tmp_path) as writer:
+        writer.json("x", 1)
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_publish_list_and_roll_back(tmp_path: Path) -> None:
+    store = BundleStore(tmp_path)
+    first, second, third = (write(tmp_path, n).version for n in (1, 2, 3))
+    assert store.current() is None
+    for version in (first, second, second, third):
+        store.publish(version)
+    assert store.current() == third
+    assert {m.version for m in store.versions()} == {first, second, third}
+    assert store.rollback() == second
+    assert store.rollback() == first
+    with pytest.raises(NotFound, match="no earlier bundle"):
+        store.rollback()
+    assert store.current() == first
+
+
+def test_pruning_keeps_the_champion(tmp_path: Path) -> None:
+    store = BundleStore(tmp_path)
+    versions = [write(tmp_path, n).version for n in range(5)]
+    store.publish(versions[0])
+    removed = store.prune(keep=2)
+    assert len(removed) == 2
+    assert versions[0] not in removed
+    store.open()
+
+
+def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
+    store = BundleStore(tmp_path)
+    version = write(tmp_path).version
+    rng = np.random.default_rng(0)
+    for path in sorted((tmp_path / version).rglob("*.npy")) + [tmp_path / version / "notes.json"]:
+        good = path.read_bytes()
+        for at in rng.choice(len(good), 5):
+            bad = bytearray(good)
+            bad[at] ^= 1 << int(rng.integers(8))
+            path.write_bytes(bad)
+            with pytest.raises(BundleCorrupt, match=path.name):
+                store.open(version)
+        path.write_bytes(good)
+    store.open(version)
+
+
+def test_missing_short_and_foreign_files_are_named(tmp_path: Path) -> None:
+    store = BundleStore(tmp_path)
+    version = write(tmp_path).version
+    path = tmp_path / version / "models" / "x" / "a.npy"
+    good = path.read_bytes()
+    path.write_bytes(good[:-1])
+    with pytest.raises(BundleCorrupt, match="bytes"):
+        store.open(version, verify=False)
+    path.unlink()
+    with pytest.raises(BundleCorrupt, match="missing"):
+        store.open(version, verify=False)
+    (tmp_path / version / "manifest.json").write_text("{}")
+    with pytest.raises(BundleCorrupt, match="not a manifest"):
+        store.open(version)
+
+
+def test_a_damaged_bundle_is_never_published(tmp_path: Path) -> None:
+    store = BundleStore(tmp_path)
+    good, bad = write(tmp_path, 1).version, write(tmp_path, 2).version
+    store.publish(good)
+    (tmp_path / bad / "notes.json").write_text('{"value": 3}')
+    with pytest.raises(BundleCorrupt):
+        store.publish(bad)
+    assert store.current() == good
+
+
+@pytest.mark.parametrize("version", ["absent", "../x", ".hidden"])
+def test_unknown_versions_are_not_found(tmp_path: Path, version: str) -> None:
+    write(tmp_path)
+    with pytest.raises(NotFound, match="there are"):
+        BundleStore(tmp_path).open(version)
+
+
+def test_without_a_bundle_the_error_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="segue run"):
+        BundleStore(tmp_path).open()

@@ -1,0 +1,64 @@
+"""Identifiers are stable, ordered by time, and refuse what is no id."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segue.contracts.errors import InvalidInput
+from segue.contracts.ids import MAX_ID, format_id, new_id, parse_id, stable_id, uuid7, uuid7_column
+
+
+@given(st.integers(0, MAX_ID))
+def test_integers_stay_themselves(number: int) -> None:
+    assert stable_id("x", str(number)) == number
+
+
+@given(st.text(max_size=50))
+def test_any_text_gets_a_positive_64_bit_id_by_namespace(text: str) -> None:
+    first = stable_id("a", text)
+    assert 0 <= first <= MAX_ID
+    assert stable_id("a", text) == first
+    if not (text.isdecimal() and text.isascii()):
+        assert stable_id("b", text) != first
+
+
+@pytest.mark.parametrize("text", ["007", "-1", "1.0", " 1", "٣", str(MAX_ID + 1)])
+def test_near_integers_are_hashed_not_parsed(text: str) -> None:
+    assert stable_id("x", text) != int(float(text)) if text not in ("٣",) else stable_id("x", text) != 3
+
+
+@given(st.integers(0, 2**47), st.binary(min_size=10, max_size=10))
+def test_uuid7_has_version_variant_and_time(ms: int, entropy: bytes) -> None:
+    raw = uuid7(ms, entropy)
+    assert int.from_bytes(raw[:6], "big") == ms
+    assert raw[6] >> 4 == 7
+    assert raw[8] >> 6 == 0b10
+    assert parse_id(format_id(raw)) == raw
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2**52), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)), max_size=20
+    )
+)
+def test_columns_of_ids_match_single_ones(rows: list[tuple[int, int, int]]) -> None:
+    ts = np.array([r[0] for r in rows], np.int64)
+    entropy = np.array([r[1:] for r in rows], np.uint64).reshape(-1, 2)
+    column = uuid7_column(ts, entropy)
+    for row, (micro, high, low) in enumerate(rows):
+        alone = uuid7(micro // 1000, (high.to_bytes(8, "big") + low.to_bytes(8, "big"))[6:])
+        assert column[row].tobytes() == alone
+
+
+def test_fresh_ids_differ() -> None:
+    assert len({new_id() for _ in range(1000)}) == 1000
+
+
+@pytest.mark.parametrize("text", ["", "x", "123", "01a205d9-0ef4-7369-9259-c9354297cfb"])
+def test_what_is_no_uuid_is_refused_with_its_field(text: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_id(text, "request_id")
+    assert caught.value.field == "request_id"

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segue.contracts.errors import InvalidInput
+from segue.contracts.ids import MAX_ID, format_id, new_id
+from segue.contracts.tables import RAW_EVENTS
+from segue.contracts.vocabulary import DAY, SECOND, EventType
+from segue.events.incoming import LINE_TYPES, Incoming, decode_body
+from segue.events.records import decode_events
+from segue.events.validation import check
+from segue.settings.tree import Serving
+
+NOW = 1_795_000_000_000_000
+LIMITS = Serving(max_batch=50, max_body_bytes=100_000)
+PLAY: dict[str, Any] = {"ts": NOW - SECOND, "user_id": 1, "type": "play", "track_id": 7}
+
+
+def send(*events: Any, limits: Serving = LIMITS) -> Incoming:
+    return decode_body(json.dumps(list(events)).encode(), "application/json", NOW, limits)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (json.dumps([PLAY, PLAY]), "application/json; charset=utf-8"),
+        (json.dumps([PLAY, PLAY]), ""),
+        (json.dumps({"events": [PLAY, PLAY]}), "application/json"),
+        (f"{json.dumps(PLAY)}\n\n{json.dumps(PLAY)}\r\n", "application/x-ndjson"),
+    ],
+)
+def test_the_three_forms_of_a_body(body: str, kind: str) -> None:
+    found = decode_body(body.encode(), kind, NOW, LIMITS)
+    assert [r.status for r in found.results] == ["accepted"] * 2
+    assert [(e.ts, e.user_id, e.type, e.track_id, e.received_at) for e in found.events] == [
+        (NOW - SECOND, 1, "play", 7, NOW)
+    ] * 2
+
+
+def test_an_id_is_kept_or_given() -> None:
+    mine = format_id(new_id())
+    kept, given_ = send({**PLAY, "event_id": mine.upper()}, PLAY).results
+    assert (kept.event_id, kept.assigned) == (mine, False)
+    assert given_.assigned
+    assert given_.event_id
+    assert given_.event_id != mine
+
+
+def test_times_are_microseconds_or_iso() -> None:
+    moment = datetime.fromtimestamp(NOW // SECOND, UTC)
+    texts = [
+        moment.isoformat(),
+        moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        moment.replace(tzinfo=None).isoformat(" "),
+    ]
+    found = send(*({**PLAY, "ts": text} for text in texts))
+    assert [e.ts for e in found.events] == [NOW] * 3
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "field"),
+    [
+        ({"ts": None}, "missing_ts", "ts"),
+        ({"user_id": None}, "missing_user_id", "user_id"),
+        ({"type": None}, "missing_type", "type"),
+        ({"track_id": None}, "missing_track_id", "track_id"),
+        ({"type": "follow"}, "missing_artist_id", "artist_id"),
+        ({"type": "search"}, "missing_query", "query"),
+        ({"type": "dance"}, "unknown_type", "type"),
+        ({"type": 5}, "wrong_type_type", "type"),
+        ({"surface": "moon"}, "unknown_surface", "surface"),
+        ({"user_id": True}, "wrong_type_user_id", "user_id"),
+        ({"user_id": "1"}, "wrong_type_user_id", "user_id"),
+        ({"user_id": 1.0}, "wrong_type_user_id", "user_id"),
+        ({"user_id": -1}, "out_of_range_user_id", "user_id"),
+        ({"user_id": MAX_ID + 1}, "out_of_range_user_id", "user_id"),
+        ({"track_id": 10**40}, "out_of_range_track_id", "track_id"),
+        ({"ms_played": -1}, "out_of_range_ms_played", "ms_played"),
+        ({"position": 10_001}, "out_of_range_position", "position"),
+        ({"country": "DEU"}, "too_long_country", "country"),
+        ({"query": "é" * 501}, "too_long_query", "query"),
+        ({"event_id": "x"}, "wrong_type_event_id", "event_id"),
+        ({"event_id": {"a": 1}}, "wrong_type_event_id", "event_id"),
+        ({"request_id": 7}, "wrong_type_request_id", "request_id"),
+        ({"ts": 1.5}, "wrong_type_ts", "ts"),
+        ({"ts": "tomorrow"}, "wrong_type_ts", "ts"),
+        ({"ts": NOW // SECOND}, "ts_too_old", "ts"),
+        ({"ts": NOW - 31 * DAY}, "ts_too_old", "ts"),
+        ({"ts": NOW + 301 * SECOND}, "ts_in_future", "ts"),
+        ({"ts": 10**30}, "ts_in_future", "ts"),
+        ({"trackid": 7}, "unknown_field", "trackid"),
+        ({"received_at": 7}, "unknown_field", "received_at"),
+        ({"day": "2026-01-01"}, "unknown_field", "day"),
+    ],
+)
+def test_a_broken_event_says_why_and_harms_nobody(change: dict[str, Any], reason: str, field: str) -> None:
+    found = send(PLAY, {**PLAY, **change}, PLAY)
+    assert [r.status for r in found.results] == ["accepted", "rejected", "accepted"]
+    assert [r.index for r in found.results] == [0, 1, 2]
+    assert (found.results[1].reason, found.results[1].field) == (reason, field)
+    assert found.results[1].message
+    assert len(found.events) == len(found.records) == 2
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        (b"5", "not_json"),
+        (b"[]", "not_json"),
+        (b'{"ts": nan}', "not_json"),
+        (b'{"device": "\xff"}', "not_utf8"),
+        (b'{"device": "\\ud800"}', "not_json"),
+        (b'{"a":' * 5_000, "not_json"),
+    ],
+)
+def test_broken_lines_harm_nobody(part: bytes, reason: str) -> None:
+    good = json.dumps(PLAY).encode()
+    found = decode_body(good + b"\n" + part + b"\n" + good, "application/x-ndjson", NOW, LIMITS)
+    assert [r.reason for r in found.results] == [None, reason, None]
+
+
+def test_the_nearest_field_is_named() -> None:
+    assert "did you mean track_id" in (send({**PLAY, "trackid": 7}).results[0].message or "")
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "field"),
+    [
+        (b"", "application/json", "body"),
+        (b"null", "application/json", "body"),
+        (b"[1", "application/json", "body"),
+        (b'{"events": [], "other": 1}', "application/json", "body"),
+        (b'{"event": []}', "application/json", "body"),
+        (b"[" * 90_000, "application/json", "body"),
+        (b"[" + b"{}," * 50 + b"{}]", "application/json", "events"),
+        (b"{}\n" * 51, "application/x-ndjson", "events"),
+        (b" " * 100_001, "application/json", "body"),
+        (b"[]", "text/html", "content-type"),
+    ],
+)
+def test_a_body_that_is_none_is_refused_whole(body: bytes, kind: str, field: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        decode_body(body, kind, NOW, LIMITS)
+    assert caught.value.field == field
+    assert caught.value.limit
+
+
+KINDS = st.sampled_from(["", "application/json", *LINE_TYPES]) | st.text(max_size=20)
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+VALUE = JSON | st.sampled_from([t.value for t in EventType]) | st.integers(0, 2**63) | st.just(NOW)
+EVENT = st.dictionaries(st.sampled_from([c.name for c in RAW_EVENTS.columns]), VALUE, max_size=6)
+NEARLY = EVENT.map(lambda change: {**PLAY, **change})
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=300), KINDS)
+def test_arbitrary_bytes_raise_nothing_else(body: bytes, kind: str) -> None:
+    try:
+        decode_body(body, kind, NOW, LIMITS)
+    except InvalidInput:
+        pass
+
+
+@settings(deadline=None)
+@given(st.lists(NEARLY | JSON, max_size=5))
+def test_every_event_gets_its_answer_and_what_is_accepted_keeps_the_contract(events: list[Any]) -> None:
+    found = send(*events)
+    assert [r.index for r in found.results] == list(range(len(events)))
+    for result in found.results:
+        assert (result.status == "accepted") == (result.event_id is not None) == (result.reason is None)
+    assert len(found.records) == sum(r.status == "accepted" for r in found.results)
+    table, decoded = decode_events(found.records)
+    assert decoded.items == found.events
+    assert len(check(RAW_EVENTS, table, latest=NOW + DAY, later=("day",)).rejects) == 0
+
+
+def test_results_encode_short() -> None:
+    [accepted, rejected] = send(PLAY, {}).results
+    assert set(msgspec.to_builtins(accepted)) == {"index", "status", "event_id", "assigned"}
+    assert set(msgspec.to_builtins(rejected)) == {"index", "status", "reason", "field", "message"}

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from segue.adapters.engines.duckdb import DuckDBDelta
+from segue.adapters.log.files import FileLog
+from segue.contracts.ids import uuid7
+from segue.contracts.schema import Table
+from segue.contracts.tables import EXPOSURES, RAW_EVENTS, REJECTS
+from segue.contracts.vocabulary import DAY, SECOND
+from segue.events import landing
+from segue.events.landing import LandReport, land, land_exposures
+from segue.events.records import Event, Exposure, encode_event, encode_exposure
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:fetch_:DeprecationWarning"
+)  # Ibis calls DuckDB by older names
+
+NOW = 1_795_000_000_000_000
+
+
+def event(n: int, **change: Any) -> bytes:
+    """Event number n; five a day."""
+    ts = NOW - (n // 5) * DAY - n * SECOND
+    fields = {
+        "event_id": n.to_bytes(16, "big"),
+        "ts": ts,
+        "received_at": NOW,
+        "user_id": n,
+        "type": "play",
+        "track_id": 1,
+    }
+    return encode_event(Event(**(fields | change)))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> FileLog:
+    return FileLog(tmp_path / "log")
+
+
+def test_what_the_log_holds_lands_once(
+    engine: DuckDBDelta, log: FileLog, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landing, "BATCH_RECORDS", 4)
+    assert land(log, engine, now=NOW) == LandReport()
+    log.append("events", [event(n) for n in range(10)])
+    assert land(log, engine, now=NOW) == LandReport(10, 10, 0)
+    assert land(log, engine, now=NOW) == LandReport()
+    log.append("events", [event(n) for n in range(8, 15)])
+    log.append("events", [event(14)])
+    assert land(log, engine, now=NOW) == LandReport(8, 5, 3)
+    assert sorted(int.from_bytes(r["event_id"], "big") for r in rows(RAW_EVENTS)) == list(range(15))
+
+
+def test_events_that_are_there_already_do_not_land(engine: DuckDBDelta, log: FileLog) -> None:
+    other = FileLog(Path(str(log._root) + "2"))
+    for one in (log, other):
+        one.append("events", [event(n) for n in range(10)])
+    land(log, engine, now=NOW)
+    assert land(other, engine, topic="events", now=NOW).landed == 0  # the same topic: its marker has passed
+    log.append("mirror", [event(n) for n in range(12)])
+    assert land(log, engine, topic="mirror", now=NOW) == LandReport(12, 2, 10)
+
+
+def test_broken_records_are_kept_with_their_reason(engine: DuckDBDelta, log: FileLog, rows: Any) -> None:
+    log.append(
+        "events", [event(1), b"\xc1", b"", event(2, user_id=-1), event(3, type="dance"), event(4, ts=5)]
+    )
+    report = land(log, engine, now=NOW)
+    assert (report.read, report.landed) == (6, 1)
+    assert report.rejected == {
+        "not_a_record": 2,
+        "out_of_range_user_id": 1,
+        "ts_too_old": 1,
+        "unknown_type": 1,
+    }
+    assert sorted((r["row"], r["reason"]) for r in rows(REJECTS)) == [
+        (1, "not_a_record"),
+        (2, "not_a_record"),
+        (3, "out_of_range_user_id"),
+        (4, "unknown_type"),
+        (5, "ts_too_old"),
+    ]
+    assert {r["origin"] for r in rows(REJECTS)} == {"log:events"}
+
+
+def test_a_landing_is_told_at_least_once(
+    engine: DuckDBDelta, log: FileLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landing, "BATCH_RECORDS", 4)
+
+    class Died(Exception):
+        pass
+
+    def die(_table: Table, _days: dict[date, int]) -> None:
+        raise Died
+
+    log.append("events", [event(n) for n in range(10)])
+    with pytest.raises(Died):
+        land(log, engine, now=NOW, on_landed=die)
+    told: list[dict[date, int]] = []
+    assert land(log, engine, now=NOW, on_landed=lambda _, days: told.append(days)).landed == 6
+    assert sum(n for days in told for n in days.values()) == 10
+    assert set().union(*told) == {date(2026, 11, 17), date(2026, 11, 18)}
+    told.clear()
+    land(log, engine, now=NOW, on_landed=lambda _, days: told.append(days))
+    assert told == []
+
+
+def test_exposures_land_a_row_a_slot(engine: DuckDBDelta, log: FileLog, rows: Any) -> None:
+    def shown(n: int, **change: Any) -> bytes:
+        fields = {
+            "request_id": uuid7(NOW // 1000, bytes([n]) * 10),
+            "ts": NOW - n,
+            "user_id": n,
+            "surface": "home",
+            "track_id": [4, 5],
+            "position": [0, 1],
+            "propensity": [0.5, 0.25],
+        }
+        return encode_exposure(Exposure(**(fields | change)))  # type: ignore[arg-type]
+
+    log.append("exposures", [shown(1), shown(2), shown(1), b"x", shown(3, surface="moon")])
+    report = land_exposures(log, engine, now=NOW)
+    assert report == LandReport(5, 4, 2, {"unknown_surface": 2, "wrong_record": 1})
+    assert [(r["user_id"], r["position"], r["track_id"], r["propensity"]) for r in rows(EXPOSURES)] == [
+        (1, 0, 4, 0.5),
+        (1, 1, 5, 0.25),
+        (2, 0, 4, 0.5),
+        (2, 1, 5, 0.25),
+    ]
+    log.append("exposures", [shown(2), shown(4)])
+    assert land_exposures(log, engine, now=NOW) == LandReport(2, 2, 2)
+    assert len(rows(REJECTS)) == 3
+
+
+def test_another_process_that_was_first_is_noticed(engine: DuckDBDelta, log: FileLog, rows: Any) -> None:
+    class Overtaken(FileLog):
+        """Somebody else lands the same records between reading and committing."""
+
+        def read(self, topic: str, after: int, limit: int) -> tuple[list[bytes], int]:
+            found = super().read(topic, after, limit)
+            if found[0]:
+                engine.append(
+                    RAW_EVENTS, pa.table(RAW_EVENTS.arrow.empty_table()), marker=("log:events", found[1])
+                )
+            return found
+
+    log.append("events", [event(1)])
+    assert land(Overtaken(log._root), engine, now=NOW).landed == 0
+    assert rows(RAW_EVENTS) == []

@@ -1,0 +1,280 @@
+"""The runner builds what is stale and nothing else, and the tables do not depend on how it got there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import made_flow
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from made_flow import D, commits, contents, home_with, raw_events, run, work
+
+from segue.contracts.errors import Conflict, ContractBroken, InvalidInput
+from segue.contracts.ports import Days
+from segue.contracts.schema import Column, Table
+from segue.contracts.tables import EVENTS, LISTENS, RAW_EVENTS, RUNS, SESSIONS, TABLES, TRACKS
+from segue.flows import FLOW, Ledger, Read, Runner, Task, step
+from segue.settings.tree import Training
+
+DAILY = ("daily-tracks", "daily-artists", "daily-listeners")
+
+
+HISTORY = raw_events(range(7))
+LATE = raw_events([3], seed=9, per_day=5)
+
+
+@pytest.fixture(scope="module")
+def built_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with HISTORY, built once."""
+    home = tmp_path_factory.mktemp("built")
+    engine = home_with(home, HISTORY)
+    progress = run(engine, home)
+    assert work(progress)["events"] == [Days(D[0], D[6])]
+    assert all(item.state in ("running", "done") for item in progress)
+    assert (
+        sum(item.written_rows for item in progress if item.step == "events" and item.state == "done") == 420
+    )
+    engine.close()
+    return home
+
+
+@pytest.fixture
+def built(built_home: Path, tmp_path: Path) -> made_flow.DuckDBDelta:
+    """An engine over a copy of the built home, which is `tmp_path`."""
+    shutil.copytree(built_home, tmp_path, dirs_exist_ok=True)
+    return made_flow.DuckDBDelta(tmp_path / "tables", made_flow.settings().warehouse)
+
+
+@pytest.fixture(scope="module")
+def contents_with_late_events(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, object]]]:
+    """What the tables hold if LATE was not late."""
+    home = tmp_path_factory.mktemp("afresh")
+    engine = home_with(home, HISTORY)
+    engine.append(RAW_EVENTS, LATE)
+    run(engine, home)
+    return contents(engine)
+
+
+def test_a_second_run_finds_everything_up_to_date_and_commits_nothing(
+    built: made_flow.DuckDBDelta, tmp_path: Path
+) -> None:
+    before = commits(tmp_path)
+    again = run(built, tmp_path)
+    assert [(item.step, item.state) for item in again] == [(s.name, "up-to-date") for s in FLOW]
+    assert commits(tmp_path) == before
+
+
+def test_chunks_of_any_size_give_the_same_tables(tmp_path: Path) -> None:
+    raw = raw_events([0, 1, 3], seed=1)
+    found = []
+    for chunk_rows in (1, 150, 5_000_000):
+        home = tmp_path / str(chunk_rows)
+        engine = home_with(home, raw)
+        progress = run(engine, home, chunk_rows=chunk_rows)
+        found.append(contents(engine))
+        assert len(work(progress)["events"]) == {1: 3, 150: 2, 5_000_000: 1}[chunk_rows]
+    assert found[0] == found[1] == found[2]
+    assert all(rows for rows in found[0].values()), "every table holds something to compare"
+
+
+Landing = Callable[[made_flow.DuckDBDelta, pa.Table], None]
+
+
+def _recorded(engine: made_flow.DuckDBDelta, late: pa.Table) -> None:
+    engine.append(RAW_EVENTS, late)
+    Ledger(engine).record_landing(RAW_EVENTS, {D[3]: late.num_rows})
+
+
+def _died_before_recording(engine: made_flow.DuckDBDelta, late: pa.Table) -> None:
+    engine.append(RAW_EVENTS, late)
+
+
+@pytest.mark.parametrize("land", [_recorded, _died_before_recording])
+def test_late_events_make_the_touched_days_stale_and_no_others(
+    built: made_flow.DuckDBDelta,
+    tmp_path: Path,
+    land: Landing,
+    contents_with_late_events: dict[str, list[dict[str, object]]],
+) -> None:
+    land(built, LATE)
+    done = work(run(built, tmp_path))
+    # Raw day 3 is read by the events of days 3 and 4, those by the sessions of 2 to 4 and the pairs of 3 to 5.
+    expected = {"events": [Days(D[3], D[4])], "sessions": [Days(D[2], D[4])], "listens": [Days(D[3], D[4])]}
+    expected |= {name: [Days(D[3], D[4])] for name in DAILY} | {"co-listens": [Days(D[3], D[5])]}
+    assert done == expected | {"outcomes": [Days(D[2], D[4])]}
+    assert contents(built) == contents_with_late_events
+
+
+def test_an_event_of_the_next_day_makes_the_session_before_midnight_stale(
+    built: made_flow.DuckDBDelta, tmp_path: Path
+) -> None:
+    built.append(RAW_EVENTS, raw_events([7], seed=3))
+    assert work(run(built, tmp_path, steps=["events", "sessions"]))["sessions"] == [Days(D[6], D[7])]
+
+
+def test_events_that_landed_twice_are_counted_once(built: made_flow.DuckDBDelta, tmp_path: Path) -> None:
+    once = contents(built)
+    built.append(RAW_EVENTS, HISTORY)
+    assert work(run(built, tmp_path))["events"] == [Days(D[0], D[6])]
+    assert contents(built) == once
+
+
+def test_a_day_whose_events_were_removed_becomes_empty(built: made_flow.DuckDBDelta, tmp_path: Path) -> None:
+    built.overwrite(RAW_EVENTS, raw_events([]), Days(D[1], D[1]))
+    run(built, tmp_path, steps=["events", "sessions"])
+    assert D[1] not in built.row_counts(EVENTS)
+    assert D[1] not in built.row_counts(SESSIONS)
+
+
+def test_a_growing_catalogue_rebuilds_nothing(built: made_flow.DuckDBDelta, tmp_path: Path) -> None:
+    built.overwrite(TRACKS, made_flow.tracks().slice(0, 5))
+    assert work(run(built, tmp_path)) == {}
+
+
+def test_steps_and_days_can_be_chosen_and_forced(tmp_path: Path) -> None:
+    engine = home_with(tmp_path, raw_events(range(4)))
+    assert work(run(engine, tmp_path, steps=["events"], days=Days(D[1], D[2]))) == {
+        "events": [Days(D[1], D[2])]
+    }
+    assert sorted(engine.row_counts(EVENTS)) == [D[1], D[2]]
+    assert work(run(engine, tmp_path, steps=["events"], as_of=D[2]))["events"] == [Days(D[0], D[0])]
+    assert work(run(engine, tmp_path, steps=["events", "listens"]))["events"] == [Days(D[3], D[3])]
+    forced = run(engine, tmp_path, steps=["listens"], days=Days(D[0], D[1]), force=True)
+    assert work(forced) == {"listens": [Days(D[0], D[1])]}
+
+
+def test_an_unknown_step_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    engine = home_with(tmp_path, raw_events([0]))
+    with pytest.raises(InvalidInput, match="did you mean 'sessions'"):
+        run(engine, tmp_path, steps=["session"])
+
+
+def _with_type(raw: pa.Table, row: int, kind: str) -> pa.Table:
+    kinds = raw["type"].to_pylist()
+    kinds[row] = kind
+    return raw.set_column(raw.schema.get_field_index("type"), RAW_EVENTS.arrow.field("type"), [kinds])
+
+
+def test_a_broken_contract_stops_what_is_downstream_and_changes_nothing(
+    built: made_flow.DuckDBDelta, tmp_path: Path
+) -> None:
+    before, ledger = contents(built), built.collect(built.read(RUNS).filter(~RUNS_LANDED)).num_rows
+    late = raw_events([5], seed=5, per_day=3)
+    built.append(RAW_EVENTS, _with_type(late, 1, "dance"))
+    progress = Runner(built, made_flow.settings(), tmp_path, FLOW).run()
+    seen = [next(progress), next(progress)]
+    with pytest.raises(ContractBroken, match=r"events: of \d+ rows 1 rows break `type is one of .*dance"):
+        next(progress)
+    assert [(item.step, item.state) for item in seen] == [("events", "running"), ("events", "failed")]
+    assert contents(built) == before
+    assert built.collect(built.read(RUNS).filter(~RUNS_LANDED)).num_rows == ledger
+    mended = pa.concat_tables([HISTORY.filter(pc.equal(HISTORY["day"], D[5])), late])
+    built.overwrite(RAW_EVENTS, mended, Days(D[5], D[5]))
+    assert list(work(run(built, tmp_path, steps=["events", "sessions"]))) == ["events", "sessions"]
+
+
+def test_two_runs_cannot_interleave(tmp_path: Path) -> None:
+    engine = home_with(tmp_path, raw_events([0]))
+    first = Runner(engine, made_flow.settings(), tmp_path, FLOW).run()
+    next(first)
+    with pytest.raises(Conflict, match=f"process {os.getpid()} holds"):
+        run(engine, tmp_path)
+    first.close()
+    assert work(run(engine, tmp_path, steps=["events"]))
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
+    engine = home_with(tmp_path, raw_events([0]))
+    (tmp_path / "run.lock").write_text("999999999")
+    assert work(run(engine, tmp_path, steps=["events"]))
+
+
+RUNS_LANDED = made_flow.LANDED
+POPULAR = Table(
+    "popular", "", (Column("track_id", pa.int64(), ""), Column("n", pa.int64(), "")), ("track_id",), False
+)
+MODELS = Table("models", "An output that is no table.", (), key=(), daily=False)
+SNAPSHOT = Table(
+    "snapshot", "As of a day's start.", (Column("day", pa.date32(), ""), Column("n", pa.int64(), "")), ()
+)
+
+
+@step(reads=[Read(LISTENS)], writes=[POPULAR], partition="whole")
+def popular(task: Task) -> None:
+    """Listens of each track."""
+    rows = task.read(LISTENS)
+    task.write(POPULAR, rows.group_by("track_id").aggregate(n=rows.count()))
+
+
+@step(reads=[Read(POPULAR)], writes=[MODELS], partition="whole", settings=["training.seed"])
+def train(task: Task) -> None:
+    """A model file."""
+    (task.home / "model.txt").write_text(str(task.settings.training.seed))
+    task.wrote(MODELS, rows=1)
+
+
+@step(reads=[Read(LISTENS, before=2, after=-1)], writes=[SNAPSHOT])
+def snapshot(task: Task) -> None:
+    """Listens of the two days before."""
+    heard = task.read(LISTENS).select("day")
+    later = [heard.mutate(day=(heard.day + made_flow.ibis.interval(days=n)).cast("date")) for n in (1, 2)]
+    rows = made_flow.ibis.union(*later)
+    task.write(SNAPSHOT, rows.group_by("day").aggregate(n=rows.count()))
+
+
+MORE = (*FLOW, train, popular, snapshot)
+
+
+def test_steps_over_whole_tables_and_files_take_part(tmp_path: Path) -> None:
+    engine = home_with(tmp_path, raw_events(range(3)))
+
+    def ran(settings: made_flow.Settings, **how: object) -> list[str]:
+        return list(work(Runner(engine, settings, tmp_path, MORE).run(**how)))  # type: ignore[arg-type]
+
+    plain = made_flow.settings()
+    assert ran(plain)[-3:] == ["popular", "train", "snapshot"]
+    assert ran(plain) == []
+    seeded = msgspec.structs.replace(plain, training=Training(seed=7))
+    assert ran(seeded) == ["train"]
+    assert (tmp_path / "model.txt").read_text() == "7"
+    whole = engine.collect(engine.read(POPULAR).n.sum().as_table()).to_pylist()
+    assert ran(seeded, as_of=D[1]) == ["popular", "train"]
+    assert engine.collect(engine.read(POPULAR).n.sum().as_table()).to_pylist() != whole
+    engine.append(RAW_EVENTS, raw_events([2], seed=4))
+    assert ran(seeded)[-3:] == ["popular", "train", "snapshot"]
+
+
+def test_a_snapshot_stands_on_the_day_behind_its_last_input(tmp_path: Path) -> None:
+    engine = home_with(tmp_path, raw_events([0, 1, 5]))
+    list(Runner(engine, made_flow.settings(), tmp_path, MORE).run())
+    listens = engine.row_counts(LISTENS)
+    rows = engine.collect(engine.read(SNAPSHOT)).to_pylist()
+    assert {row["day"]: row["n"] for row in rows} == {
+        D[1]: listens[D[0]],
+        D[2]: listens[D[0]] + listens[D[1]],
+        D[6]: listens[D[5]],
+    }
+
+
+def test_a_step_that_forgets_to_write_is_told_so(tmp_path: Path) -> None:
+    @step(reads=[Read(LISTENS)], writes=[POPULAR], partition="whole")
+    def forgetful(task: Task) -> None:
+        """Nothing."""
+
+    engine = home_with(tmp_path, raw_events([0]))
+    with pytest.raises(ValueError, match="forgetful declares that it writes popular, and did not"):
+        list(Runner(engine, made_flow.settings(), tmp_path, (*FLOW, forgetful)).run())
+
+
+def test_a_year_of_nearly_empty_days_is_one_commit_a_table(tmp_path: Path) -> None:
+    engine = home_with(tmp_path, raw_events(range(365), per_day=3))
+    progress = run(engine, tmp_path)
+    assert work(progress)["events"] == [Days(D[0], D[0] + timedelta(days=364))]
+    built = {name: count for name, count in commits(tmp_path).items() if TABLES[name].derived}
+    assert set(built.values()) == {2}, "one commit creates the table, one fills it"
