@@ -6,11 +6,11 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Dialog, Locator, Page, ViewportSize, expect, sync_playwright
 from server_process import Running
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -24,7 +24,9 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+DESKTOP: ViewportSize = {"width": 1280, "height": 800}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+Scheme = Literal["dark", "light"]
 BIG_TRACK, BIG_USER = 2**62 + 12345, 2**61 + 7
 CRASHES, NO_CONSENT = 900_001, 58
 
@@ -53,7 +55,9 @@ def browser() -> Iterator[Browser]:
 class Visit:
     """One visitor: a page, what it asked for, and what went wrong on it."""
 
-    def __init__(self, browser: Browser, server: Running, size: dict[str, int], scheme: str = "dark") -> None:
+    def __init__(
+        self, browser: Browser, server: Running, size: ViewportSize, scheme: Scheme = "dark"
+    ) -> None:
         self.server = server
         self.context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")
         self.page: Page = self.context.new_page()
@@ -62,7 +66,7 @@ class Visit:
         self.troubles: list[str] = []
         self.page.on("request", lambda r: self.asked.append(r.url))
         self.page.on("pageerror", lambda e: self.troubles.append(str(e)))
-        self.page.on("dialog", lambda d: (self.troubles.append(f"dialog {d.message}"), d.dismiss()))
+        self.page.on("dialog", self._alarmed)
         self.page.on("console", self._heard)
 
     def go(self, path: str) -> Page:
@@ -77,7 +81,8 @@ class Visit:
 
     def wait_for(self, kind: str, user: int, count: int = 1) -> list[dict[str, Any]]:
         """Those events, once there are `count`."""
-        return wait(lambda: self.events(kind, user), lambda found: len(found) >= count)
+        found: list[dict[str, Any]] = wait(lambda: self.events(kind, user), lambda found: len(found) >= count)
+        return found
 
     def close(self) -> None:
         """End the visit; nothing may have gone wrong and nothing may have come from elsewhere."""
@@ -85,6 +90,10 @@ class Visit:
         assert self.troubles == []
         elsewhere = [url for url in self.asked if not url.startswith((self.server.url, "data:"))]
         assert elsewhere == []
+
+    def _alarmed(self, dialog: Dialog) -> None:
+        self.troubles.append(f"dialog {dialog.message}")
+        dialog.dismiss()
 
     def _heard(self, message: Any) -> None:
         # A failed request is written to the console by the browser itself; the page shows it to the visitor.
@@ -239,7 +248,7 @@ def test_why_this_shows_the_reasons_and_gives_the_keyboard_back(visit: Visit) ->
         "exploration",
     ):
         expect(sheet).to_contain_text(words)
-    expect(sheet).to_contain_text("5.0 %: drawn at random, to learn")
+    expect(sheet).to_contain_text("5.0 %, given the slots before it")
     page.keyboard.press("Escape")
     expect(sheet).to_be_hidden()
     expect(why).to_be_focused()
@@ -378,7 +387,7 @@ PLACES = [
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_every_place_fits_and_can_be_read(
-    browser: Browser, server: Running, size: dict[str, int], scheme: str
+    browser: Browser, server: Running, size: ViewportSize, scheme: Scheme
 ) -> None:
     visitor = Visit(browser, server, size, scheme)
     for path in PLACES:

@@ -625,7 +625,7 @@ def test_examples_of_openapi_work_as_they_stand(described: dict[str, Any], http:
                 for p in operation.get("parameters", [])
                 if p["in"] == "query"
             }
-            url = re.sub(r"{(\w+)}", lambda m, e=examples: str(e[m[1]]), path)
+            url = path.format_map(examples)
             if method == "get":
                 assert http.get(url, params=query).status_code == 200, url
                 continue
@@ -661,7 +661,13 @@ def conforms(value: Any, schema: dict[str, Any], schemas: dict[str, Any]) -> boo
         )
     if kind == "array":
         return isinstance(value, list) and all(conforms(v, schema.get("items", {}), schemas) for v in value)
-    types = {"integer": int, "number": (int, float), "string": str, "boolean": bool, "null": type(None)}
+    types: dict[str, Any] = {
+        "integer": int,
+        "number": (int, float),
+        "string": str,
+        "boolean": bool,
+        "null": type(None),
+    }
     return kind is None or (
         isinstance(value, types[kind]) and (kind == "boolean" or not isinstance(value, bool))
     )

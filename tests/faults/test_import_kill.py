@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 NOW = 1_795_000_000_000_000
 SETTINGS = Warehouse(threads=1, memory_mb=512, import_batch_rows=1_000)
-ROWS = 8_000
+ROWS = 6_000
 TABLES = (RAW_EVENTS, REJECTS, TRACKS, ARTISTS, LISTENERS)
 
 
@@ -105,7 +105,7 @@ def test_a_killed_import_ends_as_if_nothing_had_happened(tmp_path: Path) -> None
 
     pause = random.Random(11)
     killed = 0
-    for _ in range(6):
+    for _ in range(4):
         process, counts = start(path, tmp_path / "killed", tmp_path / "told")
         process.join(pause.uniform(0.05, 0.6) * whole)
         killed += process.is_alive()

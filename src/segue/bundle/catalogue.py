@@ -90,7 +90,8 @@ class Catalogue:
         if country < 0:
             return np.zeros(len(tracks), np.bool_)
         word = self.blocked[tracks, country // 64]
-        return (word >> np.uint64(country % 64)) & np.uint64(1) == 1
+        found: npt.NDArray[np.bool_] = (word >> np.uint64(country % 64)) & np.uint64(1) == 1
+        return found
 
 
 def find(sorted_ids: I64, wanted: I64) -> I32:

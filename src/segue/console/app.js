@@ -219,9 +219,12 @@ function greeting() {
   return hour >= 5 && hour < 12 ? "Good morning" : hour < 18 ? "Good afternoon" : "Good evening";
 }
 
-/** The last few different tracks, to jump back in. */
+/** The different tracks played last, each with its latest play. */
+const lately = () => [...new Map((profile?.plays ?? []).filter((p) => sitting.allows(p)).reverse().map((p) => [String(p.track_id), p])).values()].sort((a, b) => b.ts - a.ts);
+
+/** The last few tracks, to jump back in. */
 function again() {
-  const unique = [...new Map(profile.plays.filter((p) => sitting.allows(p)).map((p) => [String(p.track_id), p])).values()].slice(0, 6);
+  const unique = lately().slice(0, 6);
   if (!unique.length) return null;
   const actions = acting(unique);
   return h(
@@ -319,8 +322,8 @@ function pickSeed() {
     });
   };
   const offerLately = () => {
-    const lately = [...new Map((profile?.plays ?? []).map((p) => [String(p.track_id), p])).values()].slice(0, 8);
-    list.replaceChildren(...(lately.length ? lately.map(seedRow) : [h("li", {}, empty("station", "Start anywhere", "Search for a title or an artist, and the station goes on from there."))]));
+    const tracks = lately().slice(0, 8);
+    list.replaceChildren(...(tracks.length ? tracks.map(seedRow) : [h("li", {}, empty("station", "Start anywhere", "Search for a title or an artist, and the station goes on from there."))]));
   };
   words.addEventListener("input", debounce(look, 200));
   return present(loadingRows(), async (signal) => {

@@ -66,5 +66,6 @@ export function ago(micros) {
 }
 
 export const plural = (n, one, many = `${one}s`) => `${Number(n).toLocaleString("en")} ${n === 1 ? one : many}`;
+export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 export const titleOf = (track) => track.title || `Track ${track.track_id}`;
 export const artistOf = (track) => track.artist || (track.artist_id != null ? `Artist ${track.artist_id}` : "Unknown artist");

@@ -1,7 +1,7 @@
 // The pieces the views are made of: cards, rows, shelves, notes.
 
 import { cover } from "./covers.js";
-import { artistOf, h, icon, iconButton, minutes, titleOf } from "./dom.js";
+import { artistOf, h, icon, iconButton, minutes, sentence, titleOf } from "./dom.js";
 
 export const art = (track, size = "") => h("img", { class: `art ${size}`, src: cover(track.track_id, track.genre), alt: "", loading: "lazy" });
 
@@ -35,7 +35,7 @@ export function card(track, actions, { fresh = false } = {}) {
       h("span", { class: "title" }, titleOf(track)),
       h("span", { class: "sub" }, artistOf(track)),
     ),
-    track.why && h("p", { class: "because" }, track.why.text),
+    track.why && h("p", { class: "because" }, sentence(track.why.text)),
     h("div", { class: "acts" }, quick(track, actions)),
   );
 }
@@ -58,7 +58,7 @@ export function row(track, actions, { number = null, fresh = false, aside = null
       h("span", { class: "title" }, titleOf(track)),
       h("span", { class: "sub" }, artistOf(track), track.genre && h("span", { class: "genre" }, track.genre)),
     ),
-    h("p", { class: "because" }, track.why?.text ?? ""),
+    h("p", { class: "because" }, sentence(track.why?.text ?? "")),
     aside ?? h("span", { class: "time" }, track.duration_ms ? minutes(track.duration_ms) : ""),
     h("div", { class: "acts" }, quick(track, actions)),
   );

@@ -1,7 +1,7 @@
 // The drawer: one track with its actions and its reasons, or how an answer came about.
 
 import { art } from "./pieces.js";
-import { artistOf, h, icon, plural, titleOf } from "./dom.js";
+import { artistOf, h, icon, plural, sentence, titleOf } from "./dom.js";
 
 const sheet = document.getElementById("sheet");
 sheet.addEventListener("click", (event) => event.target === sheet && sheet.close());
@@ -61,7 +61,7 @@ function reasons(track, actions) {
   return h(
     "div",
     { class: "reasons" },
-    why.text && h("p", { class: "reason-text" }, why.text),
+    why.text && h("p", { class: "reason-text" }, sentence(why.text)),
     why.because_of?.length > 0 && [
       h("h3", {}, "Because of"),
       h("ul", { class: "because-of" }, why.because_of.map((cause) => causeOf(cause, actions))),
@@ -95,7 +95,7 @@ function reasons(track, actions) {
   );
 }
 
-const chance = (p) => (p >= 1 ? "certain: nothing was drawn at random" : `${(p * 100).toPrecision(2)} %: drawn at random, to learn`);
+const chance = (p) => (p >= 1 ? "certain: nothing was drawn at random" : `${(p * 100).toPrecision(2)} %, given the slots before it`);
 
 function causeOf(cause, actions) {
   const { track_id, artist_id, title, artist, name, ...rest } = cause;

@@ -21,9 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Paired(msgspec.Struct, frozen=True):
-    """Difference of two models on the same cases: mean of a - b, its interval, and a two-sided bootstrap
-    p.
-    """
+    """Two models on the same cases: the mean of a - b, its interval (lo, hi), and a two-sided bootstrap p."""
 
     difference: float
     lo: float

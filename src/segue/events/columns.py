@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
@@ -24,6 +24,8 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 
 FAULT: Final = "#fault."
 """Prefix of the column that says what was wrong with another column's values."""
+GIVEN: Final = "#given."
+"""Prefix of the column that shows what stood there before it was converted."""
 UNITS: Final[dict[str, int]] = {"s": SECOND, "ms": 1_000, "us": 1}
 """Microseconds in a unit of time."""
 
@@ -35,18 +37,23 @@ _FALSE: Final = ("false", "f", "no", "0")
 
 @dataclass(frozen=True)
 class Coerced:
-    """A column in its contract's type, null where it could not be. The masks are bool[n] and exclude each other."""
+    """A column in its contract's type, null where it could not be. The masks are bool[n] and exclude each other.
+
+    `given` is the column it was made from, so that a reject can show what was there.
+    """
 
     values: pa.Array
     wrong: Mask
     beyond: Mask
     not_utf8: Mask
+    given: pa.Array | None = None
 
 
 def loose(columns: Mapping[str, pa.Array | pa.ChunkedArray | Coerced]) -> pa.Table:
     """A table of columns on their way to a check. What a conversion found wrong with a value stays with its row.
 
-    The faults of a converted column `x` are kept in a column `#fault.x`, null where there is none.
+    The faults of a converted column `x` are kept in a column `#fault.x`, null where there is none, and what stood there in
+    `#given.x`, as text.
     """
     arrays: dict[str, pa.Array | pa.ChunkedArray] = {}
     for name, column in columns.items():
@@ -68,7 +75,18 @@ def _faults(name: str, column: Coerced) -> dict[str, pa.Array]:
         (column.not_utf8, "not_utf8"),
     ):
         reasons[mask] = reason
-    return {f"{FAULT}{name}": pa.array(reasons, pa.string())}
+    faults = {f"{FAULT}{name}": pa.array(reasons, pa.string())}
+    if column.given is not None:
+        shown = np.full(len(reasons), None, object)
+        for at in np.flatnonzero(column.wrong | column.beyond | column.not_utf8):
+            shown[at] = _as_text(column.given[int(at)].as_py())
+        faults[f"{GIVEN}{name}"] = pa.array(shown, pa.string())
+    return faults
+
+
+def _as_text(value: object) -> str:
+    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+    return text[:200]
 
 
 def single(values: pa.ChunkedArray | pa.Array) -> pa.Array:
@@ -89,6 +107,10 @@ def mask_of(values: Any) -> Mask:
 def coerce(values: pa.ChunkedArray | pa.Array, to: pa.DataType) -> Coerced:
     """The column as type `to`. Text is read as numbers, truth values and UUIDs where it plainly is one; empty text is null."""
     column = single(values)
+    return replace(_coerced(column, to), given=column)
+
+
+def _coerced(column: pa.Array, to: pa.DataType) -> Coerced:
     if pa.types.is_null(column.type):
         return _clean(pa.nulls(len(column), to))
     if pa.types.is_integer(to):
@@ -126,7 +148,7 @@ def times(values: pa.ChunkedArray | pa.Array, unit: str) -> Coerced:
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         return _clean(column.cast(pa.timestamp("us"), safe=False).cast(pa.int64()))
     if unit == "iso":
-        return _from_iso(column)
+        return replace(_from_iso(column), given=column)
     return scaled(column, UNITS[unit])
 
 
@@ -149,7 +171,7 @@ def scaled(values: pa.ChunkedArray | pa.Array, factor: int) -> Coerced:
     product = pc.multiply(kept, pa.scalar(factor, number.values.type))
     if pa.types.is_floating(product.type):
         product = pc.floor(product).cast(pa.int64(), safe=False)
-    return Coerced(product, number.wrong, number.beyond | beyond, number.not_utf8)
+    return Coerced(product, number.wrong, number.beyond | beyond, number.not_utf8, column)
 
 
 def stable_ids(namespace: str, values: pa.ChunkedArray | pa.Array) -> pa.Array:

@@ -48,12 +48,13 @@ class Event(Struct, omit_defaults=True, frozen=True):
 class Exposure(Struct, omit_defaults=True, frozen=True):
     """One response: what was shown, by slot. Lists have a value per slot, in the order of `track_id`.
 
-    `features` are the float32 vectors as little-endian bytes (`row.tobytes()`), for the sampled responses that keep them.
+    `user_id` is None for a stranger. `features` are the float32 vectors as little-endian bytes (`row.tobytes()`), for the
+    sampled responses that keep them.
     """
 
     request_id: bytes
     ts: Integer
-    user_id: Integer
+    user_id: Integer | None
     surface: str
     track_id: list[Integer]
     position: list[Integer]

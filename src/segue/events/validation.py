@@ -22,7 +22,7 @@ from segue.contracts.errors import InvalidData
 from segue.contracts.schema import Column, Table
 from segue.contracts.tables import EARLIEST, MAX_TAGS, RAW_EVENTS
 from segue.contracts.vocabulary import NEEDS_ARTIST, NEEDS_TRACK, EventType
-from segue.events.columns import FAULT, Coerced, Mask, coerce, mask_of, single
+from segue.events.columns import FAULT, GIVEN, Coerced, Mask, coerce, mask_of, single
 from segue.events.rejects import Rejects
 
 ROW: Final = "#row"
@@ -69,7 +69,7 @@ def check(
     extra = {
         name: rows[name]
         for name in rows.column_names
-        if name not in typed and name not in later and not name.startswith(FAULT)
+        if name not in typed and name not in later and not name.startswith((FAULT, GIVEN))
     }
     good = pa.Table.from_pydict({**typed, **extra})
     if verdict.any:
@@ -117,14 +117,15 @@ class _Verdict:
             np.asarray(shown[ROW].to_numpy(), np.int64) if ROW in rows.column_names else at.astype(np.int64)
         )
         reasons = [self.faults[code] for code in self.codes[at]]
-        hidden = [name for name in shown.column_names if name.startswith("#")]
-        content = [as_content(row) for row in shown.drop_columns(hidden).to_pylist()]
+        content = [_as_content(row) for row in shown.to_pylist()]
         return Rejects(numbers.tolist(), [r for r, _ in reasons], [*(f for _, f in reasons)], [*content])
 
 
-def as_content(row: object) -> str:
-    """A rejected row as JSON, cut at 2,000 characters; what JSON cannot hold is shown as text."""
-    encoded = msgspec.json.encode(row, enc_hook=repr)
+def _as_content(row: dict[str, object]) -> str:
+    """A rejected row as JSON, with what stood there before conversion, cut at 2,000 characters."""
+    plain = {name: value for name, value in row.items() if not name.startswith("#")}
+    plain |= {n.removeprefix(GIVEN): v for n, v in row.items() if n.startswith(GIVEN) and v is not None}
+    encoded = msgspec.json.encode(plain, enc_hook=repr)
     return encoded.decode("utf-8", "replace")[:MAX_CONTENT]
 
 

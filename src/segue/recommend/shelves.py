@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segue.recommend.artifacts import Artifacts
-from segue.recommend.candidates import Candidates, Ids
+from segue.recommend.candidates import Candidates, Floats, Ids
 from segue.recommend.query import Query
 
 SHELF_LENGTH = 12
@@ -31,7 +31,7 @@ class Row:
     rows: Ids
 
 
-def rows(query: Query, artifacts: Artifacts, candidates: Candidates, final: Ids, shown: Ids) -> list[Row]:
+def rows(query: Query, artifacts: Artifacts, candidates: Candidates, final: Floats, shown: Ids) -> list[Row]:
     """The shelves behind the main one; `shown` int[m] are candidates already on it."""
     free = np.ones(len(candidates), np.bool_)
     free[shown] = False

@@ -33,7 +33,8 @@ class Titles:
         by_artist = np.flatnonzero(np.isin(self._catalogue.artist, artists)) if len(artists) else by_title[:0]
         found = np.union1d(by_title, by_artist).astype(np.int32)
         found = found[(self._catalogue.flags[found] & PUBLIC) != 0]
-        return found[np.argsort(-self._plays[found], kind="stable")][:limit]
+        best: Ids = found[np.argsort(-self._plays[found], kind="stable")][:limit]
+        return best
 
 
 def _lower(texts: Texts) -> tuple[bytes, npt.NDArray[np.int64]]:

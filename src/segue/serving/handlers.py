@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
 from typing import Any, Final
@@ -149,9 +150,9 @@ async def events(service: Service, values: Values, http: HttpRequest) -> Respons
 
 
 async def metrics(service: Service, values: Values, http: HttpRequest) -> Response:
-    """The numbers of all workers of this host."""
+    """The numbers of all workers of this host. Outside the lanes: they are wanted most when the lanes are full."""
     service.metrics.bundle(service.platform.bundle_version())
-    page = await service.reads.run(service.metrics.page)
+    page = await asyncio.to_thread(service.metrics.page)
     return Response(page, media_type=METRICS_TYPE, headers=_NO_STORE)
 
 

@@ -278,7 +278,6 @@ _OPERATIONS: Final = (
         "Requests, latencies, stages, events, degradations and the open bundle, added up over the workers of this host.",
         handlers.metrics,
         "text/plain",
-        problems=(problems.OVERLOADED,),
     ),
     Operation(
         "GET",

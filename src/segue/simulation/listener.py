@@ -87,6 +87,9 @@ _PICK_BIAS, _PICK_SLOPE = -2.3, 0.75
 _PICK_RELATED = 0.8
 _RUN = 0.74
 """Chance that an own run goes on after a track."""
+_NONE: Final = np.int64(-1)
+"""No slot, request, ...: typed, so that kernels are compiled once and not again for the literal."""
+_ANY_MOOD: Final = np.int64(255)
 _SHORT_SKIP_MS = 5_000
 """Given up within this, the row is a skip; later, a short play."""
 _LOOKS = 4
@@ -100,7 +103,7 @@ def stock_libraries(
     """Give listeners who were there before the history a library: tracks they found by browsing."""
     for u in users:
         for _ in range(6 + below(memory["rng"], u, 15)):
-            track = _browse(music, people, memory, crowd, u, uploaded, 255, 0.0)
+            track = _browse(music, people, memory, crowd, u, uploaded, _ANY_MOOD, 0.0)
             if track >= 0:
                 _remember(memory, u, track)
 
@@ -160,7 +163,7 @@ def react(
     at[0] = written
     for i in range(len(active)):
         s = active[i]
-        what, asked = int(origin[i]), int(request[i])
+        what, asked = np.int64(origin[i]), np.int64(request[i])
         before = sessions["played"][s]
         limit = at[0] + ROWS_PER_SEGMENT - 24
         sessions["clock"][s] += int(exponential(memory["rng"], sessions["user"][s]) * 8 * SECOND)
@@ -205,21 +208,21 @@ def _look(
     """Scan a page from the top and play what looks good; some plays lead on to a run of the listener's own."""
     user = sessions["user"][s]
     bias = _PICK_BIAS + (_PICK_RELATED if surface == RELATED else 0.0)
-    slot = 0
+    slot = np.int64(0)
     while slot < SLOTS and slates[request, slot] >= 0 and at[0] < limit:
-        track = int(slates[request, slot])
+        track = np.int64(slates[request, slot])
         if not may_play(
-            music.track, music.gate, people.refuses, memory, user, track, sessions["uploaded"][s]
+            music.track, music.gate, people.refuses, memory, user, track, np.int64(sessions["uploaded"][s])
         ):
             slot += 1
             continue
-        _write(rows, at, s, sessions["clock"][s], IMPRESSION, track, -1, surface, slot, request, -1)
+        _write(rows, at, s, sessions["clock"][s], IMPRESSION, track, _NONE, surface, slot, request, _NONE)
         sessions["clock"][s] += SECOND // 4 + int(uniform(memory["rng"], user) * SECOND)
         like = relevance(music, people, user, track, _drift(sessions["clock"][s], period))
         looks = like + _GLIMPSE * normal(memory["rng"], user)
         if uniform(memory["rng"], user) < 1.0 / (1.0 + math.exp(-(bias + _PICK_SLOPE * looks))):
             if uniform(memory["rng"], user) < 0.3:
-                _write(rows, at, s, sessions["clock"][s], CLICK, track, -1, surface, slot, request, -1)
+                _write(rows, at, s, sessions["clock"][s], CLICK, track, _NONE, surface, slot, request, _NONE)
                 sessions["clock"][s] += 2 * SECOND
             stayed = _play(
                 music, people, memory, sessions, s, track, surface, slot, request, period, rows, at
@@ -227,7 +230,7 @@ def _look(
             if sessions["played"][s] >= sessions["planned"][s]:
                 return
             if stayed and uniform(memory["rng"], user) < 0.4:
-                _run_on(music, people, memory, sessions, s, track, -1, period, rows, at, limit)
+                _run_on(music, people, memory, sessions, s, track, _NONE, period, rows, at, limit)
                 return
         if uniform(memory["rng"], user) >= _SEEN:
             return
@@ -251,15 +254,15 @@ def _let_play(
 ) -> None:
     """Let a queue play; give it up after skips."""
     user = sessions["user"][s]
-    slot = 0
+    slot = np.int64(0)
     while slot < SLOTS and slates[request, slot] >= 0 and at[0] < limit:
-        track = int(slates[request, slot])
+        track = np.int64(slates[request, slot])
         if not may_play(
-            music.track, music.gate, people.refuses, memory, user, track, sessions["uploaded"][s]
+            music.track, music.gate, people.refuses, memory, user, track, np.int64(sessions["uploaded"][s])
         ):
             slot += 1
             continue
-        _write(rows, at, s, sessions["clock"][s], IMPRESSION, track, -1, surface, slot, request, -1)
+        _write(rows, at, s, sessions["clock"][s], IMPRESSION, track, _NONE, surface, slot, request, _NONE)
         stayed = _play(music, people, memory, sessions, s, track, surface, slot, request, period, rows, at)
         if sessions["played"][s] >= sessions["planned"][s]:
             return
@@ -283,12 +286,13 @@ def _own_way(
     limit: int,
 ) -> None:
     """Go where the listener wants: library, search, an artist, friends, what is talked about, or browsing."""
-    user, uploaded, surface, slot = sessions["user"][s], int(sessions["uploaded"][s]), -1, -1
+    user, uploaded, surface, slot = sessions["user"][s], np.int64(sessions["uploaded"][s]), _NONE, _NONE
     track = _target(music, people, memory, crowd, sessions, s, what, _drift(sessions["clock"][s], period))
     if track < 0:
         return
     if what == SEARCH_RUN:
-        surface, slot = SEARCH, min(int(exponential(memory["rng"], user) * 1.2), 9)
+        surface = np.int64(SEARCH)
+        slot = np.int64(min(int(exponential(memory["rng"], user) * 1.2), 9))
         _write(
             rows,
             at,
@@ -303,10 +307,10 @@ def _own_way(
             below(memory["rng"], user, 5),
         )
         sessions["clock"][s] += int((4.0 + 8.0 * uniform(memory["rng"], user)) * SECOND)
-        _write(rows, at, s, sessions["clock"][s], CLICK, track, -1, SEARCH, slot, -1, -1)
+        _write(rows, at, s, sessions["clock"][s], CLICK, track, _NONE, SEARCH, slot, _NONE, _NONE)
         sessions["clock"][s] += SECOND
     shuffle = what == LIBRARY_RUN and uniform(memory["rng"], user) < 0.55
-    stayed = _play(music, people, memory, sessions, s, track, surface, slot, -1, period, rows, at)
+    stayed = _play(music, people, memory, sessions, s, track, surface, slot, _NONE, period, rows, at)
     if sessions["played"][s] >= sessions["planned"][s]:
         return
     if shuffle:
@@ -314,7 +318,7 @@ def _own_way(
             track = _from_library(memory, user)
             if not may_play(music.track, music.gate, people.refuses, memory, user, track, uploaded):
                 return
-            _play(music, people, memory, sessions, s, track, -1, -1, -1, period, rows, at)
+            _play(music, people, memory, sessions, s, track, _NONE, _NONE, _NONE, period, rows, at)
             if sessions["played"][s] >= sessions["planned"][s]:
                 return
     elif stayed:
@@ -333,7 +337,7 @@ def _target(
     drift: float,
 ) -> int:
     """The track a listener goes to of their own accord, or -1."""
-    user, uploaded, track = sessions["user"][s], int(sessions["uploaded"][s]), -1
+    user, uploaded, track = sessions["user"][s], np.int64(sessions["uploaded"][s]), -1
     if what == LIBRARY_RUN or (what == SEARCH_RUN and uniform(memory["rng"], user) < 0.4):
         track = _from_library(memory, user)
     elif what == ARTIST_RUN:
@@ -355,7 +359,7 @@ def _target(
             if value > best:
                 best, track = value, other
     if track < 0 and what != LIBRARY_RUN:
-        track = _browse(music, people, memory, crowd, user, uploaded, int(sessions["mood"][s]), drift)
+        track = _browse(music, people, memory, crowd, user, uploaded, np.int64(sessions["mood"][s]), drift)
     return track if may_play(music.track, music.gate, people.refuses, memory, user, track, uploaded) else -1
 
 
@@ -397,7 +401,7 @@ def _browse(
 @njit(cache=True, nogil=True)
 def _of_artist(music: Music, people: People, memory: Memory, sessions: Sessions, s: int, drift: float) -> int:
     """A track of an artist the listener knows: the one just heard, a followed one, or one of the library."""
-    user, uploaded, known = sessions["user"][s], int(sessions["uploaded"][s]), sessions["last"][s]
+    user, uploaded, known = sessions["user"][s], np.int64(sessions["uploaded"][s]), sessions["last"][s]
     artist = -1
     if memory["n_follows"][user] > 0 and (known < 0 or uniform(memory["rng"], user) < 0.3):
         artist = memory[user]["follows"][below(memory["rng"], user, min(memory["n_follows"][user], FOLLOWS))]
@@ -433,7 +437,7 @@ def _run_on(
     limit: int,
 ) -> None:
     """Go on from a track: the next of its release, a track that goes well with it, or another of the artist."""
-    user, uploaded = sessions["user"][s], int(sessions["uploaded"][s])
+    user, uploaded = sessions["user"][s], np.int64(sessions["uploaded"][s])
     while at[0] < limit and uniform(memory["rng"], user) < _RUN:
         dart, following = uniform(memory["rng"], user), -1
         if what == ARTIST_RUN:
@@ -458,7 +462,7 @@ def _run_on(
             ]
         if not may_play(music.track, music.gate, people.refuses, memory, user, following, uploaded):
             return
-        stayed = _play(music, people, memory, sessions, s, following, -1, -1, -1, period, rows, at)
+        stayed = _play(music, people, memory, sessions, s, following, _NONE, _NONE, _NONE, period, rows, at)
         if sessions["played"][s] >= sessions["planned"][s]:
             return
         if stayed:
@@ -498,7 +502,7 @@ def _play(
         top = min(LISTEN_MS - 1, duration - END_MS - 1)
         ms = min(int(1_000 + 9_000 * math.exp(0.8 * normal(memory["rng"], user))), top)
     gave_up = not stayed and ms < _SHORT_SKIP_MS
-    _write(rows, at, s, ts, SKIP if gave_up else PLAY, track, ms, surface, slot, request, -1)
+    _write(rows, at, s, ts, SKIP if gave_up else PLAY, track, ms, surface, slot, request, _NONE)
     _mark(music, memory, user, s, track, like, stayed, known, ts, ms, surface, slot, request, rows, at)
     if stayed and (known >= 0 or uniform(memory["rng"], user) < 0.45 * listen_chance(like)):
         _remember(memory, user, track)
@@ -537,11 +541,11 @@ def _mark(
         when = ts + int(uniform(memory["rng"], user) * ms * 1_000)
         liked = known >= 0 and memory[user]["liked"][known] == 1
         if not liked and uniform(memory["rng"], user) < 0.10 * joy:
-            _write(rows, at, s, when, LIKE, track, -1, surface, slot, request, -1)
+            _write(rows, at, s, when, LIKE, track, _NONE, surface, slot, request, _NONE)
             _remember(memory, user, track)
             _set_liked(memory, user, track, 1)
         if uniform(memory["rng"], user) < 0.012 * joy:
-            _write(rows, at, s, when + 1_000, REPOST, track, -1, surface, slot, request, -1)
+            _write(rows, at, s, when + 1_000, REPOST, track, _NONE, surface, slot, request, _NONE)
         if uniform(memory["rng"], user) < 0.03 * joy:
             _write(
                 rows,
@@ -557,27 +561,27 @@ def _mark(
                 music.track["mood"][track] % 4,
             )
         if uniform(memory["rng"], user) < 0.006 * joy:
-            _write(rows, at, s, when + 3_000, SHARE, track, -1, surface, slot, request, -1)
+            _write(rows, at, s, when + 3_000, SHARE, track, _NONE, surface, slot, request, _NONE)
         follows = uniform(memory["rng"], user) < 0.02 * joy and memory["n_follows"][user] < FOLLOWS
         if follows and _follow(memory, user, music.track["artist"][track]):
-            _write(rows, at, s, when + 4_000, FOLLOW, track, -1, surface, slot, request, -1)
+            _write(rows, at, s, when + 4_000, FOLLOW, track, _NONE, surface, slot, request, _NONE)
         return
     when = ts + ms * 1_000
     if known >= 0 and memory[user]["liked"][known] == 1 and uniform(memory["rng"], user) < 0.05:
-        _write(rows, at, s, when, UNLIKE, track, -1, surface, slot, request, -1)
+        _write(rows, at, s, when, UNLIKE, track, _NONE, surface, slot, request, _NONE)
         _set_liked(memory, user, track, 0)
     dislike = 1.0 / (1.0 + math.exp(like + 0.5))
     if known < 0 and uniform(memory["rng"], user) < 0.03 * dislike:
         if memory["n_hidden"][user] < HIDDEN:
             memory[user]["hidden"][memory["n_hidden"][user]] = track
             memory["n_hidden"][user] += 1
-            _write(rows, at, s, when + 1, HIDE, track, -1, surface, slot, request, -1)
+            _write(rows, at, s, when + 1, HIDE, track, _NONE, surface, slot, request, _NONE)
     elif uniform(memory["rng"], user) < 0.003 * dislike and memory["n_blocked"][user] < BLOCKED:
         memory[user]["blocked"][memory["n_blocked"][user]] = music.track["artist"][track]
         memory["n_blocked"][user] += 1
         if _unfollow(memory, user, music.track["artist"][track]):
-            _write(rows, at, s, when + 1, UNFOLLOW, track, -1, surface, slot, request, -1)
-        _write(rows, at, s, when + 2, BLOCK_ARTIST, track, -1, surface, slot, request, -1)
+            _write(rows, at, s, when + 1, UNFOLLOW, track, _NONE, surface, slot, request, _NONE)
+        _write(rows, at, s, when + 2, BLOCK_ARTIST, track, _NONE, surface, slot, request, _NONE)
 
 
 @njit(cache=True, nogil=True)

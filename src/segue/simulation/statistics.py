@@ -218,15 +218,15 @@ def _figure(sides: dict[str, Plays]) -> str:
     )
 
 
-def main(arguments: list[str]) -> int:
-    """Compare a simulation with the defaults to 30Music's sample."""
+def main(arguments: list[str], config: SimulationConfig) -> int:
+    """Compare a simulated service to 30Music's sample."""
     parser = argparse.ArgumentParser(prog="python -m segue.simulation.statistics", description=main.__doc__)
     parser.add_argument("path", type=Path, help="30Music's sessions.parquet")
     parser.add_argument("--figure", type=Path, help="write the curves to this SVG file")
     chosen = parser.parse_args(arguments)
     real = read_30music(chosen.path)
     real_numbers = statistics(real)
-    ours = simulate_plays(SimulationConfig())
+    ours = simulate_plays(config)
     cut = cut_like_30music(
         ours,
         tracks=len(np.unique(ours.track)) // 4,
@@ -241,4 +241,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], SimulationConfig()))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -120,8 +121,9 @@ def draw(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Samples:
     """Replay the moments through the request pipeline and keep the rows to learn from."""
-    rows: list[tuple[npt.NDArray[np.int32], ...]] = []
-    blocks, names = [], ()
+    rows: list[tuple[npt.NDArray[Any], ...]] = []
+    blocks: list[npt.NDArray[np.float32]] = []
+    names: tuple[str, ...] = ()
     for number in range(len(moments)):
         user, ts = int(moments.user_id[number]), int(moments.ts[number])
         request = Request(

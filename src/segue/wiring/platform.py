@@ -121,7 +121,7 @@ class HomePlatform:
                 found.append(_summary(state))
         return tuple(found)
 
-    def ingest(self, body: bytes, content_type: str, key: str | None) -> tuple[EventResult, ...]:
+    def ingest(self, body: bytes, content_type: str) -> tuple[EventResult, ...]:
         """Log the accepted events durably, then bring their listeners' state up to date."""
         facts = self._champion.facts if self._champion else None
         incoming = decode_body(body, content_type, time.time_ns() // 1000, self._home.settings.serving)

@@ -142,5 +142,6 @@ def test_days_are_utc_dates_before_and_after_1970() -> None:
 
 def test_loose_keeps_the_faults_beside_the_values() -> None:
     table = loose({"ts": times(pa.array(["x", "2014-05-13"]), "iso"), "user_id": pa.array([1, 2])})
-    assert table.column_names == ["ts", "#fault.ts", "user_id"]
+    assert table.column_names == ["ts", "#fault.ts", "#given.ts", "user_id"]
     assert table["#fault.ts"].to_pylist() == ["wrong_type", None]
+    assert table["#given.ts"].to_pylist() == ["x", None]

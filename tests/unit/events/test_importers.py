@@ -470,6 +470,8 @@ class TestTable:
             (5, "not_utf8_user_id"),
             (6, "missing_user_id"),
         ]
+        given = {r["row"]: json.loads(r["content"]) for r in rows(REJECTS) if r["row"] != 3}
+        assert (given[2]["ts"], given[5]["user_id"]) == ("yesterday", "b\\xffn")
         heard, heart = sorted(rows(RAW_EVENTS), key=lambda r: r["ts"])
         assert (heard["user_id"], heard["type"], heard["ms_played"], heard["country"], heard["device"]) == (
             stable_id("mine/user", "ana"),
@@ -515,6 +517,28 @@ class TestTable:
         events = engine.collect(engine.read(RAW_EVENTS).order_by("ts"))
         assert events["track_id"].to_pylist() == [stable_id("table/track", f"t{i % 11}") for i in range(n)]
         assert events["user_id"].to_pylist() == [i % 7 for i in range(n)]
+
+    def test_json_may_change_its_mind_about_types(
+        self, engine: DuckDBDelta, rows: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(readers, "LINES", 1)
+        monkeypatch.setattr(readers, "BLOCK", 30)
+        said = [5, "6", 7.0, None, True, 10**400, {"a": 1}, [2]]
+        lines = [json.dumps({"u": 1, "t": 1, "s": T0 + n, "p": value}) for n, value in enumerate(said)]
+        mapping = """[columns]
+        user_id = "u"\ntrack_id = "t"\nposition = "p"\nts = {column = "s", unit = "s"}\ntype = {value = "play"}"""
+        path = write(tmp_path / "x.jsonl", "\n".join(lines))
+        report = run(engine, "table", path, mapping=write(tmp_path / "m.toml", mapping))
+        assert (report.landed, report.rejected) == (4, {"wrong_type_position": 4})
+        found = sorted(rows(RAW_EVENTS), key=lambda r: r["ts"])
+        assert [r["position"] for r in found] == [5, 6, 7, None]
+        kept = sorted(rows(REJECTS), key=lambda r: r["row"])
+        assert [json.loads(r["content"])["position"] for r in kept] == [
+            "True",
+            "1" + "0" * 199,
+            '{"a":1}',
+            "['2']",
+        ]
 
     def test_dimensions_and_events_of_one_source_agree(
         self, engine: DuckDBDelta, rows: Any, tmp_path: Path
@@ -565,7 +589,7 @@ class TestTable:
 
     def test_a_missing_column_is_named_with_the_nearest(self, engine: DuckDBDelta, tmp_path: Path) -> None:
         path = write(tmp_path / "x.csv", CSV.replace(b"seconds", b"second"))
-        with pytest.raises(InvalidData, match="no column 'seconds'.*did you mean 'second'"):
+        with pytest.raises(InvalidData, match=r"no column 'seconds'.*did you mean 'second'"):
             run(engine, "table", path, mapping=write(tmp_path / "m.toml", MAPPING))
 
     @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def exposure(**change: Any) -> Exposure:
 
 def test_an_exposure_becomes_a_row_a_slot() -> None:
     table, record, decoded = decode_exposures(
-        [encode_exposure(exposure()), b"x", encode_exposure(exposure(features=None))]
+        [encode_exposure(exposure()), b"x", encode_exposure(exposure(features=None, user_id=None))]
     )
     assert table.schema.names == list(EXPOSURES.names)
     assert table["track_id"].to_pylist() == [7, 8, 7, 8]
@@ -86,6 +86,7 @@ def test_an_exposure_becomes_a_row_a_slot() -> None:
     assert table["features"].to_pylist() == [[0, 1, 2], [3, 4, 5], None, None]
     assert table["sources"].to_pylist() == [["fold-in"], []] * 2
     assert table["propensity"].to_pylist() == [1.0, None] * 2
+    assert table["user_id"].to_pylist() == [5, 5, None, None]
     assert table["variants"].to_pylist() == [None] * 4
     assert [d.isoformat() for d in table["day"].to_pylist()] == ["2026-11-18"] * 4
     assert record.to_pylist() == [0, 0, 2, 2]

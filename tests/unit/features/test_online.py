@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from segue.contracts.errors import InvalidInput, NotFound
 from segue.contracts.vocabulary import DAY, HOUR, MINUTE, SECOND, SESSION_GAP, Surface
-from segue.features import FEATURES
-from segue.features.expression import Aggregate, Attribute, Column, evaluate
+from segue.features import FEATURES, definition, feature
+from segue.features.expression import Aggregate, Attribute, Column, Rows, Value, evaluate
 from segue.features.online import Catalogue, Daily, Moment, OnlineFeatures
 from segue.features.program import of_nothing
 from segue.features.relations import (
@@ -24,6 +24,7 @@ from segue.features.relations import (
     ListenerGenre,
     ListenerTrack,
     Track,
+    days,
     facts,
 )
 from segue.listener.fold import Changes, apply
@@ -136,6 +137,26 @@ def test_unknown_artists_and_genres_get_the_default_and_known_ones_without_plays
     assert values(given, names, track=7)["listener_genre_plays_90d"] == 0
     assert values(given, names, track=0)["listener_artist_plays_90d"] == 0
     assert isnan(values(given, names, track=7)["listener_artist_plays_ago_90d"])
+
+
+@pytest.mark.parametrize(("silence", "plays"), [(SESSION_GAP - 1, 1), (SESSION_GAP, 0)])
+def test_thirty_minutes_of_silence_end_the_current_session(silence: int, plays: int) -> None:
+    given = state([(0, 0, True, 1)])
+    assert values(given, ["listener_session_plays_1d"], now=NOW + silence) == {
+        "listener_session_plays_1d": plays
+    }
+
+
+def test_an_unknown_artist_is_another_case_than_one_never_played(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(definition, "FEATURES", dict(FEATURES))
+
+    @feature(entity=ListenerArtist, window=days(7), default=nan, owner="me")
+    def told_apart(plays: Rows) -> Value:
+        """Plays, and NaN where the artist is unknown."""
+        return plays.count()
+
+    got = [values(state([(60, 0, True, 1)]), ["listener_artist_told_apart_7d"], track) for track in (0, 2, 6)]
+    assert [v for row in got for v in row.values()] == pytest.approx([1.0, 0.0, nan], nan_ok=True)
 
 
 def test_daily_rows_land_in_the_rankers_order() -> None:

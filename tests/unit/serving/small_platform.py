@@ -206,7 +206,9 @@ class SmallPlatform:
         person = self._person(user_id)
         consent = user_id != NO_CONSENT_USER
         marks = [
-            Mark(kind, target, ts, self._name(kind, target))
+            msgspec.convert(
+                {"kind": kind, "target_id": target, "ts": ts, "title": self._name(kind, target)}, Mark
+            )
             for (kind, target), (on, ts) in person.marks.items()
             if on
         ]
@@ -332,7 +334,9 @@ class SmallPlatform:
         reason = None
         if request.why:
             latest = [p for p in person.plays if p.genre == track.genre][:2] if person else []
-            because = tuple({"track_id": p.track_id, "title": p.title or "", "plays": 3} for p in latest)
+            because: tuple[dict[str, int | str], ...] = tuple(
+                {"track_id": p.track_id, "title": p.title or "", "plays": 3} for p in latest
+            )
             reason = Reason(
                 text=f"You play a lot of {track.genre}"
                 if latest
@@ -413,7 +417,12 @@ def main() -> None:
     )
     make = functools.partial(SmallPlatform, given.events, settings.serving, given.ready_after)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    serve(make, settings, on_listening=lambda url: sys.stdout.write(f"{url}\n") and sys.stdout.flush())
+
+    def announce(url: str) -> None:
+        sys.stdout.write(f"{url}\n")
+        sys.stdout.flush()
+
+    serve(make, settings, on_listening=announce)
 
 
 if __name__ == "__main__":

@@ -141,9 +141,9 @@ def test_ports_are_claimed_only_if_free() -> None:
     assert claim_port("127.0.0.1", free) == free
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(errors.Conflict, match=f"{port} is in use"):
+        with pytest.raises(errors.Conflict, match=rf"{port} is in use"):
             claim_port("127.0.0.1", port)
-    with pytest.raises(errors.InvalidSettings, match="serving.host"):
+    with pytest.raises(errors.InvalidSettings, match=r"serving\.host"):
         claim_port("192.0.2.1", 0)  # an address for documentation, never ours
 
 

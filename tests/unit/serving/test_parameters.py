@@ -16,6 +16,7 @@ from segue.serving.parameters import (
     MAX_QUERY_BYTES,
     Country,
     Flag,
+    Form,
     Ids,
     Integer,
     Parameter,
@@ -65,7 +66,7 @@ def test_flags_countries_and_words() -> None:
     assert [Flag().parse(text) for text in ("1", "0", "true", "false")] == [True, False, True, False]
     assert Country().parse("DE") == "DE"
     assert Text(5, 1).parse("  ab ") == "ab"
-    for form, bad in [
+    refused: list[tuple[Form, str]] = [
         (Flag(), "yes"),
         (Flag(), ""),
         (Country(), "de"),
@@ -73,7 +74,8 @@ def test_flags_countries_and_words() -> None:
         (Country(), "D\n"),
         (Text(5, 1), "   "),
         (Text(5, 1), "abcdef"),
-    ]:
+    ]
+    for form, bad in refused:
         with pytest.raises(InvalidInput, match=re.escape(f"p: {bad!r} must be {form.limit}")):
             Parameter("p", form, "a parameter", "1").parse(bad)
 

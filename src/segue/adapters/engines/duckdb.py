@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 BATCH = 65_536
 """Rows of a batch on the way from DuckDB to a reader or to disk."""
 _SPILL = ".spill"
+_QUIET = "SET enable_progress_bar = false"
+"""Where DuckDB believes that it is used interactively, it would draw over the output of whoever called."""
 
 
 class DuckDBDelta:
@@ -58,6 +60,7 @@ class DuckDBDelta:
             temp_directory=str(self._spill),
             preserve_insertion_order=False,
         )
+        self._backend.raw_sql(_QUIET)
         self._staged = 0
         self._release = weakref.finalize(self, shutil.rmtree, self._spill, ignore_errors=True)
 
@@ -157,7 +160,9 @@ class DuckDBDelta:
 
     def _session(self) -> Backend:
         """A backend on a cursor of its own over the same database."""
-        return ibis.duckdb.from_connection(self._backend.con.cursor())
+        session = ibis.duckdb.from_connection(self._backend.con.cursor())
+        session.raw_sql(_QUIET)
+        return session
 
     def _stream(self, rows: ir.Table) -> pa.RecordBatchReader:
         with self._running("query"):

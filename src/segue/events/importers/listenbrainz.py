@@ -34,15 +34,24 @@ MAX_DURATION_MS: Final = 86_400_000
 Integer = Annotated[int, Meta(ge=-MAX_ID, le=MAX_ID)]
 
 
-class TrackMetadata(Struct):
-    """What the player said about the track. `additional_info` is whatever clients send: read with care."""
+class AdditionalInfo(Struct, gc=False):
+    """The little that is used of what clients add; they send whatever they like, so nothing is expected of it."""
+
+    duration_ms: Any = None
+    duration: Any = None
+    recording_mbid: Any = None
+    artist_mbids: Any = None
+
+
+class TrackMetadata(Struct, gc=False):
+    """What the player said about the track."""
 
     artist_name: str
     track_name: str
-    additional_info: dict[str, Any] | None = None
+    additional_info: AdditionalInfo | None = None
 
 
-class Listen(Struct):
+class Listen(Struct, gc=False):
     """One line."""
 
     track_metadata: TrackMetadata
@@ -75,6 +84,7 @@ class ListenBrainz:
 
 def _columns(piece: Decoded[Listen], owner: str) -> pa.Table:
     listens = piece.items
+    infos = [_info(listen) for listen in listens]
     names = _texts([listen.user_name for listen in listens])
     artists = _texts([listen.track_metadata.artist_name for listen in listens])
     titles = _texts([listen.track_metadata.track_name for listen in listens])
@@ -92,10 +102,13 @@ def _columns(piece: Decoded[Listen], owner: str) -> pa.Table:
                 "listenbrainz/artist", _texts([f"name:{key.partition(chr(31))[0]}" for key in keys])
             ),
             "tracks.title": clip(titles, MAX_TEXT),
-            "tracks.duration_ms": pa.array([_duration(listen) for listen in listens], pa.int32()),
-            "tracks.external_id": clip(_texts([_recording(listen) for listen in listens]), MAX_TEXT),
+            "tracks.duration_ms": pa.array([_duration(info) for info in infos], pa.int32()),
+            "tracks.external_id": clip(
+                _texts([_recording(listen, info) for listen, info in zip(listens, infos, strict=True)]),
+                MAX_TEXT,
+            ),
             "artists.name": clip(artists, MAX_TEXT),
-            "artists.external_id": clip(_texts([_artist(listen) for listen in listens]), MAX_TEXT),
+            "artists.external_id": clip(_texts([_artist(info) for info in infos]), MAX_TEXT),
             "listeners.external_id": clip(names.fill_null(owner), MAX_TEXT),
             ROW: pa.array(piece.rows, pa.int64()),
         }
@@ -127,26 +140,28 @@ def _users(listens: list[Listen], names: pa.Array, owner: str) -> pa.Array:
     return pc.coalesce(numbers, stable_ids("listenbrainz/user", named))
 
 
-def _info(listen: Listen) -> dict[str, Any]:
-    return listen.track_metadata.additional_info or {}
+def _info(listen: Listen) -> AdditionalInfo:
+    return listen.track_metadata.additional_info or _NOTHING
 
 
-def _duration(listen: Listen) -> int | None:
+_NOTHING: Final = AdditionalInfo()
+
+
+def _duration(info: AdditionalInfo) -> int | None:
     """The track's length in milliseconds, where a client says something sensible."""
-    for key, factor in (("duration_ms", 1), ("duration", 1_000)):
-        said = _info(listen).get(key)
+    for said, factor in ((info.duration_ms, 1), (info.duration, 1_000)):
         if isinstance(said, int | float) and 0 < said * factor <= MAX_DURATION_MS:
             return int(said * factor)
     return None
 
 
-def _recording(listen: Listen) -> str | None:
-    said = _info(listen).get("recording_mbid")
+def _recording(listen: Listen, info: AdditionalInfo) -> str | None:
+    said = info.recording_mbid
     return said if isinstance(said, str) and said else listen.recording_msid
 
 
-def _artist(listen: Listen) -> str | None:
-    said = _info(listen).get("artist_mbids")
+def _artist(info: AdditionalInfo) -> str | None:
+    said = info.artist_mbids
     return said[0] if isinstance(said, list) and len(said) == 1 and isinstance(said[0], str) else None
 
 

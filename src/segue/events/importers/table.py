@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -143,7 +144,7 @@ class TableImporter:
             return clip(coerce(values, pa.string()).values, MAX_TEXT)
         if name in ("country", "tags", "genre", "blocked_countries"):
             return _tidy(name, values)
-        return values
+        return coerce(values, self._mapping.target.column(name).type)
 
     def _keep_outside_id(self, name: str, values: pa.Array, columns: dict[str, pa.Array | Coerced]) -> None:
         """An id that was text is kept as it was."""
@@ -204,7 +205,7 @@ def _ids(namespace: str, values: pa.Array) -> pa.Array | Coerced:
     text = coerce(values, pa.string())
     present = mask_of(pc.greater(pc.binary_length(text.values), 0))
     kept = pc.if_else(pa.array(present), text.values, pa.scalar(None, pa.string()))
-    return Coerced(stable_ids(namespace, kept), text.wrong, text.beyond, text.not_utf8)
+    return replace(text, values=stable_ids(namespace, kept))
 
 
 def _translated(values: pa.Array, meaning: dict[str, str]) -> pa.Array:
@@ -217,7 +218,7 @@ def _translated(values: pa.Array, meaning: dict[str, str]) -> pa.Array:
 def _tidy(name: str, values: pa.Array) -> pa.Array | Coerced:
     """Countries upper case, genres and tags lower case; tags and countries in one text are cut at commas, `|` or `;`."""
     if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
-        return values
+        return coerce(values, pa.list_(pa.string()))
     text = coerce(values, pa.string())
     case = pc.utf8_upper if name in ("country", "blocked_countries") else pc.utf8_lower
     changed = case(pc.utf8_trim_whitespace(text.values))
@@ -225,4 +226,4 @@ def _tidy(name: str, values: pa.Array) -> pa.Array | Coerced:
         changed = pc.split_pattern_regex(changed, r"\s*[,|;]\s*")
     else:
         changed = pc.if_else(pc.equal(changed, ""), pa.scalar(None, pa.string()), changed)
-    return Coerced(changed, text.wrong, text.beyond, text.not_utf8)
+    return replace(text, values=changed)

@@ -6,41 +6,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from contract_check import CONFIG, check_contract
 
 from segue.contracts.errors import InvalidSettings
-from segue.contracts.schema import Table
 from segue.contracts.tables import ARTISTS, FRIENDSHIPS, LISTENERS, MAX_TAGS, TRACKS
 from segue.simulation import SimulationConfig, generate_catalogue
 from segue.simulation.catalogue import Catalogue
-
-CONFIG = SimulationConfig(tracks=4_000, artists=500, listeners=1_500, days=20, seed=7)
 
 
 @pytest.fixture(scope="module")
 def catalogue() -> Catalogue:
     return generate_catalogue(CONFIG)
-
-
-def check_contract(rows: pa.Table, table: Table) -> None:
-    """Types, nulls, ranges, lengths, closed sets and the key, all as the contract says."""
-    assert rows.schema.equals(table.arrow)
-    for column in table.columns:
-        values = rows.column(column.name)
-        if not column.nullable:
-            assert values.null_count == 0, column.name
-        values = values.drop_null()
-        if not len(values):
-            continue
-        if column.ge is not None:
-            assert pc.min(values).as_py() >= column.ge, column.name
-        if column.le is not None:
-            assert pc.max(values).as_py() <= column.le, column.name
-        if column.max_bytes is not None:
-            assert pc.max(pc.binary_length(values)).as_py() <= column.max_bytes, column.name
-        if column.one_of is not None:
-            assert set(pc.unique(values).to_pylist()) <= set(column.one_of), column.name
-    if table.key:
-        assert rows.group_by(list(table.key)).aggregate([]).num_rows == rows.num_rows
 
 
 def test_tables_keep_their_contracts(catalogue: Catalogue) -> None:
@@ -60,7 +36,9 @@ def test_references_hold(catalogue: Catalogue) -> None:
     artists = set(catalogue.artists.column("artist_id").to_pylist())
     assert set(catalogue.tracks.column("artist_id").to_pylist()) == artists
     listeners = set(catalogue.listeners.column("user_id").to_pylist())
-    pairs = set(zip(*(catalogue.friendships.column(c).to_pylist() for c in ("user_id", "friend_id")), strict=True))
+    pairs = set(
+        zip(*(catalogue.friendships.column(c).to_pylist() for c in ("user_id", "friend_id")), strict=True)
+    )
     assert {u for pair in pairs for u in pair} <= listeners
     assert all((b, a) in pairs and a != b for a, b in pairs)
 

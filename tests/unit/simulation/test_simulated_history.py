@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from test_catalogue import CONFIG, check_contract
+from contract_check import CONFIG, check_contract
 
 from segue.contracts.errors import InvalidInput, NotFound
 from segue.contracts.tables import EXPOSURES, RAW_EVENTS
@@ -59,12 +59,12 @@ def column(rows: pa.Table, name: str) -> npt.NDArray[np.generic]:
 
 def with_tracks(rows: pa.Table, catalogue: Catalogue) -> pa.Table:
     """The rows that have a track, with the track's columns beside them."""
-    rows = rows.append_column("row", pa.array(np.arange(rows.num_rows))).filter(pc.field("track_id").is_valid())
+    rows = rows.append_column("row", pa.array(np.arange(rows.num_rows))).filter(
+        pc.field("track_id").is_valid()
+    )
     at = pa.array(column(rows, "track_id") - column(catalogue.tracks, "track_id")[0])
     found = catalogue.tracks.take(at)
-    assert found.column("track_id").equals(rows.column("track_id")) or np.array_equal(
-        column(found, "track_id"), column(rows, "track_id")
-    )
+    assert np.array_equal(column(found, "track_id"), column(rows, "track_id"))
     for name in ("uploaded_at", "public", "explicit", "blocked_countries", "duration_ms", "genre"):
         rows = rows.append_column(name, found.column(name).combine_chunks())
     return rows.append_column("true_artist", found.column("artist_id").combine_chunks())
@@ -173,9 +173,7 @@ def test_events_answer_exposures(history: History) -> None:
     asked = history.events.filter(pc.field("request_id").is_valid() & pc.field("track_id").is_valid())
     names = ("request_id", "position", "user_id", "track_id", "surface", "ts")
     for r, p, u, t, s, at in zip(*(asked.column(c).to_pylist() for c in names), strict=True):
-        exposed = shown.get((r, p))
-        if exposed is None:  # the request may lie before midnight of the first day only if nothing was logged
-            pytest.fail(f"event of {u} answers a slot that was never exposed")
+        exposed = shown[r, p]
         assert exposed[:3] == (u, t, s)
         assert at >= exposed[3]
     seen = asked.filter(pc.field("type") == "impression")
@@ -241,7 +239,8 @@ def test_searches_name_what_is_opened(history: History) -> None:
     texts = {
         t: (title.lower(), " ".join(tags))
         for t, title, tags in zip(
-            *(history.catalogue.tracks.column(c).to_pylist() for c in ("track_id", "title", "tags")), strict=True
+            *(history.catalogue.tracks.column(c).to_pylist() for c in ("track_id", "title", "tags")),
+            strict=True,
         )
     }
     names = dict(
@@ -274,7 +273,9 @@ def test_statistics_are_near_real_listening(history: History) -> None:
     assert 0.04 < got.repeats_in_session < 0.14
     assert 0.08 < got.top_1_percent < 0.25
     assert 0.35 < got.top_10_percent < 0.65
-    plays = history.events.filter(pc.field("type") == "play").sort_by([("user_id", "ascending"), ("ts", "ascending")])
+    plays = history.events.filter(pc.field("type") == "play").sort_by(
+        [("user_id", "ascending"), ("ts", "ascending")]
+    )
     user, track = column(plays, "user_id"), column(plays, "track_id")
     number = np.arange(len(user)) - np.searchsorted(user, user)
     early = number < 24  # as many as a listener of 30Music's sample has on average
@@ -346,12 +347,16 @@ def test_truth_is_the_kernels_relevance(history: History) -> None:
     got = truth_relevance(catalogue.truth, user + 1, track + 1_000_001, ts)
     drift = (ts - CONFIG.start_us) / (CONFIG.end_us - CONFIG.start_us)
     wanted = [
-        relevance(catalogue.music, catalogue.people, u, t, d) for u, t, d in zip(user, track, drift, strict=True)
+        relevance(catalogue.music, catalogue.people, u, t, d)
+        for u, t, d in zip(user, track, drift, strict=True)
     ]
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
     one = catalogue.truth.scores(user[:3] + 1, int(ts[0]))
     again = truth_relevance(
-        catalogue.truth, np.repeat(user[:3] + 1, 50), np.tile(np.arange(50) + 1_000_001, 3), np.full(150, ts[0])
+        catalogue.truth,
+        np.repeat(user[:3] + 1, 50),
+        np.tile(np.arange(50) + 1_000_001, 3),
+        np.full(150, ts[0]),
     )
     np.testing.assert_allclose(one[:, :50].ravel(), again, rtol=1e-4, atol=1e-4)
 
@@ -389,7 +394,9 @@ def test_truth_refuses_strangers(history: History) -> None:
 def test_same_config_same_history_other_seed_another() -> None:
     catalogue = generate_catalogue(SMALL)
     one, two = list(simulate_days(SMALL, catalogue)), list(simulate_days(SMALL, generate_catalogue(SMALL)))
-    assert all(a.events.equals(b.events) and a.exposures.equals(b.exposures) for a, b in zip(one, two, strict=True))
+    assert all(
+        a.events.equals(b.events) and a.exposures.equals(b.exposures) for a, b in zip(one, two, strict=True)
+    )
     other = SimulationConfig(tracks=600, artists=80, listeners=200, days=6, seed=4)
     assert not next(simulate_days(other, generate_catalogue(other))).events.equals(one[0].events)
 
