@@ -54,9 +54,7 @@ def baselines(split: Split, settings: Training, progress: Progress) -> dict[str,
     markov = SequenceRules.fit(
         train, SequenceRulesConfig(window=1, prefix_window=1, source_damping=0.0), now=now
     )
-    rules = SequenceRules.fit(
-        train, SequenceRulesConfig(half_life_days=settings.rules_half_life_days), now=now
-    )
+    rules = SequenceRules.fit(train, SequenceRulesConfig(), now=now)
     session_knn = SessionKNN.fit(train, SessionKNNConfig())
 
     def histories(task: Task, rows: slice) -> Interactions:
@@ -94,7 +92,9 @@ def baselines(split: Split, settings: Training, progress: Progress) -> dict[str,
         return _cut(
             task,
             rows,
-            own_plays_batch(split.histories(task.listener[rows]), moments, task.cut + SPARE, RecencyConfig())[0],
+            own_plays_batch(split.histories(task.listener[rows]), moments, task.cut + SPARE, RecencyConfig())[
+                0
+            ],
         )
 
     def sequence(model: SequenceRules) -> Scorer:

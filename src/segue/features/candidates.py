@@ -30,7 +30,10 @@ SOURCES: Final = {
 for _name, _doc in SOURCES.items():
     candidate(f"source_{_name}_score", nan, f"Score by source: {_doc}.")
     candidate(f"source_{_name}_rank", nan, f"Rank by source, 0 first: {_doc}.")
+    candidate(f"source_{_name}_share", nan, f"Score as a share of the source's best: {_doc}.")
 candidate("sources", 0.0, "How many sources proposed the candidate.")
+candidate("agreement", 0.0, "Reciprocal rank fusion over the sources.")
+candidate("blend", 0.0, "The recipe's blend of the sources' scores.")
 candidate("best_rank", nan, "Best rank by any source.")
 candidate(
     "similarity_recent_max", nan, "Largest cosine of the candidate's factors and those of a recent play."

@@ -146,7 +146,9 @@ class Artifacts:
         """Item factors at unit length; zeros for tracks never played. float32[n, d]."""
         factors = self.retrieval.ials.item_factors
         length = np.linalg.norm(factors, axis=1, keepdims=True)
-        unit: npt.NDArray[np.float32] = np.divide(factors, length, out=np.zeros_like(factors), where=length > 0)
+        unit: npt.NDArray[np.float32] = np.divide(
+            factors, length, out=np.zeros_like(factors), where=length > 0
+        )
         return unit
 
     @cached_property

@@ -31,6 +31,11 @@ class Candidates:
         """Only the chosen rows, in their order."""
         return Candidates(self.tracks[mask], self.scores[mask], self.ranks[mask], self.sources)
 
+    def agreement(self) -> Floats:
+        """Reciprocal rank fusion (Cormack, Clarke, Buettcher, SIGIR 2009): sum over sources of 1 / (10 + rank). float32[n]."""
+        total: Floats = np.nansum(1.0 / (10.0 + self.ranks), axis=1, dtype=np.float32)
+        return total
+
     def sources_of(self, row: int) -> tuple[str, ...]:
         """Names of the sources that proposed a row."""
         return tuple(
@@ -39,7 +44,7 @@ class Candidates:
 
 
 def merge(proposals: dict[str, tuple[Ids, Floats]], most: int) -> Candidates:
-    """One row per distinct track; at most `most`, the best ranks of the sources in turn (round robin)."""
+    """One row per distinct track; at most `most`, those that the sources agree on most."""
     names = tuple(proposals)
     sizes = [len(ids) for ids, _ in proposals.values()]
     if sum(sizes) == 0:
@@ -56,6 +61,16 @@ def merge(proposals: dict[str, tuple[Ids, Floats]], most: int) -> Candidates:
     merged = Candidates(distinct.astype(np.int32), scores, ranks, names)
     if len(distinct) <= most:
         return merged
-    best = np.full(len(distinct), np.inf, np.float32)
-    np.minimum.at(best, place, rank)
-    return merged.keep(np.sort(np.argsort(best, kind="stable")[:most]))
+    return merged.keep(np.sort(np.argsort(-merged.agreement(), kind="stable")[:most]))
+
+
+def blend(candidates: Candidates, weights: dict[str, float]) -> Floats:
+    """Sum of the sources' scores, each divided by its best, times their weights (1 where none are given)."""
+    total = np.zeros(len(candidates), np.float32)
+    for column, source in enumerate(candidates.sources):
+        values = np.nan_to_num(candidates.scores[:, column])
+        top = float(values.max(initial=0.0))
+        weight = weights.get(source, 0.0 if weights else 1.0)
+        if top > 0:
+            total += np.float32(weight / top) * values
+    return total

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from segue.features.online import Moment
 from segue.recommend.artifacts import Artifacts
-from segue.recommend.candidates import Candidates
+from segue.recommend.candidates import Candidates, blend
 from segue.recommend.query import Query
 from segue.recommend.sources import SOURCES
 
@@ -27,7 +27,10 @@ def candidate_columns(query: Query, artifacts: Artifacts, candidates: Candidates
         column = candidates.sources.index(name) if known else -1
         columns[f"source_{name}_score"] = candidates.scores[:, column] if known else missing
         columns[f"source_{name}_rank"] = candidates.ranks[:, column] if known else missing
+        columns[f"source_{name}_share"] = _share(candidates.scores[:, column]) if known else missing
     columns["sources"] = np.count_nonzero(~np.isnan(candidates.ranks), axis=1).astype(np.float32)
+    columns["agreement"] = candidates.agreement()
+    columns["blend"] = blend(candidates, query.recipe.scorer.blend)
     columns["best_rank"] = np.fmin.reduce(candidates.ranks, axis=1) if candidates.ranks.size else missing
     return columns | _similarity(query, artifacts, candidates)
 
@@ -37,6 +40,12 @@ def feature_matrix(query: Query, artifacts: Artifacts, candidates: Candidates, r
     columns = candidate_columns(query, artifacts, candidates)
     moment = Moment(query.now, query.request.surface)
     return artifacts.online[ranker].assemble(query.state, moment, candidates.tracks, columns)
+
+
+def _share(scores: Floats) -> Floats:
+    """Scores as a share of the source's best: comparable between requests, as raw scores are not."""
+    top = np.nanmax(scores, initial=0.0)
+    return (scores / top if top > 0 else scores).astype(np.float32)
 
 
 def _similarity(query: Query, artifacts: Artifacts, candidates: Candidates) -> dict[str, Floats]:

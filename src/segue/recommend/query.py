@@ -19,7 +19,8 @@ from segue.settings.surfaces import Surface
 Ids = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 
-HISTORY_HALF_LIFE_DAYS = 30.0
+HISTORY_HALF_LIFE_DAYS = 40.0
+"""A listen says half as much of a listener's taste after this long."""
 AT_HAND = 50
 """Latest tracks that say what the listener is after now."""
 ARTIST_ANCHORS = 10
@@ -92,12 +93,18 @@ class Query:
 
     @cached_property
     def taste(self) -> Weighted:
-        """What describes the listener as a whole: their history, and the session at hand on top."""
-        session = self.session[self.session >= 0]
-        tracks = np.concatenate([self.history.tracks, session])
+        """What describes the listener as a whole: the root of how often and how lately each track was heard."""
+        return Weighted(self.history.tracks, np.sqrt(self.history.decayed))
+
+    @cached_property
+    def now_or_taste(self) -> Weighted:
+        """What the request is about where it is about something (a seed, a session), else the listener's taste."""
+        if len(self.anchors) == 0 and not (self.session >= 0).any():
+            return self.taste
+        tracks, weights = self.at_hand
         distinct, place = np.unique(tracks, return_inverse=True)
         return Weighted(
-            distinct.astype(np.int32), np.bincount(place, minlength=len(distinct)).astype(np.float32)
+            distinct.astype(np.int32), np.bincount(place, weights, len(distinct)).astype(np.float32)
         )
 
     @cached_property

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segue.recommend.artifacts import Artifacts
-from segue.recommend.candidates import Candidates
+from segue.recommend.candidates import Candidates, blend
 from segue.recommend.features import feature_matrix
 from segue.recommend.query import Query
 
@@ -37,18 +37,6 @@ def score(query: Query, artifacts: Artifacts, candidates: Candidates) -> Scored:
         if objective in predicted:
             final += weight * _sigmoid(predicted[objective])
     return Scored(final.astype(np.float32), x, ranker.spec.features)
-
-
-def blend(candidates: Candidates, weights: dict[str, float]) -> Floats:
-    """Sum of the sources' scores, each divided by its best, times their weights (1 where none are given)."""
-    total = np.zeros(len(candidates), np.float32)
-    for column, source in enumerate(candidates.sources):
-        values = np.nan_to_num(candidates.scores[:, column])
-        top = float(values.max(initial=0.0))
-        weight = weights.get(source, 0.0 if weights else 1.0)
-        if top > 0:
-            total += np.float32(weight / top) * values
-    return total
 
 
 def _sigmoid(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -92,19 +92,37 @@ def default_surfaces() -> dict[str, Surface]:
                 "trending": Source(50),
                 "fresh": Source(30),
             },
-            scorer=Scorer(ranker="home", weights={"play": 1.0, "like": 0.5, "skip": -0.3}),
+            scorer=Scorer(
+                ranker="home",
+                weights={"play": 1.0, "like": 0.5, "skip": -0.3},
+                blend={
+                    "graph": 1.0,
+                    "fold_in": 1.0,
+                    "own_plays": 0.7,
+                    "co_listened": 0.3,
+                    "trending": 0.3,
+                    "fresh": 0.1,
+                },
+            ),
             selector=Selector(diversity=0.1, artist_spacing=2, explore=0.05),
         ),
         "next-up": Surface(
             sources={
-                "rules": Source(300),
-                "session_knn": Source(200),
-                "own_next": Source(100),
-                "fold_in": Source(200),
+                "rules": Source(100),
+                "session_knn": Source(100),
+                "own_next": Source(50),
+                "fold_in": Source(100),
                 "co_listened": Source(100),
+                "graph": Source(60),
+                "own_plays": Source(40),
                 "trending": Source(30),
             },
-            scorer=Scorer(ranker="next-up", weights={"play": 1.0, "like": 0.2, "skip": -0.3}),
+            scorer=Scorer(
+                ranker="next-up",
+                weights={"play": 1.0, "like": 0.2, "skip": -0.3},
+                blend={"rules": 1.0, "session_knn": 1.0, "own_next": 0.5, "fold_in": 0.3, "co_listened": 0.3},
+            ),
+            max_candidates=150,
         ),
         "station": Surface(
             sources={

@@ -26,6 +26,23 @@ class Warehouse(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 500_000
 
 
+class RankerFit(Struct, frozen=True, forbid_unknown_fields=True):
+    """The growth of one ranker's trees."""
+
+    trees: Annotated[int, Meta(ge=1, le=5000, description="trees per objective")] = 100
+    leaves: Annotated[int, Meta(ge=2, le=255, description="leaves per tree")] = 31
+    learning_rate: Annotated[float, Meta(gt=0, le=1, description="shrinkage")] = 0.08
+    min_rows: Annotated[int, Meta(ge=1, description="fewest samples in a leaf")] = 100
+
+
+def default_growth() -> dict[str, RankerFit]:
+    """Rankers as shipped."""
+    return {
+        "home": RankerFit(trees=80, leaves=15, learning_rate=0.05, min_rows=200),
+        "next-up": RankerFit(trees=120, leaves=31, learning_rate=0.1, min_rows=100),
+    }
+
+
 class Training(Struct, frozen=True, forbid_unknown_fields=True):
     """Models and the samples they learn from."""
 
@@ -38,31 +55,37 @@ class Training(Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(
             ge=1,
-            description="last days, from which ranker samples are drawn; at most a quarter of the history",
+            description="days of a window of ranker samples, before which retrieval is fitted; at most a quarter",
         ),
     ] = 28
+    ranker_windows: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="most windows: earlier ones are used until there are enough requests, in half of the history at most",
+        ),
+    ] = 6
     factors: Annotated[int, Meta(ge=8, le=1024, description="dimensions of the iALS factors")] = 128
-    epochs: Annotated[int, Meta(ge=1, le=100, description="passes of iALS")] = 12
-    regularization: Annotated[float, Meta(ge=0, description="iALS regularization")] = 0.02
-    unobserved: Annotated[float, Meta(gt=0, description="iALS weight of what was not played")] = 0.1
+    epochs: Annotated[int, Meta(ge=1, le=100, description="passes of iALS")] = 8
+    regularization: Annotated[float, Meta(ge=0, description="iALS regularization")] = 0.003
+    unobserved: Annotated[float, Meta(gt=0, description="iALS weight of what was not played")] = 0.02
     half_life_days: Annotated[
         float, Meta(gt=0, description="a listen's weight halves in this many days, for popularity and trends")
     ] = 14.0
     neighbours: Annotated[
         int, Meta(ge=1, le=1000, description="neighbours kept per track in item-item lists")
     ] = 200
-    ease_max_tracks: Annotated[
-        int, Meta(ge=0, description="catalogues up to this size also get an EASE model")
-    ] = 0
-    rules_half_life_days: Annotated[
-        float, Meta(gt=0, description="a session's weight halves in this many days, for sequence rules")
-    ] = 60.0
-    max_sample_requests: Annotated[int, Meta(ge=100, description="requests sampled to train each ranker")] = (
-        6_000
+    max_sample_requests: Annotated[int, Meta(ge=100, description="requests sampled for each ranker")] = 3_000
+    negatives: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="candidates of a sampled request that were not played, kept at random, on average",
+        ),
+    ] = 60
+    rankers: Annotated[dict[str, RankerFit], Meta(description="how the ranker of each surface is grown")] = (
+        field(default_factory=default_growth)
     )
-    trees: Annotated[int, Meta(ge=1, le=5000, description="trees per ranker objective")] = 200
-    leaves: Annotated[int, Meta(ge=2, le=255, description="leaves per tree")] = 31
-    learning_rate: Annotated[float, Meta(gt=0, le=1, description="shrinkage of the ranker")] = 0.06
 
 
 class Gate(Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,7 +98,9 @@ class Gate(Struct, frozen=True, forbid_unknown_fields=True):
             description="refused if worse than the champion by more than this share of the metric, beyond its interval",
         ),
     ] = 0.0
-    max_requests: Annotated[int, Meta(ge=100, description="requests of each task that are replayed to judge a challenger")] = 2_000
+    max_requests: Annotated[
+        int, Meta(ge=100, description="requests of each task that are replayed to judge a challenger")
+    ] = 2_000
     max_latency_ms: Annotated[
         float, Meta(gt=0, description="refused if the median request takes longer than this")
     ] = 100.0

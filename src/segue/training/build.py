@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,14 +22,14 @@ from segue.contracts.vocabulary import DAY
 from segue.recommend.artifacts import Artifacts, Retrieval, Snapshots
 from segue.recommend.pipeline import Recommender
 from segue.recommend.ranker import Ranker
-from segue.settings.tree import Settings
+from segue.settings.tree import Settings, Training
 from segue.training.catalogue import load_catalogue
 from segue.training.features import join_features, ranker_features, snapshots
 from segue.training.history import Plays, load_plays
 from segue.training.ranker import fit_ranker
 from segue.training.replay import Replay
 from segue.training.retrieval import fit_retrieval
-from segue.training.samples import Moments, draw, home_moments, next_moments
+from segue.training.samples import Samples, draw, home_moments, next_moments, together
 
 Progress = Callable[[str], None]
 MOMENTS = {"home": home_moments, "next-up": next_moments}
@@ -63,15 +62,13 @@ def train(engine: Engine, settings: Settings, until: int, progress: Progress) ->
             field="listens",
         )
     country_of = _countries(engine, catalogue)
-    cut = sample_cut(plays, until, settings.training.ranker_days)
-    before = plays.where(plays.ts < cut)
-    rankers: dict[str, Ranker] = {}
-    if before.listened.any():
-        progress(f"retrieval before {_date(cut)}, for ranker samples")
-        earlier = fit_retrieval(before, catalogue, tracks, country_of, cut, settings.training, _quiet)
-        rankers = _fit_rankers(engine, settings, catalogue, earlier, plays, cut, until, progress)
+
+    def fit(before: Plays, now: int, say: Progress) -> Retrieval:
+        return fit_retrieval(before, catalogue, tracks, country_of, now, settings.training, say)
+
+    rankers = _fit_rankers(engine, settings, catalogue, plays, fit, until, progress)
     progress(f"retrieval before {_date(until)}")
-    retrieval = fit_retrieval(plays, catalogue, tracks, country_of, until, settings.training, progress)
+    retrieval = fit(plays, until, progress)
     return Trained(catalogue, retrieval, rankers, snapshots(engine, catalogue, until), until)
 
 
@@ -104,45 +101,58 @@ def write(
         )
 
 
-def sample_cut(plays: Plays, until: int, ranker_days: int) -> int:
-    """Where the ranker's window begins: `ranker_days` before `until`, but at most a quarter of the history."""
-    first = int(plays.ts.min())
-    window = min(ranker_days * DAY, (until - first) // 4)
-    return until - window
+def windows(plays: Plays, until: int, settings: Training) -> list[tuple[int, int]]:
+    """Windows of ranker samples as (cut, end), latest first; retrieval for each is fitted before its cut."""
+    history = until - int(plays.ts.min())
+    width = max(min(settings.ranker_days * DAY, history // 4), 1)
+    count = min(settings.ranker_windows, max(1, (history // 2) // width))
+    return [(until - (n + 1) * width, until - n * width) for n in range(count)]
 
 
 def _fit_rankers(
     engine: Engine,
     settings: Settings,
     catalogue: Catalogue,
-    earlier: Retrieval,
     plays: Plays,
-    cut: int,
+    fit: Callable[[Plays, int, Progress], Retrieval],
     until: int,
     progress: Progress,
 ) -> dict[str, Ranker]:
-    artifacts = Artifacts.of("samples", catalogue, earlier, {}, None)
-    rng = np.random.default_rng(settings.training.seed)
-    rankers: dict[str, Ranker] = {}
-    for surface, draw_moments in MOMENTS.items():
-        moments: Moments = draw_moments(
-            plays, catalogue.track_id, cut, settings.training.max_sample_requests, rng
-        )
-        if len(moments) == 0:
-            continue
-        progress(f"{surface}: replaying {len(moments):,} requests")
-        replay = Replay.load(engine, moments.user_id, until, settings.state)
-        recommender = Recommender(artifacts, settings.surfaces, lambda _: None, settings.serving.max_k)
-        started = time.perf_counter()
-        samples = draw(recommender, replay, moments, rng)
-        names = ranker_features(samples.names)
+    training = settings.training
+    rng = np.random.default_rng(training.seed)
+    drawn: dict[str, list[Samples]] = {surface: [] for surface in MOMENTS}
+    wanted = dict.fromkeys(MOMENTS, training.max_sample_requests)
+    for cut, end in windows(plays, until, training):
+        before = plays.where(plays.ts < cut)
+        if not before.listened.any() or not any(wanted.values()):
+            break
+        within = plays.where(plays.ts < end)
+        moments = {
+            surface: draw_moments(within, catalogue.track_id, cut, wanted[surface], rng)
+            for surface, draw_moments in MOMENTS.items()
+        }
         progress(
-            f"{surface}: {len(samples):,} samples, {int(samples.played.sum()):,} played "
-            f"({time.perf_counter() - started:.1f} s); joining {len(names)} features"
+            f"window {_date(cut)}..{_date(end - 1)}: retrieval before it, {sum(map(len, moments.values())):,} requests"
         )
-        x = join_features(engine, samples, names, settings.state)
-        progress(f"{surface}: fitting {settings.training.trees} trees per objective")
-        rankers[surface] = fit_ranker(samples, x, names, settings.training)
+        artifacts = Artifacts.of("samples", catalogue, fit(before, cut, _quiet), {}, None)
+        recommender = Recommender(artifacts, settings.surfaces, lambda _: None, settings.serving.max_k)
+        for surface, some in moments.items():
+            wanted[surface] -= len(some)
+            if len(some):
+                replay = Replay.load(engine, some.user_id, end, settings.state)
+                samples = draw(recommender, replay, some, training.negatives, rng)
+                drawn[surface] += [samples] if samples is not None else []
+    rankers: dict[str, Ranker] = {}
+    for surface, parts in drawn.items():
+        if parts:
+            samples = together(parts)
+            names = ranker_features(samples.names)
+            progress(
+                f"{surface}: joining {len(names)} features to {len(samples):,} samples ({int(samples.played.sum()):,} played)"
+            )
+            x = join_features(engine, samples, names, settings.state)
+            progress(f"{surface}: growing trees")
+            rankers[surface] = fit_ranker(samples, x, names, training)
     return rankers
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segue.recommend.ranker import Ranker, RankerSpec
-from segue.settings.tree import Training
+from segue.settings.tree import RankerFit, Training
 from segue.training.samples import Samples
 
 MIN_POSITIVES = 50
@@ -18,28 +18,34 @@ def fit_ranker(
     samples: Samples, x: npt.NDArray[np.float32], names: tuple[str, ...], settings: Training
 ) -> Ranker:
     """A ranker over `x` float32[n, len(names)], rows as in `samples`."""
+    growth = settings.rankers.get(samples.surface, RankerFit())
     labels = {"play": samples.played, "like": samples.liked, "skip": samples.skipped}
     texts: dict[str, str] = {}
     for objective, label in labels.items():
         if objective != "play" and int(label.sum()) < MIN_POSITIVES:
             continue
-        texts[objective] = _fit(x, label.astype(np.float32), names, settings)
+        texts[objective] = _fit(x, label.astype(np.float32), names, settings, growth)
     requests = len(np.unique(samples.request))
     return Ranker.of(RankerSpec(names, tuple(texts), requests), tuple(texts.values()))
 
 
 def _fit(
-    x: npt.NDArray[np.float32], label: npt.NDArray[np.float32], names: tuple[str, ...], settings: Training
+    x: npt.NDArray[np.float32],
+    label: npt.NDArray[np.float32],
+    names: tuple[str, ...],
+    settings: Training,
+    growth: RankerFit,
 ) -> str:
     parameters = {
         "objective": "binary",
-        "num_leaves": settings.leaves,
-        "learning_rate": settings.learning_rate,
-        "min_data_in_leaf": 50,
-        "feature_fraction": 0.7,
-        "bagging_fraction": 0.8,
+        "num_leaves": growth.leaves,
+        "learning_rate": growth.learning_rate,
+        "min_data_in_leaf": growth.min_rows,
+        "feature_fraction": 0.4,
+        "bagging_fraction": 0.7,
         "bagging_freq": 1,
-        "lambda_l2": 1.0,
+        "lambda_l2": 5.0,
+        "max_bin": 63,
         "num_threads": settings.threads,
         "seed": settings.seed,
         "deterministic": True,
@@ -47,6 +53,6 @@ def _fit(
         "verbosity": -1,
     }
     data = lightgbm.Dataset(x, label, feature_name=list(names), free_raw_data=True)
-    booster = lightgbm.train(parameters, data, settings.trees)
+    booster = lightgbm.train(parameters, data, growth.trees)
     text: str = booster.model_to_string()
     return text

@@ -42,9 +42,13 @@ def fit_retrieval(
     `tracks` is the contract table in catalogue order; `country_of` maps user ids to positions of countries (-1 unknown).
     """
     heard = plays.where(plays.listened)
-    users, user = np.unique(heard.user_id, return_inverse=True)
     n_items = len(catalogue)
-    interactions = Interactions.from_pairs(user, heard.track, n_users=len(users), n_items=n_items).binary()
+    # Rows are sessions, not listeners: what is heard in one sitting belongs together more than what is heard in a year,
+    # and a listener's whole history comes in at request time, faded by age.
+    sitting = session_rows(heard)
+    interactions = Interactions.from_pairs(
+        sitting, heard.track, n_users=int(sitting.max()) + 1, n_items=n_items
+    ).binary()
     _, all_user = np.unique(plays.user_id, return_inverse=True)
     sessions = Sessions.from_plays(all_user, plays.track, plays.ts, plays.session_start, n_items=n_items)
     age = np.exp2(-(now - heard.ts) / (settings.half_life_days * DAY))
@@ -78,7 +82,7 @@ def fit_retrieval(
     progress("sequence rules")
     rules = SequenceRules.fit(
         sessions,
-        SequenceRulesConfig(neighbours=settings.neighbours, half_life_days=settings.rules_half_life_days),
+        SequenceRulesConfig(neighbours=settings.neighbours),
         now=now,
     )
     progress("session kNN")
@@ -95,3 +99,11 @@ def fit_retrieval(
         popular=Popular(np.bincount(heard.track, age, n_items).astype(np.float32)),
         content=Content.fit(*tokens(tracks), ContentConfig()),
     )
+
+
+def session_rows(plays: Plays) -> npt.NDArray[np.int64]:
+    """A number from 0 for each play's session. `plays` are sorted by listener and time. int64[n]."""
+    keys = np.column_stack([plays.user_id, plays.session_start])
+    _, rows = np.unique(keys, axis=0, return_inverse=True)
+    found: npt.NDArray[np.int64] = rows.reshape(-1).astype(np.int64)
+    return found

@@ -3,19 +3,17 @@
 The retrieval models are fitted on what lay before `cut`; the moments lie between `cut` and `now`; so no score among the
 features has seen the play it is to predict. A home sample is a listener's first session of the window, with everything
 heard until its end as positives; a next-up sample is a place inside a session, with the next track as the positive.
-Candidates that were shown and not played are always kept; of the others, the best ranked and a random few.
+The negatives are the sources' own candidates; those that were started and given up are kept always, the others at random.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from segue.contracts.errors import InvalidData
 from segue.listener.state import LIKE
 from segue.recommend.api import Request
 from segue.recommend.features import candidate_columns
@@ -28,10 +26,6 @@ Flags = npt.NDArray[np.bool_]
 
 SESSION_LENGTH = 50
 """Latest tracks of a session that a replayed request sends."""
-HARD_RANK = 20
-"""Candidates that any source ranks this high are kept as negatives."""
-RANDOM_NEGATIVES = 60
-"""How many of the others are kept, on average."""
 
 
 @dataclass(frozen=True)
@@ -110,17 +104,17 @@ def next_moments(plays: Plays, track_id: I64, cut: int, most: int, rng: np.rando
         one = ids[place : place + 1]
         heard.append(one if plays.listened[place] else nothing)
         skipped.append(nothing if plays.listened[place] else one)
-    return Moments("next-up", plays.user_id[places], plays.ts[places], session, heard, skipped)
+    return Moments("next-up", plays.user_id[places], plays.ts[places - 1] + 1, session, heard, skipped)
 
 
 def draw(
     recommender: Recommender,
     replay: Replay,
     moments: Moments,
+    negatives: int,
     rng: np.random.Generator,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Samples:
-    """Replay the moments through the request pipeline and keep the rows to learn from."""
+) -> Samples | None:
+    """Replay the moments through the request pipeline and keep the rows to learn from; None if nothing was played of it."""
     rows: list[tuple[npt.NDArray[Any], ...]] = []
     blocks: list[npt.NDArray[np.float32]] = []
     names: tuple[str, ...] = ()
@@ -137,7 +131,7 @@ def draw(
         ids = recommender.artifacts.catalogue.track_id[candidates.tracks]
         played, skipped = np.isin(ids, moments.heard[number]), np.isin(ids, moments.skipped[number])
         liked = played & np.isin(ids, replay.marked(user, LIKE, ts))
-        kept = np.flatnonzero(played | skipped | _negatives(candidates.ranks, rng))
+        kept = np.flatnonzero(played | skipped | _negatives(len(ids), negatives, rng))
         if not played.any():
             continue
         columns = candidate_columns(query, recommender.artifacts, candidates)
@@ -146,12 +140,8 @@ def draw(
         rows.append(
             (np.full(len(kept), number, np.int32), ids[kept], played[kept], skipped[kept], liked[kept])
         )
-        if number % 100 == 0:
-            progress(number, len(moments))
     if not rows:
-        raise InvalidData(
-            f"no {moments.surface} request of the last days has a candidate that was played; more history is needed"
-        )
+        return None
     request_number, track, played_all, skipped_all, liked_all = (
         np.concatenate(part) for part in zip(*rows, strict=True)
     )
@@ -169,14 +159,29 @@ def draw(
     )
 
 
+def together(parts: list[Samples]) -> Samples:
+    """Samples of several windows as one; requests are numbered on."""
+    offsets = np.cumsum([0, *(int(part.request[-1]) + 1 for part in parts)])
+    requests = [part.request + offset for part, offset in zip(parts, offsets, strict=False)]
+    return replace(
+        parts[0],
+        request=np.concatenate(requests).astype(np.int32),
+        user_id=np.concatenate([part.user_id for part in parts]),
+        ts=np.concatenate([part.ts for part in parts]),
+        track_id=np.concatenate([part.track_id for part in parts]),
+        played=np.concatenate([part.played for part in parts]),
+        skipped=np.concatenate([part.skipped for part in parts]),
+        liked=np.concatenate([part.liked for part in parts]),
+        columns=np.concatenate([part.columns for part in parts]),
+    )
+
+
 def _some(n: int, most: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
     if n <= most:
         return np.arange(n)
     return np.sort(rng.choice(n, most, replace=False))
 
 
-def _negatives(ranks: npt.NDArray[np.float32], rng: np.random.Generator) -> Flags:
-    """The hardest candidates (best rank of any source) and a random few of the rest."""
-    best = np.nanmin(ranks, axis=1) if len(ranks) else np.empty(0, np.float32)
-    share = RANDOM_NEGATIVES / max(len(ranks), 1)
-    return (best < HARD_RANK) | (rng.random(len(ranks)) < share)
+def _negatives(n: int, wanted: int, rng: np.random.Generator) -> Flags:
+    """Which of n candidates are kept as negatives: each alike, so that the trees' probabilities keep their order."""
+    return rng.random(n) < wanted / max(n, 1)

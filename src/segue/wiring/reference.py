@@ -54,7 +54,7 @@ def _rows(struct: type[msgspec.Struct], values: dict[str, Any], prefix: str) -> 
         value = values[name]
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             found += _rows(kind, value, f"{prefix}{name}.")
-        elif name in ("surfaces", "sources"):
+        elif name in ("surfaces", "sources", "rankers"):
             inner = typing.get_args(kind)[1]
             for key, item in value.items():
                 found += _rows(inner, item, f"{prefix}{name}.{key}.")

@@ -8,8 +8,8 @@ from segue.recommend.sources.ranking import NOTHING, best
 
 
 def fold_in(query: Query, artifacts: Artifacts, limit: int) -> tuple[Ids, Floats]:
-    """Tracks nearest to the listener's folded-in factors; for a session, its tracks join the history."""
-    history = query.taste
+    """Tracks nearest to the folded-in factors of the seed or the session, else of the listener's history."""
+    history = query.now_or_taste
     if len(history.tracks) == 0:
         return NOTHING
     model = artifacts.retrieval.ials
