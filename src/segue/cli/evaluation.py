@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +12,7 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+import segue
 from segue.cli.console import (
     ConfigOption,
     HomeOption,
@@ -22,10 +24,11 @@ from segue.cli.console import (
     plain_errors,
     print_json,
 )
-from segue.cli.tables import evaluation_tables
+from segue.cli.tables import beyond_tables, evaluation_tables, segment_tables
 from segue.contracts.errors import InvalidInput
 from segue.evaluation import benchmark as published
 from segue.evaluation.backtest import TASKS, backtest, load_split, sampled
+from segue.evaluation.report import About, render
 from segue.settings import DEFAULT_HOME
 
 
@@ -42,7 +45,10 @@ def evaluate(
     ] = 0,
     task: Annotated[list[str] | None, typer.Option(help=f"Only this task: {', '.join(TASKS)}.")] = None,
     baselines: Annotated[bool, typer.Option(help="Run the baselines beside.")] = True,
-    html: Annotated[Path | None, typer.Option(help="Also write a report with plots to this file.")] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Also write a report with plots to this file; it opens without a network."),
+    ] = None,
     json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
     settings: SetOption = None,
@@ -51,6 +57,8 @@ def evaluate(
     """Train as of a day and be judged on what came after: what would be served (`segue`) beside the baselines."""
     with plain_errors():
         chosen = open_home(home, settings, config)
+        if html is not None and (html.is_dir() or not html.parent.is_dir()):
+            raise InvalidInput(f"--html: {html} is no file in an existing directory", field="html")
         divided = load_split(chosen.engine, _moment(split), listens_only=targets == "listens")
         if max_cases:
             divided = sampled(divided, max_cases)
@@ -74,6 +82,16 @@ def evaluate(
                 ),
             )
         report = tested.report()
+        if html is not None:
+            about = About(
+                created_at=time.time_ns() // 1_000,
+                code=segue.__version__,
+                settings=chosen.settings,
+                fitted=tested.fitted,
+                serving=chosen.bundles.current(),
+            )
+            html.write_text(render(report, about), encoding="utf-8")
+            err.print(f"report: {html}", highlight=False, soft_wrap=True)
     if json:
         print_json(report)
         return
@@ -82,7 +100,8 @@ def evaluate(
         f"split {np.datetime64(protocol.split, 'us').astype('datetime64[s]')} ({protocol.chosen_by}): "
         f"{protocol.train_plays:,} plays of {protocol.train_listeners:,} listeners before it"
     )
-    for table in evaluation_tables(report):
+    # What matters most comes last, where the terminal stands.
+    for table in (*segment_tables(report), *beyond_tables(report), *evaluation_tables(report)):
         out.print(table)
 
 

@@ -29,6 +29,7 @@ class Warehouse(Struct, frozen=True, forbid_unknown_fields=True):
 class RankerFit(Struct, frozen=True, forbid_unknown_fields=True):
     """The growth of one ranker's trees."""
 
+    requests: Annotated[int, Meta(ge=10, description="requests sampled to learn from")] = 3_000
     trees: Annotated[int, Meta(ge=1, le=5000, description="trees per objective")] = 100
     leaves: Annotated[int, Meta(ge=2, le=255, description="leaves per tree")] = 31
     learning_rate: Annotated[float, Meta(gt=0, le=1, description="shrinkage")] = 0.08
@@ -38,8 +39,8 @@ class RankerFit(Struct, frozen=True, forbid_unknown_fields=True):
 def default_growth() -> dict[str, RankerFit]:
     """Rankers as shipped."""
     return {
-        "home": RankerFit(trees=80, leaves=15, learning_rate=0.05, min_rows=200),
-        "next-up": RankerFit(trees=120, leaves=31, learning_rate=0.1, min_rows=100),
+        "home": RankerFit(requests=3_000, trees=80, leaves=15, learning_rate=0.05, min_rows=200),
+        "next-up": RankerFit(requests=6_000, trees=120, leaves=31, learning_rate=0.1, min_rows=100),
     }
 
 
@@ -75,7 +76,6 @@ class Training(Struct, frozen=True, forbid_unknown_fields=True):
     neighbours: Annotated[
         int, Meta(ge=1, le=1000, description="neighbours kept per track in item-item lists")
     ] = 200
-    max_sample_requests: Annotated[int, Meta(ge=100, description="requests sampled for each ranker")] = 3_000
     negatives: Annotated[
         int,
         Meta(

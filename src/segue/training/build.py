@@ -22,7 +22,7 @@ from segue.contracts.vocabulary import DAY
 from segue.recommend.artifacts import Artifacts, Retrieval, Snapshots
 from segue.recommend.pipeline import Recommender
 from segue.recommend.ranker import Ranker
-from segue.settings.tree import Settings, Training
+from segue.settings.tree import RankerFit, Settings, Training
 from segue.training.catalogue import load_catalogue
 from segue.training.features import join_features, ranker_features, snapshots
 from segue.training.history import Plays, load_plays
@@ -121,7 +121,7 @@ def _fit_rankers(
     training = settings.training
     rng = np.random.default_rng(training.seed)
     drawn: dict[str, list[Samples]] = {surface: [] for surface in MOMENTS}
-    wanted = dict.fromkeys(MOMENTS, training.max_sample_requests)
+    wanted = {surface: training.rankers.get(surface, RankerFit()).requests for surface in MOMENTS}
     for cut, end in windows(plays, until, training):
         before = plays.where(plays.ts < cut)
         if not before.listened.any() or not any(wanted.values()):
