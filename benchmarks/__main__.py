@@ -10,13 +10,25 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "
 
 import sys  # noqa: E402
 
-from benchmarks import bench_ials, bench_nearest, bench_trees  # noqa: E402
+from benchmarks import (  # noqa: E402
+    bench_flow,
+    bench_http,
+    bench_ials,
+    bench_nearest,
+    bench_request,
+    bench_simulator,
+    bench_trees,
+)
 from benchmarks.harness import Bench, main  # noqa: E402
 
 BENCHES: dict[str, Bench] = {
     "trees": bench_trees.run,
     "nearest": bench_nearest.run,
     "ials": bench_ials.run,
+    "simulator": bench_simulator.run,
+    "flow": bench_flow.run,
+    "request": bench_request.run,
+    "http": bench_http.run,
 }
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.harness import Row, interleaved, less_is_better, more_is_better
+from benchmarks.harness import Goal, Row, at_most, interleaved, less_is_better, more_is_better
 from segue.models.nearest import Nearest, NearestConfig
 
 ITEMS, D, QUERIES, K = 1_000_000, 64, 300, 100
@@ -28,6 +28,8 @@ RECALL = 0.97
 PROBES = (0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4)
 NPROBES = (4, 8, 12, 16, 24, 32, 48, 64, 80, 96, 128, 192, 256, 384)
 PASSES = 5
+RATE, BUILD_S = 1_700.0, 10.0
+"""Goals: queries a second at RECALL, seconds to build."""
 
 Vectors = npt.NDArray[np.float32]
 Built = TypeVar("Built")
@@ -62,6 +64,10 @@ def _compare(kind: str, vectors: Vectors, queries: Vectors) -> list[Row]:
             QUERIES / theirs,
             "queries/s",
             f"{ITEMS:,} x {D}, k={K}; recall {recall:.3f} (probe {probe}) and {peer_recall:.3f} (nprobe {nprobe})",
+            Goal(
+                f"at least {RATE:,g} queries/s, recall at least {RECALL:g}",
+                bool(QUERIES / ours >= RATE and recall >= RECALL),
+            ),
         ),
         more_is_better(
             f"nearest, {kind}: against faiss flat",
@@ -70,7 +76,14 @@ def _compare(kind: str, vectors: Vectors, queries: Vectors) -> list[Row]:
             "queries/s",
             f"recall {recall:.3f} and 1",
         ),
-        less_is_better(f"nearest, {kind}: build", build, peer_build, "s", "against faiss IVF1024,SQ8"),
+        less_is_better(
+            f"nearest, {kind}: build",
+            build,
+            peer_build,
+            "s",
+            "against faiss IVF1024,SQ8",
+            at_most(build, BUILD_S, "s"),
+        ),
     ]
 
 

@@ -10,12 +10,14 @@ import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.harness import Row, interleaved, less_is_better
+from benchmarks.harness import Goal, Row, interleaved, less_is_better
 from segue.models.trees import TreeScorer
 
 ROWS, FEATURES, TREES, LEAVES = 500, 60, 500, 63
 OBJECTIVES = 3
 REPEATS = 40
+RATIO, ERROR = 8.0, 1e-5
+"""Goals."""
 
 
 def run() -> list[Row]:
@@ -41,7 +43,12 @@ def run() -> list[Row]:
     shape = f"{ROWS} rows, {FEATURES} features, {TREES} trees of {LEAVES} leaves"
     return [
         less_is_better(
-            "trees: one model", ours * 1e3, peer * 1e3, "ms", f"{shape}; largest error {error:.1e}"
+            "trees: one model",
+            ours * 1e3,
+            peer * 1e3,
+            "ms",
+            f"{shape}; largest error {error:.1e}",
+            _goal(peer / ours, error),
         ),
         less_is_better(
             f"trees: {OBJECTIVES} models at once",
@@ -49,8 +56,15 @@ def run() -> list[Row]:
             peer_all * 1e3,
             "ms",
             f"{shape} each; largest error {error_all:.1e}",
+            _goal(peer_all / ours_all, error_all),
         ),
     ]
+
+
+def _goal(ratio: float, error: float) -> Goal:
+    return Goal(
+        f"at least {RATIO:g} x, error below {ERROR:g}", bool(ratio >= RATIO) and bool(error < ERROR)
+    )
 
 
 def _train(x: npt.NDArray[np.float32], rng: np.random.Generator) -> lgb.Booster:

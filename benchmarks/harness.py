@@ -25,8 +25,15 @@ PAGE = ROOT / "docs" / "reference" / "benchmarks.md"
 PACKAGES = ("numpy", "numba", "lightgbm", "faiss-cpu", "implicit")
 
 
+class Goal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a row was to reach, in words, and whether it does."""
+
+    text: str
+    met: bool
+
+
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One comparison. `ratio` is how many times better ours is, whichever way `unit` points."""
+    """One measurement. `ratio` is how many times better ours is than `peer`, whichever way `unit` points."""
 
     name: str
     ours: float
@@ -34,6 +41,7 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ratio: float | None
     unit: str
     detail: str
+    goal: Goal | None = None
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,14 +57,28 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 Bench = Callable[[], list[Row]]
 
 
-def less_is_better(name: str, ours: float, peer: float, unit: str, detail: str) -> Row:
+def less_is_better(
+    name: str, ours: float, peer: float, unit: str, detail: str, goal: Goal | None = None
+) -> Row:
     """A row of times or sizes."""
-    return Row(name, ours, peer, peer / ours, unit, detail)
+    return Row(name, ours, peer, peer / ours, unit, detail, goal)
 
 
-def more_is_better(name: str, ours: float, peer: float, unit: str, detail: str) -> Row:
+def more_is_better(
+    name: str, ours: float, peer: float, unit: str, detail: str, goal: Goal | None = None
+) -> Row:
     """A row of rates."""
-    return Row(name, ours, peer, ours / peer, unit, detail)
+    return Row(name, ours, peer, ours / peer, unit, detail, goal)
+
+
+def at_least(value: float, limit: float, unit: str) -> Goal:
+    """The goal of a number that should be large."""
+    return Goal(f"at least {limit:,g} {unit}", bool(value >= limit))
+
+
+def at_most(value: float, limit: float, unit: str) -> Goal:
+    """The goal of a number that should be small."""
+    return Goal(f"at most {limit:,g} {unit}", bool(value <= limit))
 
 
 def interleaved(functions: Sequence[Callable[[], object]], repeats: int) -> list[float]:
@@ -103,19 +125,36 @@ def render(sections: Mapping[str, Section]) -> str:
         "",
         "Written by `make bench`; do not edit. A ratio says how many times better ours is. Both sides ran in the same",
         "process on one thread, taking turns; medians of CPU time are shown. More: `benchmarks/README.md`.",
+        "",
+        _summary(sections),
     ]
     for name, section in sorted(sections.items()):
         packages = ", ".join(f"{package} {number}" for package, number in section.versions.items())
         lines += ["", f"## {name}", "", f"{section.date}, {section.machine}; {packages}.", ""]
-        lines += ["| what | ours | peer | ratio | detail |", "| --- | ---: | ---: | ---: | --- |"]
+        lines += ["| what | ours | peer | ratio | goal | detail |"]
+        lines += ["| --- | ---: | ---: | ---: | --- | --- |"]
         lines += ["| " + " | ".join(_cells(row)) + " |" for row in section.rows]
     return "\n".join(lines) + "\n"
 
 
-def _cells(row: Row) -> tuple[str, str, str, str, str]:
-    peer = "" if row.peer is None else f"{row.peer:,.4g} {row.unit}"
-    ratio = "" if row.ratio is None else f"{row.ratio:.1f} x"
-    return row.name, f"{row.ours:,.4g} {row.unit}", peer, ratio, row.detail
+def _summary(sections: Mapping[str, Section]) -> str:
+    goals = [(row.name, row.goal) for section in sections.values() for row in section.rows if row.goal]
+    missed = [f"{name} ({goal.text})" for name, goal in goals if not goal.met]
+    if not missed:
+        return f"All {len(goals)} goals are met."
+    return f"{len(goals) - len(missed)} of {len(goals)} goals are met. Missed: {'; '.join(missed)}."
+
+
+def _cells(row: Row) -> tuple[str, str, str, str, str, str]:
+    peer = "" if row.peer is None else f"{_number(row.peer)} {row.unit}"
+    ratio = "" if row.ratio is None else f"{row.ratio:.2g} x" if row.ratio < 1 else f"{row.ratio:.1f} x"
+    goal = "" if row.goal is None else f"{row.goal.text}: {'met' if row.goal.met else '**missed**'}"
+    return row.name, f"{_number(row.ours)} {row.unit}", peer, ratio, goal, row.detail
+
+
+def _number(value: float) -> str:
+    """Three to four figures, never in scientific notation where it is large."""
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
 
 
 def machine() -> str:

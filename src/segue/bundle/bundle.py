@@ -12,6 +12,21 @@ import numpy.typing as npt
 from segue.bundle.manifest import NAME, Manifest, file_hash, read_manifest
 from segue.contracts.errors import BundleCorrupt
 
+REPAIR = "go back with `segue bundle rollback`, or train anew with `segue run --force`"
+
+
+class Arrays(dict[str, npt.NDArray[Any]]):
+    """Arrays by name. One that is asked for and not there is an error of the bundle, not of the code that asks."""
+
+    def __init__(self, folder: Path, prefix: str) -> None:
+        super().__init__()
+        self._where = folder / prefix
+
+    def __missing__(self, name: str) -> npt.NDArray[Any]:
+        raise BundleCorrupt(
+            f"{self._where}: has no array {name!r}: another version of Segue wrote it; {REPAIR}", field=name
+        )
+
 
 class Bundle:
     """A bundle opened for reading.
@@ -33,19 +48,21 @@ class Bundle:
         """Whether any file stands under that prefix."""
         return any(name.startswith(f"{prefix}/") or name == prefix for name in self.manifest.files)
 
-    def arrays(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self, prefix: str) -> Arrays:
         """The arrays stored directly under a prefix, memory-mapped read-only."""
-        found = {}
+        found = Arrays(self.folder, prefix)
         for name in self.manifest.files:
             if name.startswith(f"{prefix}/") and name.endswith(".npy") and "/" not in name[len(prefix) + 1 :]:
                 array = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
                 found[name[len(prefix) + 1 : -4]] = np.asarray(array)
         if not found:
-            raise BundleCorrupt(f"{self.folder}: no arrays under {prefix!r}", field=prefix)
+            raise BundleCorrupt(f"{self.folder}: no arrays under {prefix!r}; {REPAIR}", field=prefix)
         return found
 
     def json(self, name: str) -> Any:
         """The value stored as `name.json`."""
+        if f"{name}.json" not in self.manifest.files:
+            raise BundleCorrupt(f"{self.folder}: has no {name}.json; {REPAIR}", field=name)
         return msgspec.json.decode((self.folder / f"{name}.json").read_bytes())
 
     def path(self, name: str) -> Path:
@@ -56,16 +73,14 @@ class Bundle:
         for name, entry in self.manifest.files.items():
             path = self.folder / name
             if not path.is_file():
-                raise BundleCorrupt(f"{path}: missing; run `segue bundle rollback` or train anew", field=name)
+                raise BundleCorrupt(f"{path}: missing; {REPAIR}", field=name)
             if path.stat().st_size != entry.bytes:
                 raise BundleCorrupt(
-                    f"{path}: {path.stat().st_size} bytes, {NAME} says {entry.bytes}; "
-                    "run `segue bundle rollback` or train anew",
+                    f"{path}: {path.stat().st_size} bytes, {NAME} says {entry.bytes}; {REPAIR}",
                     field=name,
                 )
             if verify and file_hash(path) != entry.sha256:
                 raise BundleCorrupt(
-                    f"{path}: its bytes have changed since it was written (SHA-256 differs); "
-                    "run `segue bundle rollback` or train anew",
+                    f"{path}: its bytes have changed since it was written (SHA-256 differs); {REPAIR}",
                     field=name,
                 )

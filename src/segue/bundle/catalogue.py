@@ -34,6 +34,12 @@ class Texts:
         raw = self.data[self.offsets[index] : self.offsets[index + 1]].tobytes()
         return raw.decode("utf-8", "replace") or None
 
+    def take(self, index: I32) -> list[str | None]:
+        """The texts at some positions; None where empty."""
+        data = memoryview(self.data)
+        begins, ends = self.offsets[index].tolist(), self.offsets[1:][index].tolist()
+        return [str(data[a:b], "utf-8", "replace") or None for a, b in zip(begins, ends, strict=True)]
+
     @classmethod
     def of(cls, values: pa.Array | pa.ChunkedArray) -> Texts:
         """From an Arrow string column; null becomes empty."""

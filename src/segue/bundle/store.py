@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
-from segue.bundle.bundle import Bundle
+from segue.bundle.bundle import REPAIR, Bundle
+from segue.bundle.folder import remove, turn
 from segue.bundle.manifest import Manifest, read_manifest
-from segue.contracts.errors import NotFound
+from segue.contracts.errors import BundleCorrupt, NotFound
 
 CURRENT = "CURRENT"
 HISTORY = "HISTORY"
@@ -22,10 +22,13 @@ class BundleStore:
         self.root = root
 
     def versions(self) -> list[Manifest]:
-        """All bundles, newest first."""
-        folders = [p for p in self.root.glob("*") if p.is_dir() and not p.name.startswith(".")]
-        manifests = [read_manifest(folder) for folder in folders]
-        return sorted(manifests, key=lambda m: (m.created_at, m.version), reverse=True)
+        """All bundles whose manifest can be read, newest first."""
+        found = [manifest for _, manifest in self._folders() if isinstance(manifest, Manifest)]
+        return sorted(found, key=lambda m: (m.created_at, m.version), reverse=True)
+
+    def unreadable(self) -> dict[str, str]:
+        """Folders that should be bundles and are not: name -> what is wrong."""
+        return {name: found.message for name, found in self._folders() if isinstance(found, BundleCorrupt)}
 
     def current(self) -> str | None:
         """Version of the champion, or None before the first publish."""
@@ -33,6 +36,11 @@ class BundleStore:
             return (self.root / CURRENT).read_text(encoding="utf-8").strip() or None
         except FileNotFoundError:
             return None
+        except UnicodeDecodeError as error:
+            raise BundleCorrupt(
+                f"{self.root / CURRENT}: names no version: {error}; name one with `segue bundle publish`",
+                field=CURRENT,
+            ) from error
 
     def open(self, version: str | None = None, *, verify: bool = True) -> Bundle:
         """Open a bundle, the champion by default. Raises NotFound, BundleCorrupt."""
@@ -41,29 +49,36 @@ class BundleStore:
             raise NotFound(f"{self.root}: no bundle is published yet; run `segue run` first", field="bundle")
         if "/" in chosen or chosen.startswith(".") or not (self.root / chosen).is_dir():
             known = ", ".join(m.version for m in self.versions()[:5]) or "none"
-            raise NotFound(f"no bundle {chosen!r}; there are: {known}", field="bundle")
+            told = "" if version else f"{self.root / CURRENT} names a bundle that is not there; {REPAIR}: "
+            raise NotFound(f"{told}no bundle {chosen!r}; there are: {known}", field="bundle")
         return Bundle(self.root / chosen, verify=verify)
 
     def publish(self, version: str) -> None:
         """Make a bundle the champion, atomically, after checking every byte of it."""
         self.open(version, verify=True)
-        before = self.current()
-        if before == version:
-            return
-        if before is not None:
-            self._replace(HISTORY, "".join(f"{v}\n" for v in [*self._history(), before]))
-        self._replace(CURRENT, f"{version}\n")
+        with turn(self.root):
+            before = self._champion()
+            if before == version:
+                return
+            if before is not None:
+                self._replace(HISTORY, "".join(f"{v}\n" for v in [*self._history(), before]))
+            self._replace(CURRENT, f"{version}\n")
 
     def rollback(self) -> str:
-        """Make the champion before this one the champion again; returns its version. Raises NotFound."""
-        history = self._history()
-        while history:
-            version = history.pop()
-            if (self.root / version).is_dir():
-                self.open(version, verify=True)
-                self._replace(CURRENT, f"{version}\n")
-                self._replace(HISTORY, "".join(f"{v}\n" for v in history))
-                return version
+        """Make the champion before this one the champion again; returns its version.
+
+        Champions that were removed or damaged since are passed over. Raises NotFound where none is left.
+        """
+        if not self.root.is_dir():
+            raise NotFound(f"{self.root}: no bundle is published yet", field="bundle")
+        with turn(self.root):
+            history, current = self._history(), self._champion()
+            while history:
+                version = history.pop()
+                if version != current and self._whole(version):
+                    self._replace(CURRENT, f"{version}\n")
+                    self._replace(HISTORY, "".join(f"{v}\n" for v in history))
+                    return version
         raise NotFound("no earlier bundle to roll back to", field="bundle")
 
     def prune(self, keep: int) -> list[str]:
@@ -71,8 +86,32 @@ class BundleStore:
         current = self.current()
         doomed = [m.version for m in self.versions()[keep:] if m.version != current]
         for version in doomed:
-            shutil.rmtree(self.root / version)
+            remove(self.root / version)
         return doomed
+
+    def _folders(self) -> list[tuple[str, Manifest | BundleCorrupt]]:
+        found: list[tuple[str, Manifest | BundleCorrupt]] = []
+        for folder in self.root.glob("*"):
+            if folder.is_dir() and not folder.name.startswith("."):
+                try:
+                    found.append((folder.name, read_manifest(folder)))
+                except BundleCorrupt as error:
+                    found.append((folder.name, error))
+        return found
+
+    def _champion(self) -> str | None:
+        """CURRENT, or None where it names nothing."""
+        try:
+            return self.current()
+        except BundleCorrupt:
+            return None
+
+    def _whole(self, version: str) -> bool:
+        try:
+            self.open(version, verify=True)
+        except (NotFound, BundleCorrupt):
+            return False
+        return True
 
     def _history(self) -> list[str]:
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,17 +16,21 @@ import numpy as np
 import numpy.typing as npt
 
 import segue
+from segue.bundle.bundle import Bundle
+from segue.bundle.folder import begin, remove, turn
 from segue.bundle.manifest import FORMAT, NAME, FileEntry, Manifest, file_hash
-from segue.contracts.errors import Conflict
+from segue.contracts.errors import BundleCorrupt, Conflict, Unavailable
 
 
 class BundleWriter:
-    """Collects the files of one bundle. Use as a context manager: leaving without `finish` removes what was written."""
+    """Collects the files of one bundle. Use as a context manager: leaving without `finish` removes what was written.
+
+    Raises Unavailable where a file cannot be written, as on a full disk; what is published stays as it is.
+    """
 
     def __init__(self, root: Path) -> None:
-        root.mkdir(parents=True, exist_ok=True)
         self._root = root
-        self._folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=root))
+        self._folder, self._handle = begin(root)
 
     def __enter__(self) -> BundleWriter:
         return self
@@ -36,6 +39,13 @@ class BundleWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+        os.close(self._handle)
+        if isinstance(error, OSError):
+            raise Unavailable(
+                f"{self._root}: the bundle cannot be written: {error.strerror or error}; what is published stays, "
+                "make room and run again",
+                field="bundle",
+            ) from error
 
     def arrays(self, prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Store arrays as `prefix/name.npy`."""
@@ -83,21 +93,38 @@ class BundleWriter:
         )
         (self._folder / NAME).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
         _sync(self._folder)
-        target = self._root / version
-        if target.exists():
-            return manifest  # same content, same name: already there
-        try:
-            self._folder.chmod(0o755)
-            self._folder.rename(target)
-        except OSError as error:
-            raise Conflict(f"{target}: cannot move the bundle into place: {error}") from error
+        self._place(self._root / version)
         _sync_folder(self._root)
         return manifest
+
+    def _place(self, target: Path) -> None:
+        if target.exists() and not _whole(target):
+            remove(target)
+        with turn(self._root):
+            if target.exists():
+                # Same content, same name: only what the manifest says of its making is new.
+                (self._folder / NAME).replace(target / NAME)
+                return
+            self._folder.chmod(0o755)
+            try:
+                self._folder.rename(target)
+            except OSError as error:
+                raise Conflict(
+                    f"{target}: cannot move the bundle into place: {error}", field="bundle"
+                ) from error
 
     def _path(self, name: str) -> Path:
         path = self._folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+
+def _whole(folder: Path) -> bool:
+    try:
+        Bundle(folder)
+    except BundleCorrupt:
+        return False
+    return True
 
 
 def _short_hash(data: bytes) -> str:

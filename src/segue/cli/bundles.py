@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
-from segue.cli.console import HomeOption, JsonOption, open_home, out, plain_errors, print_json
+from segue.cli.console import HomeOption, JsonOption, err, open_home, out, plain_errors, print_json
 from segue.settings import DEFAULT_HOME
 
 app = typer.Typer(help="List, show, publish and roll back bundles.", no_args_is_help=True)
@@ -20,11 +21,13 @@ def list_bundles(json: JsonOption = False, home: HomeOption = DEFAULT_HOME) -> N
     """All bundles, newest first."""
     with plain_errors():
         store = open_home(home).bundles
-        current, manifests = store.current(), store.versions()
+        current, manifests, unreadable = store.current(), store.versions(), store.unreadable()
+    for what in unreadable.values():
+        err.print(f"[yellow]not a bundle[/]: {escape(what)}", highlight=False, soft_wrap=True)
     if json:
         print_json({"current": current, "bundles": [m.version for m in manifests]})
         return
-    table = Table("", "version", "made", "data through", "tracks", "MB", "gate")
+    table = Table("", Column("version", no_wrap=True), "made", "data through", "tracks", "MB", "gate")
     for m in manifests:
         size = sum(f.bytes for f in m.files.values()) / 1e6
         made = datetime.fromtimestamp(m.created_at / 1e6, UTC).strftime("%Y-%m-%d %H:%M")

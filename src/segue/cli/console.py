@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +12,8 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from segue.contracts.errors import SegueError
 from segue.settings import DEFAULT_HOME
@@ -50,14 +52,33 @@ def print_json(value: object) -> None:
 
 
 @contextmanager
+def working(what: str) -> Iterator[Callable[[str], None]]:
+    """A line on standard error that says what is at hand, changed by calling it; only where somebody is looking at a terminal."""
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    ) as bar:
+        line = bar.add_task(what)
+        yield lambda now: bar.update(line, description=now)
+
+
+@contextmanager
 def plain_errors() -> Iterator[None]:
     """Errors of ours become one line on standard error and exit status 2; anything else is a bug and shows its trace."""
     try:
         yield
     except SegueError as error:
-        err.print(f"[red]error[/]: {error.message}", markup=True, highlight=False, soft_wrap=True)
+        _say(error.message)
         raise typer.Exit(2) from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        err.print(f"[red]error[/]: {where}{error.strerror or error}", highlight=False, soft_wrap=True)
+        _say(f"{where}{error.strerror or error}")
         raise typer.Exit(2) from error
+
+
+def _say(message: str) -> None:
+    err.print(f"[red]error[/]: {escape(' '.join(message.split()))}", highlight=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.table import Table
 
 from segue.cli.console import (
@@ -20,6 +20,7 @@ from segue.cli.console import (
     out,
     plain_errors,
     print_json,
+    working,
 )
 from segue.contracts.errors import InvalidInput
 from segue.events.importers import IMPORTERS, ImportReport, choose_importer, import_path
@@ -67,16 +68,13 @@ def run_import(home: Home, name: str, path: Path, mapping: Path | None) -> Impor
     """Import with a progress line on standard error."""
     importer = choose_importer(name, mapping)
     report = ImportReport()
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err, transient=True
-    ) as bar:
-        line = bar.add_task(f"import {name}")
+    with working(f"import {name}") as say:
         ledger = Ledger(home.engine)
         for step in import_path(
             importer, path, home.engine, home.settings.warehouse, on_landed=ledger.record_landing
         ):
             report = step.report
-            bar.update(line, description=f"import {name}: {report.read:,} read, {report.landed:,} landed")
+            say(f"import {name}: {report.read:,} read, {report.landed:,} landed")
     return report
 
 
@@ -119,7 +117,7 @@ def simulate(
 
 def run_simulation(home: Home, size: SimulationConfig) -> SimulationReport:
     """Simulate with a progress bar on standard error."""
-    with Progress(console=err, transient=True) as bar:
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
         line = bar.add_task("simulating", total=size.days)
         return simulate_into(
             home, size, lambda day: bar.update(line, advance=1, description=f"simulating {day}")

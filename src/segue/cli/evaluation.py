@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 import numpy as np
 import typer
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import segue
@@ -23,6 +22,7 @@ from segue.cli.console import (
     out,
     plain_errors,
     print_json,
+    working,
 )
 from segue.cli.tables import beyond_tables, evaluation_tables, segment_tables
 from segue.contracts.errors import InvalidInput
@@ -60,26 +60,21 @@ def evaluate(
         if html is not None and (html.is_dir() or not html.parent.is_dir()):
             raise InvalidInput(f"--html: {html} is no file in an existing directory", field="html")
         divided = load_split(chosen.engine, _moment(split), listens_only=targets == "listens")
+        if max_cases < 0:
+            raise InvalidInput(
+                f"--max-cases: {max_cases} must be 0 (all) or more", field="max_cases", limit="0 or more"
+            )
         if max_cases:
             divided = sampled(divided, max_cases)
-        with Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            console=err,
-            transient=True,
-        ) as bar:
-            line = bar.add_task("evaluate")
+        with working("evaluate") as say:
             tested = backtest(
                 chosen.engine,
                 chosen.settings,
                 divided,
-                lambda what: bar.update(line, description=what),
+                say,
                 tasks=_tasks(task),
                 with_baselines=baselines,
-                advance=lambda name, done, total: bar.update(
-                    line, description=f"segue on {name}: {done:,} of {total:,}"
-                ),
+                advance=lambda name, done, total: say(f"segue on {name}: {done:,} of {total:,}"),
             )
         report = tested.report()
         if html is not None:
@@ -111,20 +106,8 @@ def benchmark(
     json: JsonOption = False,
 ) -> None:
     """Our models on a published split, beside the published numbers. Nothing is tuned on its test part."""
-    with (
-        plain_errors(),
-        Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            console=err,
-            transient=True,
-        ) as bar,
-    ):
-        line = bar.add_task(dataset)
-        report = published.run(
-            dataset, path, progress=lambda what: bar.update(line, description=f"{dataset}: {what}")
-        )
+    with plain_errors(), working(dataset) as say:
+        report = published.run(dataset, path, progress=lambda what: say(f"{dataset}: {what}"))
     if json:
         print_json(report)
         return

@@ -6,7 +6,7 @@ from datetime import date
 from typing import Annotated
 
 import typer
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.markup import escape
 
 from segue.cli.console import (
     ConfigOption,
@@ -18,6 +18,7 @@ from segue.cli.console import (
     out,
     plain_errors,
     print_json,
+    working,
 )
 from segue.cli.tables import evaluation_tables
 from segue.contracts.errors import GateRefused, InvalidInput
@@ -74,45 +75,39 @@ def build_tables(home: Home, steps: list[str] | None, days: Days | None, force: 
         report = landing(home.log, home.engine, on_landed=ledger.record_landing)
         if report.read:
             rejected = sum(report.rejected.values())
-            err.print(
-                f"  [cyan]{'land ' + name:<18}[/] {report.landed:>12,} landed   "
-                f"{report.duplicate:,} duplicate   {rejected:,} rejected"
+            _tell(
+                f"land {name}",
+                f"{report.landed:>12,} landed   {report.duplicate:,} duplicate   {rejected:,} rejected",
             )
     runner = Runner(home.engine, home.settings, home.root, FLOW)
     finished: list[StepProgress] = []
     rows: dict[str, int] = {}
     seconds: dict[str, float] = {}
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err, transient=True
-    ) as bar:
-        line = bar.add_task("tables")
+    with working("tables") as say:
         for progress in runner.run(steps, days, force=force):
             where = f" {progress.days.first}..{progress.days.last}" if progress.days else ""
-            bar.update(line, description=f"{progress.step}{where}")
+            say(f"{progress.step}{where}")
             if progress.state == "running":
                 continue
             finished.append(progress)
             rows[progress.step] = rows.get(progress.step, 0) + progress.written_rows
             seconds[progress.step] = seconds.get(progress.step, 0.0) + progress.seconds
             if progress.state == "up-to-date":
-                bar.console.print(f"  [cyan]{progress.step:<18}[/] {'up to date':>12}")
+                _tell(progress.step, f"{'up to date':>12}")
+            elif progress.state == "failed":
+                _tell(progress.step, f"{'failed':>12}")
             elif progress.part == progress.parts:
-                bar.console.print(
-                    f"  [cyan]{progress.step:<18}[/] {rows[progress.step]:>12,} rows {seconds[progress.step]:>8.1f} s"
-                )
+                _tell(progress.step, f"{rows[progress.step]:>12,} rows {seconds[progress.step]:>8.1f} s")
     return finished
 
 
 def publish(home: Home, force: bool, *, with_baselines: bool) -> Published:
     """Train, judge, publish, and bring listener state up to date."""
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err, transient=True
-    ) as bar:
-        line = bar.add_task("train")
+    with working("train") as at_hand:
 
         def say(what: str) -> None:
-            bar.update(line, description=what)
-            bar.console.print(f"  [cyan]{'train':<18}[/] {what}")
+            at_hand(what)
+            _tell("train", what)
 
         published = train_and_publish(
             home.engine, home.settings, home.bundles, say, force=force, with_baselines=with_baselines
@@ -125,24 +120,30 @@ def publish(home: Home, force: bool, *, with_baselines: bool) -> Published:
             out.print(table)
     if published.manifest is not None and published.verdict is not None:
         if published.verdict.passed:
-            out.print(
-                f"  [green]publish[/]            {published.manifest.version}  gate passed: {published.verdict.reason}"
-            )
+            _tell("publish", f"{published.manifest.version}  gate passed: {published.verdict.reason}")
         else:
             refused = GateRefused(
                 f"{published.manifest.version} is not published: {published.verdict.reason}"
             )
-            err.print(f"[red]gate[/]: {refused.message}")
+            err.print(f"[red]gate[/]: {escape(refused.message)}", highlight=False, soft_wrap=True)
     return published
+
+
+def _tell(step: str, what: str) -> None:
+    """A line on standard error, which leaves standard output to what --json prints."""
+    err.print(f"  [cyan]{step:<18}[/] {escape(what)}", highlight=False, soft_wrap=True)
 
 
 def _days(first: str | None, last: str | None) -> Days | None:
     if first is None and last is None:
         return None
-    return Days(
-        _day("--from", first) if first else date(1970, 1, 1),
-        _day("--to", last) if last else date(9999, 12, 30),
-    )
+    start = _day("--from", first) if first else date(1970, 1, 1)
+    end = _day("--to", last) if last else date(9999, 12, 30)
+    if start > end:
+        raise InvalidInput(
+            f"--from: {start} is later than --to, {end}", field="--from", limit=f"{end} or earlier"
+        )
+    return Days(start, end)
 
 
 def _day(option: str, text: str) -> date:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 from threadpoolctl import threadpool_limits
 
@@ -21,14 +23,20 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def main(
-    version: bool = typer.Option(False, "--version", help="Print the version and stop.", is_eager=True),
-) -> None:
-    """Runs before every command."""
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"segue {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def main(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Runs before every command."""
     # One thread per matrix product: requests are many and small, and our own kernels bring their own threads.
     threadpool_limits(limits=1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -22,6 +22,8 @@ from segue.cli.console import (
     print_json,
 )
 from segue.recommend.api import Request, Response
+from segue.serving.operations import MAX_SESSION
+from segue.serving.parameters import Country, Form, Ids, Integer, Parameter
 from segue.serving.server import serve as serve_http
 from segue.settings import DEFAULT_HOME
 from segue.wiring.platform import HomePlatform, open_platform
@@ -47,22 +49,18 @@ def recommend(
 ) -> None:
     """Answer one request from the published bundle, in this process."""
     with plain_errors():
+        given = {
+            "user_id": _read("--user", Integer(), user),
+            "track_id": _read("--track", Integer(), track),
+            "artist_id": _read("--artist", Integer(), artist),
+            "session": _read("--session", Ids(MAX_SESSION), session),
+            "country": _read("--country", Country(), country),
+            "now": _read("--now", Integer(), now),
+            "seed": _read("--seed", Integer(), seed),
+        }
         platform = HomePlatform(open_home(home, settings, config))
         try:
-            response = platform.recommend(
-                Request(
-                    surface=surface,
-                    user_id=user,
-                    k=k,
-                    track_id=track,
-                    artist_id=artist,
-                    session=tuple(int(part) for part in session.split(",")) if session else None,
-                    country=country,
-                    now=now,
-                    seed=seed,
-                    why=why,
-                )
-            )
+            response = platform.recommend(Request(surface=surface, k=k, why=why, **given))
         finally:
             platform.close()
     if json:
@@ -95,8 +93,15 @@ def serve_home(home: Path, changes: list[str], config: Path | None) -> None:
         serve_http(
             make,
             chosen.settings,
-            on_listening=lambda url: err.print(f"serving on [bold]{url}[/]  (API: {url}/docs)"),
+            on_listening=lambda url: err.print(
+                f"serving on [bold]{url}[/]  (API: {url}/docs)", soft_wrap=True
+            ),
         )
+
+
+def _read(option: str, form: Form, given: str | int | None) -> Any:
+    """An option by the rules of the HTTP parameter of the same name."""
+    return None if given is None else Parameter(option, form, "", "").parse(str(given))
 
 
 def _print(response: Response) -> None:

@@ -95,4 +95,5 @@ def _name(model: str) -> str:
 
 
 def _cell(measured: Measured) -> str:
-    return f"{measured.value:.4f} [dim]\\[{measured.ci95[0]:.3f}, {measured.ci95[1]:.3f}][/]"
+    lo, hi = measured.ci95
+    return f"{measured.value:.4f} [dim]{lo:.3f}\N{EN DASH}{hi:.3f}[/]"

@@ -32,10 +32,12 @@ from segue.evaluation.metrics import rank_metrics, top_k_metrics
 from segue.models.sessions import DAY_US, Sessions
 
 __all__ = [
+    "HEADLINE",
     "HOME",
     "HOME_NEW",
     "NEXT_UP",
     "Evaluation",
+    "Lists",
     "Measured",
     "Plays",
     "Protocol",
@@ -50,10 +52,17 @@ __all__ = [
 
 HOME, HOME_NEW, NEXT_UP = "home", "home-new", "next-up"
 METRICS: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
-    HOME: (("recall", "ndcg"), (50,)),
-    HOME_NEW: (("recall", "ndcg"), (50,)),
-    NEXT_UP: (("hr", "mrr", "ndcg"), (20,)),
+    HOME: (("recall", "ndcg", "mrr", "hr"), (10, 20, 50)),
+    HOME_NEW: (("recall", "ndcg", "mrr", "hr"), (10, 20, 50)),
+    NEXT_UP: (("hr", "mrr", "ndcg"), (5, 10, 20)),
 }
+"""Metrics of each task and their cuts. A case of next-up has one target, so its recall is its hit rate."""
+HEADLINE: dict[str, tuple[str, ...]] = {
+    HOME: ("recall@50", "ndcg@50"),
+    HOME_NEW: ("recall@50", "ndcg@50"),
+    NEXT_UP: ("hr@20", "mrr@20", "ndcg@20"),
+}
+"""The few metrics to show where there is little room; models are ordered and compared by the last."""
 
 Ids = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
@@ -189,14 +198,25 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Lists:
+    """Top lists kept of an evaluation: cases int64[m], ascending, and top int32[m, cut], -1 for an empty
+    place.
+    """
+
+    cases: Longs
+    top: Ids
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """One scorer on one task: every metric of every case (float64[n]), and the listener of each case
-    (int64[n]).
+    (int64[n]); the lists kept, or None where none were asked for or the scorer gave ranks.
     """
 
     task: str
     user: Longs
     per_case: dict[str, npt.NDArray[np.float64]]
+    lists: Lists | None = None
 
     def metrics(
         self, where: npt.NDArray[np.bool_] | None = None, *, seed: int = 0, draws: int = 1000
@@ -294,10 +314,12 @@ def temporal_split(plays: Plays, at: int | None = None, until: int | None = None
     return Split(protocol, tracks, listeners, train, history, tasks)
 
 
-def evaluate(task: Task, scorer: Scorer, *, batch: int = 2048) -> Evaluation:
-    """Score all cases, ``batch`` at a time, so that memory does not grow with the number of cases.
+def evaluate(task: Task, scorer: Scorer, *, batch: int = 2048, keep: int = 0) -> Evaluation:
+    """Score all cases, ``batch`` at a time, so that scores never stand in memory for all cases at once.
 
-    Raises InvalidData for a task without cases, and for a scorer's answer that is neither lists nor ranks.
+    ``keep``: at most this many of the lists are kept (keep x cut x 4 bytes), of cases spread evenly over the
+    task: the same ones for every scorer. Raises InvalidData for a task without cases, and for a scorer's
+    answer that is neither lists nor ranks.
     """
     if task.n_cases == 0:
         raise InvalidData(
@@ -306,12 +328,19 @@ def evaluate(task: Task, scorer: Scorer, *, batch: int = 2048) -> Evaluation:
     names, cuts = METRICS[task.name]
     wanted = [f"{name}@{cut}" for cut in cuts for name in names]
     per_case = {name: np.empty(task.n_cases) for name in wanted}
+    size = min(keep, task.n_cases)
+    kept = np.arange(size, dtype=np.int64) * task.n_cases // max(size, 1)
+    lists = []
     for start in range(0, task.n_cases, batch):
         rows = slice(start, min(start + batch, task.n_cases))
-        values = _measure(task, rows, scorer(task, rows), cuts)
+        answer = scorer(task, rows)
+        values = _measure(task, rows, answer, cuts)
         for name in wanted:
             per_case[name][rows] = values[name]
-    return Evaluation(task.name, task.user, per_case)
+        if size and answer.ndim == 2:
+            mine = kept[(kept >= rows.start) & (kept < rows.stop)] - start
+            lists.append(answer[mine, : task.cut].astype(np.int32))
+    return Evaluation(task.name, task.user, per_case, Lists(kept, np.concatenate(lists)) if lists else None)
 
 
 def without_known(task: Task, rows: slice, top: Ids, k: int) -> Ids:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 import segue
-from segue.bundle import BundleStore, Manifest
-from segue.contracts.errors import InvalidData
+from segue.bundle import Bundle, BundleStore, Manifest
+from segue.contracts.errors import BundleCorrupt, InvalidData, NotFound
 from segue.contracts.ports import Engine, StateStore
 from segue.contracts.tables import EVENTS, LISTENERS
 from segue.contracts.vocabulary import DAY
@@ -51,22 +52,22 @@ def train_and_publish(
     with_baselines: bool = False,
 ) -> Published:
     """Train, judge, and publish or refuse. Does nothing if the champion was made from the same inputs."""
+    until = _until(engine)
     inputs = fingerprint(engine, settings)
-    current = store.current()
-    if (
-        current is not None
-        and not force
-        and store.open(current, verify=False).manifest.notes.get("inputs") == inputs
-    ):
-        progress(f"{current} is up to date")
+    champion = _champion(store, progress)
+    if champion is not None and not force and champion.manifest.notes.get("inputs") == inputs:
+        progress(f"{champion.version} is up to date")
         return Published(None, None, None)
-    split = sampled(load_split(engine, None), settings.gate.max_requests)
+    split = sampled(
+        load_split(engine, None, listens_only=True, last_days=settings.gate.days), settings.gate.max_requests
+    )
     progress("backtest")
     tested = backtest(engine, settings, split, progress, tasks=tuple(GATED), with_baselines=with_baselines)
     mine = {task: models["segue"] for task, models in tested.evaluations.items()}
-    verdict = judge(mine, _champion(engine, settings, store, split, progress), settings.gate.tolerance)
-    progress("training on everything")
-    trained = train(engine, settings, _until(engine), progress)
+    verdict = judge(mine, _results(engine, settings, champion, split, progress), settings.gate.tolerance)
+    # The rankers that were judged are the ones that are served; what they rank is fitted anew, on everything.
+    progress("fitting on everything")
+    trained = train(engine, settings, until, progress, tested.rankers)
     metrics = {
         task: {name: float(values.mean()) for name, values in found.per_case.items()}
         for task, found in mine.items()
@@ -118,13 +119,21 @@ def fingerprint(engine: Engine, settings: Settings) -> str:
     return digest.hexdigest()[:16]
 
 
-def _champion(
-    engine: Engine, settings: Settings, store: BundleStore, split: Split, progress: Progress
-) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:
+def _champion(store: BundleStore, progress: Progress) -> Bundle | None:
+    """The champion; None where there is none, or where it is damaged and needs a successor whatever that is like."""
+    try:
+        return store.open() if store.current() is not None else None
+    except (BundleCorrupt, NotFound) as error:
+        progress(f"the champion does not open, so its successor is not compared with it: {error.message}")
+        return None
+
+
+def _results(
+    engine: Engine, settings: Settings, champion: Bundle | None, split: Split, progress: Progress
+) -> dict[str, npt.NDArray[np.float64]]:
     """The champion's results on the split's cases: as it stands if it has not seen them, else as it was judged."""
-    if store.current() is None:
+    if champion is None:
         return {}
-    champion = store.open()
     saved = saved_cases(champion, split.protocol.split)
     if saved:
         return saved
@@ -132,7 +141,12 @@ def _champion(
     if int(seen_until.astype("datetime64[us]").astype(np.int64)) > split.protocol.split:
         return {}
     progress(f"champion {champion.version} on the same requests")
-    found = measure(engine, settings, Artifacts.load(champion), split, progress, tasks=tuple(GATED))
+    try:
+        artifacts = Artifacts.load(champion)
+    except BundleCorrupt as error:
+        progress(f"the champion is not compared with: {error.message}")
+        return {}
+    found = measure(engine, settings, artifacts, split, progress, tasks=tuple(GATED))
     return {task: found[task].per_case[metric] for task, metric in GATED.items()}
 
 

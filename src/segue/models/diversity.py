@@ -24,6 +24,8 @@ from numba import njit
 
 from segue.contracts.errors import InvalidInput, InvalidSettings
 
+TURNED: Final = 16
+
 # Bits of `Selection.moved_by`: why a track is lower than its score, or here at all.
 MOVED_BY_DIVERSITY: Final = 1  # had the best score of those allowed, but a less similar track was taken first
 MOVED_BY_SPACING: Final = 2  # would have been taken earlier, but its artist had just been placed
@@ -133,17 +135,24 @@ def _check(
 
 @njit(cache=True, nogil=True)
 def _unit_columns(vectors: npt.NDArray[np.float32], order: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """float32[d, n]: rows of unit length, reordered and turned, so that one track against all is a run of axpys."""
+    """float32[d, n]: rows of unit length, reordered and turned, so that one track against all is a run of axpys.
+
+    A few rows at a time are turned, so that what is written fills whole cache lines.
+    """
     n, d = vectors.shape
     out = np.empty((d, n), np.float32)
-    for i in range(n):
-        row = vectors[order[i]]
-        norm = np.float32(0)
+    scale = np.empty(TURNED, np.float32)
+    for first in range(0, n, TURNED):
+        rows = min(TURNED, n - first)
+        for i in range(rows):
+            row = vectors[order[first + i]]
+            norm = np.float32(0)
+            for c in range(d):
+                norm += row[c] * row[c]
+            scale[i] = np.float32(1) / np.sqrt(norm) if norm > 0 else np.float32(0)
         for c in range(d):
-            norm += row[c] * row[c]
-        scale = np.float32(1) / np.sqrt(norm) if norm > 0 else np.float32(0)
-        for c in range(d):
-            out[c, i] = row[c] * scale
+            for i in range(rows):
+                out[c, first + i] = vectors[order[first + i], c] * scale[i]
     return out
 
 

@@ -13,9 +13,11 @@ where n_u and n_i are sums of weights. With one side fixed each row of the other
 
 The half-step does not build that matrix. It takes a few conjugate gradient steps with a Jacobi preconditioner
 from the row's previous value (Takacs, Pilaszy, Tikk: Applications of the Conjugate Gradient Method for
-Implicit Feedback Collaborative Filtering, RecSys 2011). Rows advance together in blocks: the factors of a
-block's observed items are gathered once and stay in cache for all steps, and the products with Y'Y become one
-matrix product a step, so that the cost which does not depend on the data is bound by arithmetic, not by memory.
+Implicit Feedback Collaborative Filtering, RecSys 2011), in the principal axes of Y: scores do not change when both
+sides are turned by one orthogonal matrix, so before each half-step both are turned by the eigenvectors of Y'Y. In
+those axes alpha * Y'Y is diagonal. The part of the product that costs d^2 a row is gone, and the preconditioner
+holds it exactly, which saves a step as well. What is left is the row's own items: their factors are gathered once,
+lie in the nearest cache, and serve all steps.
 """
 
 from __future__ import annotations
@@ -27,7 +29,6 @@ from typing import Self
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
 from numba import njit, prange
 
 from segue.contracts.errors import InvalidData, InvalidSettings
@@ -35,14 +36,16 @@ from segue.models.interactions import Interactions
 
 Floats = npt.NDArray[np.float32]
 
-BLOCK_ROWS = 64
-"""Rows that advance together at most: enough for the product with the Gram matrix to run at full speed."""
-BLOCK_BYTES = 512 * 1024
-"""Gathered factors of one block, at most (a longer row is its own block): about half of a core's L2 cache."""
-
-
-CONVERGED = np.float32(1e-16)
-"""A row whose preconditioned squared residual is below this is solved, as far as float32 can tell."""
+CHUNK_PAIRS = 65_536
+"""Pairs that one thread solves before it takes more; its scratch is as long as the longest row among them."""
+TURN_ROWS = 65_536
+"""Rows that are turned at once, so that no second copy of all factors is needed."""
+FOLD_IN_STEPS = 32
+"""Most steps for a listener who is folded in from nothing; a handful suffices until CONVERGED."""
+CONVERGED = np.float32(1e-13)
+"""A row is solved, as far as float32 can tell, when its preconditioned squared residual has shrunk to this share."""
+SOLVED = np.float32(1e-16)
+"""A row that starts with less than this has nothing left to improve."""
 
 
 class IALSConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,7 +59,7 @@ class IALSConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """lambda."""
     regularization_exponent: float = 1.0
     """nu: 1 regularizes a row by how much is known of it, 0 all rows alike."""
-    cg_steps: int = 3
+    cg_steps: int = 2
     init_scale: float = 0.1
     """Standard deviation of the initial dot products' factors, before division by sqrt(factors)."""
     seed: int = 0
@@ -76,11 +79,12 @@ class IALSConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class IALS:
     """Item factors, and what is needed to place any listener among them.
 
-    item_factors: float32[n_items, d]; gram: float32[d, d], their Gram matrix times the unobserved weight.
+    item_factors: float32[n_items, d], in their principal axes, the strongest last; spectrum: float32[d], the
+    diagonal that their Gram matrix is in these axes, times the unobserved weight.
     """
 
     item_factors: Floats
-    gram: Floats
+    spectrum: Floats
     config: IALSConfig
 
     @classmethod
@@ -103,29 +107,30 @@ class IALS:
         items = _random_factors(rng, interactions.n_items, config)
         user_reg = _regularization(interactions, config)
         item_reg = _regularization(transposed, config)
-        # Rows by length: blocks stay full, and the threads' last blocks are short ones.
-        user_blocks = _blocks(interactions.indptr, config.factors)
-        item_blocks = _blocks(transposed.indptr, config.factors)
+        spectrum = _turn_to_axes(items, users, config.unobserved_weight)
         for epoch in range(config.epochs):
-            _half_step(users, interactions, items, user_reg, user_blocks, config)
-            _half_step(items, transposed, users, item_reg, item_blocks, config)
-            if after_epoch is not None and after_epoch(epoch, cls.of_items(items, config)):
+            _half_step(users, interactions, items, spectrum, user_reg, config)
+            spectrum = _turn_to_axes(users, items, config.unobserved_weight)
+            _half_step(items, transposed, users, spectrum, item_reg, config)
+            spectrum = _turn_to_axes(items, users, config.unobserved_weight)
+            if after_epoch is not None and after_epoch(epoch, cls(items, spectrum, config)):
                 break
-        return cls.of_items(items, config)
+        return cls(items, spectrum, config)
 
     @classmethod
     def of_items(cls, item_factors: Floats, config: IALSConfig) -> Self:
-        """The model of given item factors (float32[n_items, d])."""
-        return cls(item_factors, _gram(item_factors, config.unobserved_weight), config)
+        """The model of given item factors (float32[n_items, d]), which are copied and turned to their principal axes."""
+        items = np.array(item_factors, np.float32)
+        return cls(items, _turn_to_axes(items, items[:0], config.unobserved_weight), config)
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, npt.NDArray[np.generic]], config: IALSConfig) -> Self:
         """The model saved as `arrays()`; memory-mapped arrays stay so."""
-        return cls(arrays["item_factors"], arrays["gram"], config)  # type: ignore[arg-type]
+        return cls(arrays["item_factors"], arrays["spectrum"], config)  # type: ignore[arg-type]
 
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         """All there is to save."""
-        return {"item_factors": self.item_factors, "gram": self.gram}
+        return {"item_factors": self.item_factors, "spectrum": self.spectrum}
 
     @property
     def n_items(self) -> int:
@@ -133,44 +138,48 @@ class IALS:
         return len(self.item_factors)
 
     def fold_in(self, items: npt.NDArray[np.int32], weights: Floats) -> Floats:
-        """The factors float32[d] of one listener, exactly, from items (int32[n]) and weights (float32[n] >=
-        0).
+        """The factors float32[d] of one listener from items (int32[n]) and weights (float32[n] >= 0).
 
-        No items gives zeros. Solved by Cholesky on d x d in float64. Raises InvalidData for an item outside
-        the catalogue.
+        As exact as float32 allows; no items gives zeros. Raises InvalidData for an item outside the catalogue.
         """
-        if len(items) == 0:
-            return np.zeros(self.item_factors.shape[1], np.float32)
-        if int(items.min()) < 0 or int(items.max()) >= self.n_items:
+        if len(items) and (int(items.min()) < 0 or int(items.max()) >= self.n_items):
             raise InvalidData(
                 "a listener's items must be indexes of the catalogue",
                 field="items",
                 limit=f"0 <= item < {self.n_items}",
             )
-        known = self.item_factors[items].astype(np.float64)
         reg = _row_regularization(float(weights.sum()), self.n_items, self.config)
-        matrix = self.gram.astype(np.float64)
-        matrix += known.T @ (known * weights[:, None])
-        matrix.flat[:: len(matrix) + 1] += reg
-        factor = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
-        solution = scipy.linalg.cho_solve(factor, known.T @ weights.astype(np.float64), check_finite=False)
-        return np.asarray(solution, np.float32)
+        folded = self._solve_from_zero(
+            np.array([0, len(items)], np.int64),
+            np.ascontiguousarray(items, np.int32),
+            np.ascontiguousarray(weights, np.float32),
+            np.array([reg], np.float32),
+            FOLD_IN_STEPS,
+        )
+        factors: Floats = folded[0]
+        return factors
 
-    def fold_in_batch(self, histories: Interactions, steps: int = 16) -> Floats:
-        """Factors float32[n, d] of many listeners at once, by `steps` conjugate gradient steps from zero."""
-        users = np.zeros((histories.n_users, self.item_factors.shape[1]), np.float32)
-        _solve(
-            users,
+    def fold_in_batch(self, histories: Interactions, steps: int = FOLD_IN_STEPS) -> Floats:
+        """Factors float32[n, d] of many listeners at once, by at most `steps` conjugate gradient steps from zero."""
+        return self._solve_from_zero(
             histories.indptr,
             histories.indices,
             histories.data,
-            self.item_factors,
-            self.gram,
             _regularization(histories, self.config),
-            *_blocks(histories.indptr, self.item_factors.shape[1]),
             steps,
         )
-        return users
+
+    def _solve_from_zero(
+        self,
+        indptr: npt.NDArray[np.int64],
+        indices: npt.NDArray[np.int32],
+        data: Floats,
+        reg: Floats,
+        steps: int,
+    ) -> Floats:
+        rows = np.zeros((len(indptr) - 1, self.item_factors.shape[1]), np.float32)
+        _solve(rows, indptr, indices, data, self.item_factors, self.spectrum, reg, _chunks(indptr), steps)
+        return rows
 
     def scores(self, histories: Interactions) -> Floats:
         """float32[n, n_items]: every item for every listener, folded in."""
@@ -198,84 +207,85 @@ def _regularization(matrix: Interactions, config: IALSConfig) -> Floats:
     return (config.regularization * known**config.regularization_exponent).astype(np.float32)
 
 
-def _gram(factors: Floats, weight: float) -> Floats:
-    return (factors.T @ factors) * np.float32(weight)
+def _turn_to_axes(factors: Floats, others: Floats, weight: float) -> Floats:
+    """Turn both in place to the principal axes of `factors`; the diagonal of their Gram matrix there, times `weight`."""
+    eigenvalues, axes = np.linalg.eigh((factors.T @ factors).astype(np.float64))
+    turn = axes.astype(np.float32)
+    for side in (factors, others):
+        for first in range(0, len(side), TURN_ROWS):
+            side[first : first + TURN_ROWS] = side[first : first + TURN_ROWS] @ turn
+    spectrum: Floats = (np.maximum(eigenvalues, 0.0) * weight).astype(np.float32)
+    return spectrum
 
 
-def _blocks(
-    indptr: npt.NDArray[np.int64], factors: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """(rows by falling length, block offsets) for blocks of at most BLOCK_ROWS rows and BLOCK_BYTES."""
-    lengths = np.diff(indptr)
-    order = np.argsort(-lengths, kind="stable")
-    return order, _block_offsets(lengths[order], max(1, BLOCK_BYTES // (4 * factors)))
-
-
-@njit(cache=True, nogil=True)
-def _block_offsets(lengths: npt.NDArray[np.int64], budget: int) -> npt.NDArray[np.int64]:
-    offsets = np.empty(len(lengths) + 1, np.int64)
-    offsets[0] = 0
-    n_blocks, filled, start = 0, 0, 0
-    for row in range(len(lengths)):
-        if row > start and (filled + lengths[row] > budget or row - start >= BLOCK_ROWS):
-            n_blocks += 1
-            offsets[n_blocks] = row
-            filled, start = 0, row
-        filled += lengths[row]
-    if len(lengths):
-        n_blocks += 1
-        offsets[n_blocks] = len(lengths)
-    return offsets[: n_blocks + 1].copy()
+def _chunks(indptr: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Offsets of runs of rows with about CHUNK_PAIRS pairs (a longer row is its own run). int64[chunks + 1]."""
+    inner = np.searchsorted(indptr, np.arange(CHUNK_PAIRS, int(indptr[-1]), CHUNK_PAIRS))
+    return np.unique(np.concatenate([[0], inner, [len(indptr) - 1]]))
 
 
 def _half_step(
-    rows: Floats,
-    matrix: Interactions,
-    fixed: Floats,
-    reg: Floats,
-    blocks: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
-    config: IALSConfig,
+    rows: Floats, matrix: Interactions, fixed: Floats, spectrum: Floats, reg: Floats, config: IALSConfig
 ) -> None:
-    """Improve `rows` in place against `fixed`."""
-    gram = _gram(fixed, config.unobserved_weight)
+    """Improve `rows` in place against `fixed`, which stands in its principal axes."""
     solve = _solve if config.threads == 1 else _solve_parallel
-    solve(rows, matrix.indptr, matrix.indices, matrix.data, fixed, gram, reg, *blocks, config.cg_steps)
+    chunks = _chunks(matrix.indptr)
+    solve(rows, matrix.indptr, matrix.indices, matrix.data, fixed, spectrum, reg, chunks, config.cg_steps)
 
 
-def _solve_blocks(
+def _solve_chunks(
     rows: Floats,
     indptr: npt.NDArray[np.int64],
     indices: npt.NDArray[np.int32],
     data: Floats,
     fixed: Floats,
-    gram: Floats,
+    spectrum: Floats,
     reg: Floats,
-    order: npt.NDArray[np.int64],
-    offsets: npt.NDArray[np.int64],
+    chunks: npt.NDArray[np.int64],
     steps: int,
 ) -> None:
-    for block in prange(len(offsets) - 1):
-        _solve_block(
-            rows, indptr, indices, data, fixed, gram, reg, order[offsets[block] : offsets[block + 1]], steps
-        )
+    for chunk in prange(len(chunks) - 1):
+        first, last = chunks[chunk], chunks[chunk + 1]
+        _solve_rows(rows, indptr, indices, data, fixed, spectrum, reg, first, last, steps)
 
 
 # Fastmath lets the compiler reorder the sums of the dot products, which is what vectorizes them; the tests
 # bound the effect against a float64 solution.
 @njit(cache=True, nogil=True, fastmath=True)
-def _add_products(
-    out: Floats, known: Floats, weights: Floats, start: int, stop: int, x: Floats, m: int, offset: np.float32
+def _gather(
+    known: Floats,
+    weights: Floats,
+    diagonal: Floats,
+    indices: npt.NDArray[np.int32],
+    data: Floats,
+    low: int,
+    high: int,
+    fixed: Floats,
 ) -> None:
-    """out[m] += sum over q in start:stop of weights[q] * (offset + known[q] . x[m]) * known[q].
+    """known[q], weights[q] = factors and weight of the row's pair q; diagonal += sum over q of weights[q] known[q]^2."""
+    d = known.shape[1]
+    for position in range(low, high):
+        q = position - low
+        item, weight = indices[position], data[position]
+        weights[q] = weight
+        for f in range(d):
+            value = fixed[item, f]
+            known[q, f] = value
+            diagonal[f] += weight * value * value
 
-    Four rows at a time: x and out are read once for four, and four sums hide the latency of each other.
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _add_products(out: Floats, known: Floats, weights: Floats, n: int, x: Floats, offset: np.float32) -> None:
+    """out += sum over q < n of weights[q] * (offset + known[q] . x) * known[q].
+
+    Four pairs at a time: x and out are read once for four, and four sums hide the latency of each other.
     """
     d = known.shape[1]
-    q = start
-    while q + 4 <= stop:
+    q = 0
+    while q + 4 <= n:
         s0, s1, s2, s3 = offset, offset, offset, offset
         for f in range(d):
-            value = x[m, f]
+            value = x[f]
             s0 += known[q, f] * value
             s1 += known[q + 1, f] * value
             s2 += known[q + 2, f] * value
@@ -285,151 +295,88 @@ def _add_products(
         s2 *= weights[q + 2]
         s3 *= weights[q + 3]
         for f in range(d):
-            out[m, f] += (s0 * known[q, f] + s1 * known[q + 1, f]) + (
+            out[f] += (s0 * known[q, f] + s1 * known[q + 1, f]) + (
                 s2 * known[q + 2, f] + s3 * known[q + 3, f]
             )
         q += 4
-    while q < stop:
+    while q < n:
         s0 = offset
         for f in range(d):
-            s0 += known[q, f] * x[m, f]
+            s0 += known[q, f] * x[f]
         s0 *= weights[q]
         for f in range(d):
-            out[m, f] += s0 * known[q, f]
+            out[f] += s0 * known[q, f]
         q += 1
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _multiply(rows: Floats, gram: Floats, out: Floats) -> None:
-    """out = rows @ gram, four rows times four at a time.
-
-    Not BLAS: its threads, spinning for products this small, cost more than they bring, and a library cannot
-    know how many of them its caller left running.
-    """
-    n, d = rows.shape
-    whole = d - d % 4
-    out[:] = 0
-    for m in range(0, n - n % 4, 4):
-        for k in range(0, whole, 4):
-            a0, a1, a2, a3 = rows[m, k], rows[m, k + 1], rows[m, k + 2], rows[m, k + 3]
-            b0, b1, b2, b3 = rows[m + 1, k], rows[m + 1, k + 1], rows[m + 1, k + 2], rows[m + 1, k + 3]
-            c0, c1, c2, c3 = rows[m + 2, k], rows[m + 2, k + 1], rows[m + 2, k + 2], rows[m + 2, k + 3]
-            e0, e1, e2, e3 = rows[m + 3, k], rows[m + 3, k + 1], rows[m + 3, k + 2], rows[m + 3, k + 3]
-            for f in range(d):
-                g0, g1, g2, g3 = gram[k, f], gram[k + 1, f], gram[k + 2, f], gram[k + 3, f]
-                out[m, f] += (a0 * g0 + a1 * g1) + (a2 * g2 + a3 * g3)
-                out[m + 1, f] += (b0 * g0 + b1 * g1) + (b2 * g2 + b3 * g3)
-                out[m + 2, f] += (c0 * g0 + c1 * g1) + (c2 * g2 + c3 * g3)
-                out[m + 3, f] += (e0 * g0 + e1 * g1) + (e2 * g2 + e3 * g3)
-        for k in range(whole, d):
-            for f in range(d):
-                out[m, f] += rows[m, k] * gram[k, f]
-                out[m + 1, f] += rows[m + 1, k] * gram[k, f]
-                out[m + 2, f] += rows[m + 2, k] * gram[k, f]
-                out[m + 3, f] += rows[m + 3, k] * gram[k, f]
-    for m in range(n - n % 4, n):
-        for k in range(d):
-            for f in range(d):
-                out[m, f] += rows[m, k] * gram[k, f]
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def _gather(
-    known: Floats,
-    weights: Floats,
-    diagonal: Floats,
-    m: int,
-    start: int,
-    indices: npt.NDArray[np.int32],
-    data: Floats,
-    low: int,
-    high: int,
-    fixed: Floats,
-) -> None:
-    d = known.shape[1]
-    for position in range(low, high):
-        q = start + position - low
-        item, weight = indices[position], data[position]
-        weights[q] = weight
-        for f in range(d):
-            value = fixed[item, f]
-            known[q, f] = value
-            diagonal[m, f] += weight * value * value
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def _solve_block(
+def _solve_rows(
     rows: Floats,
     indptr: npt.NDArray[np.int64],
     indices: npt.NDArray[np.int32],
     data: Floats,
     fixed: Floats,
-    gram: Floats,
+    spectrum: Floats,
     reg: Floats,
-    members: npt.NDArray[np.int64],
+    first: int,
+    last: int,
     steps: int,
 ) -> None:
-    n, d = len(members), rows.shape[1]
-    starts = np.zeros(n + 1, np.int64)
-    for m in range(n):
-        starts[m + 1] = starts[m] + indptr[members[m] + 1] - indptr[members[m]]
-    known = np.empty((starts[n], d), np.float32)
-    weights = np.empty(starts[n], np.float32)
-    x = np.empty((n, d), np.float32)
-    diagonal = np.empty((n, d), np.float32)
-    for m in range(n):
-        row = members[m]
-        for f in range(d):
-            x[m, f] = rows[row, f]
-            diagonal[m, f] = gram[f, f] + reg[row]
-        _gather(known, weights, diagonal, m, starts[m], indices, data, indptr[row], indptr[row + 1], fixed)
-    # residual = b - A x, as -(A x - b): the observed part of A x - b is sum w (y.x - 1) y.
-    residual = np.empty((n, d), np.float32)
-    _multiply(x, gram, residual)
-    direction = np.empty((n, d), np.float32)
-    rho = np.zeros(n, np.float32)
-    for m in range(n):
-        if starts[m + 1] == starts[m]:  # nothing known: the solution is zero
-            x[m] = 0
-            direction[m] = 0
+    """Rows first:last, one after the other: preconditioned conjugate gradients from their present value."""
+    d = rows.shape[1]
+    longest = 0
+    for row in range(first, last):
+        longest = max(longest, indptr[row + 1] - indptr[row])
+    known = np.empty((longest, d), np.float32)
+    weights = np.empty(longest, np.float32)
+    fixed_part = np.empty(d, np.float32)  # alpha * Y'Y + reg I: a diagonal
+    inverse = np.empty(d, np.float32)  # of the whole matrix' diagonal
+    residual = np.empty(d, np.float32)
+    direction = np.empty(d, np.float32)
+    product = np.empty(d, np.float32)
+    for row in range(first, last):
+        low, high = indptr[row], indptr[row + 1]
+        x = rows[row]
+        if low == high:  # nothing known: the solution is zero
+            x[:] = 0
             continue
-        _add_products(residual, known, weights, starts[m], starts[m + 1], x, m, np.float32(-1))
-        regularization = reg[members[m]]
         for f in range(d):
-            residual[m, f] = -residual[m, f] - regularization * x[m, f]
-            diagonal[m, f] = np.float32(1) / diagonal[m, f]
-            direction[m, f] = residual[m, f] * diagonal[m, f]
-            rho[m] += residual[m, f] * direction[m, f]
-    product = np.empty((n, d), np.float32)
-    for step in range(steps):
-        _multiply(direction, gram, product)
-        for m in range(n):
-            if not rho[m] > CONVERGED:
-                continue
-            regularization = reg[members[m]]
+            fixed_part[f] = spectrum[f] + reg[row]
+            inverse[f] = fixed_part[f]
+            residual[f] = fixed_part[f] * x[f]
+        _gather(known, weights, inverse, indices, data, low, high, fixed)
+        # residual = b - A x, as -(A x - b): the observed part of A x - b is sum w (y.x - 1) y.
+        _add_products(residual, known, weights, high - low, x, np.float32(-1))
+        rho = np.float32(0)
+        for f in range(d):
+            inverse[f] = np.float32(1) / inverse[f]
+            residual[f] = -residual[f]
+            direction[f] = residual[f] * inverse[f]
+            rho += residual[f] * direction[f]
+        enough = max(SOLVED, CONVERGED * rho)
+        for step in range(steps):
+            if not rho > enough:
+                break
             for f in range(d):
-                product[m, f] += regularization * direction[m, f]
-            _add_products(product, known, weights, starts[m], starts[m + 1], direction, m, np.float32(0))
+                product[f] = fixed_part[f] * direction[f]
+            _add_products(product, known, weights, high - low, direction, np.float32(0))
             curvature = np.float32(0)
             for f in range(d):
-                curvature += direction[m, f] * product[m, f]
-            length = rho[m] / curvature
+                curvature += direction[f] * product[f]
+            length = rho / curvature
             for f in range(d):
-                x[m, f] += length * direction[m, f]
+                x[f] += length * direction[f]
             if step + 1 == steps:
-                continue
+                break
             new_rho = np.float32(0)
             for f in range(d):
-                residual[m, f] -= length * product[m, f]
-                new_rho += residual[m, f] * residual[m, f] * diagonal[m, f]
-            momentum = new_rho / rho[m]
+                residual[f] -= length * product[f]
+                new_rho += residual[f] * residual[f] * inverse[f]
+            momentum = new_rho / rho
             for f in range(d):
-                direction[m, f] = residual[m, f] * diagonal[m, f] + momentum * direction[m, f]
-            rho[m] = new_rho
-    for m in range(n):
-        for f in range(d):
-            rows[members[m], f] = x[m, f]
+                direction[f] = residual[f] * inverse[f] + momentum * direction[f]
+            rho = new_rho
 
 
-_solve = njit(cache=True, nogil=True)(_solve_blocks)
-_solve_parallel = njit(cache=True, nogil=True, parallel=True)(_solve_blocks)
+_solve = njit(cache=True, nogil=True)(_solve_chunks)
+_solve_parallel = njit(cache=True, nogil=True, parallel=True)(_solve_chunks)

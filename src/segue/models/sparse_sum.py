@@ -59,10 +59,13 @@ def best(keys: Keys, sums: Sums, k: int) -> tuple[npt.NDArray[np.int32], npt.NDA
     item.
     """
     used = np.flatnonzero(sums > 0.0)
+    scores = sums[used].astype(np.float32)
+    if len(scores) > k > 0:  # sort only what can be among the best: some thousands are touched, hundreds wanted
+        enough = scores >= np.partition(scores, len(scores) - k)[len(scores) - k]
+        used, scores = used[enough], scores[enough]
     items = keys[used]
     by_item = np.argsort(items)
-    items = items[by_item]
-    scores = sums[used][by_item].astype(np.float32)
+    items, scores = items[by_item], scores[by_item]
     # A stable sort of the negated scores keeps equal scores by item, whatever the table's size was.
     order = np.argsort(-scores, kind="mergesort")[:k]
     return items[order], scores[order]

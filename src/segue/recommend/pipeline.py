@@ -21,11 +21,12 @@ from segue.contracts.vocabulary import Removed
 from segue.listener.state import ListenerState, anonymous
 from segue.models.diversity import Selection
 from segue.recommend import guarantees, shelves
-from segue.recommend.api import Item, Reason, Request, Response, Shelf, Stage, Trace
+from segue.recommend.api import Item, Request, Response, Shelf, Stage, Trace
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.candidates import Candidates, merge
 from segue.recommend.explain import explain
 from segue.recommend.filters import unwanted
+from segue.recommend.present import present
 from segue.recommend.query import Query, hydrate
 from segue.recommend.scorers import Scored, score
 from segue.recommend.selector import choose
@@ -115,7 +116,15 @@ class Recommender:
         removed[Removed.LOST] = len(candidates) - len(selection.order)
         clock.mark("selector", len(selection.order))
         reasons = explain(query, self.artifacts, candidates, scored, selection) if request.why else None
-        items = self._items(candidates, scored, selection, reasons)
+        items = present(
+            self.artifacts.catalogue,
+            candidates,
+            scored,
+            selection.order,
+            0,
+            selection.propensity.tolist(),
+            reasons,
+        )
         rows = self._shelves(query, candidates, scored, selection, items)
         clock.mark("present", len(items))
         response = Response(
@@ -200,47 +209,6 @@ class Recommender:
             clock.mark(name, len(proposals[name][0]))
         return proposals
 
-    def _items(
-        self, candidates: Candidates, scored: Scored, selection: Selection, reasons: list[Reason] | None
-    ) -> tuple[Item, ...]:
-        return tuple(
-            self._item(
-                candidates,
-                scored,
-                int(row),
-                slot,
-                float(selection.propensity[slot]),
-                reasons[slot] if reasons is not None else None,
-            )
-            for slot, row in enumerate(selection.order)
-        )
-
-    def _item(
-        self,
-        candidates: Candidates,
-        scored: Scored,
-        row: int,
-        slot: int,
-        propensity: float,
-        why: Reason | None,
-    ) -> Item:
-        catalogue, track = self.artifacts.catalogue, int(candidates.tracks[row])
-        artist, genre = int(catalogue.artist[track]), int(catalogue.genre[track])
-        duration = int(catalogue.duration_ms[track])
-        return Item(
-            track_id=int(catalogue.track_id[track]),
-            position=slot,
-            score=round(float(scored.final[row]), 5),
-            sources=candidates.sources_of(row),
-            propensity=round(propensity, 6),
-            title=catalogue.titles[track],
-            artist_id=int(catalogue.artist_id[artist]) if artist >= 0 else None,
-            artist=catalogue.artist_names[artist] if artist >= 0 else None,
-            genre=catalogue.genres[genre] if genre >= 0 else None,
-            duration_ms=duration if duration >= 0 else None,
-            why=why,
-        )
-
     def _shelves(
         self,
         query: Query,
@@ -254,9 +222,7 @@ class Recommender:
         found = [Shelf("for_you", "Made for you" if query.personal else "Popular now", items)]
         slot = len(items)
         for row in shelves.rows(query, self.artifacts, candidates, scored.final, selection.order):
-            below = tuple(
-                self._item(candidates, scored, int(r), slot + n, 1.0, None) for n, r in enumerate(row.rows)
-            )
+            below = present(self.artifacts.catalogue, candidates, scored, row.rows, slot)
             found.append(Shelf(row.name, row.title, below))
             slot += len(below)
         return tuple(found)

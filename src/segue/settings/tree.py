@@ -98,6 +98,13 @@ class Gate(Struct, frozen=True, forbid_unknown_fields=True):
             description="refused if worse than the champion by more than this share of the metric, beyond its interval",
         ),
     ] = 0.0
+    days: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="last days that a challenger is judged on, trained without them; a fifth at most",
+        ),
+    ] = 7
     max_requests: Annotated[
         int, Meta(ge=100, description="requests of each task that are replayed to judge a challenger")
     ] = 2_000

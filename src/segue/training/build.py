@@ -51,8 +51,17 @@ class Trained:
         return Artifacts.of(version, self.catalogue, self.retrieval, self.rankers, self.snapshots)
 
 
-def train(engine: Engine, settings: Settings, until: int, progress: Progress) -> Trained:
-    """Train on what happened before `until` (microseconds). Raises InvalidData where there are no plays."""
+def train(
+    engine: Engine,
+    settings: Settings,
+    until: int,
+    progress: Progress,
+    rankers: dict[str, Ranker] | None = None,
+) -> Trained:
+    """Train on what happened before `until` (microseconds); with `rankers` given, retrieval and snapshots only.
+
+    Raises InvalidData where there are no plays.
+    """
     catalogue, tracks = load_catalogue(engine)
     since = until - settings.training.history_days * DAY
     plays = load_plays(engine, catalogue, since=since, until=until)
@@ -66,7 +75,8 @@ def train(engine: Engine, settings: Settings, until: int, progress: Progress) ->
     def fit(before: Plays, now: int, say: Progress) -> Retrieval:
         return fit_retrieval(before, catalogue, tracks, country_of, now, settings.training, say)
 
-    rankers = _fit_rankers(engine, settings, catalogue, plays, fit, until, progress)
+    if rankers is None:
+        rankers = _fit_rankers(engine, settings, catalogue, plays, fit, until, progress)
     progress(f"retrieval before {_date(until)}")
     retrieval = fit(plays, until, progress)
     return Trained(catalogue, retrieval, rankers, snapshots(engine, catalogue, until), until)

@@ -83,7 +83,7 @@ def exposure_of(answer: Answer, *, with_features: bool) -> Exposure:
     return Exposure(
         request_id=parse_id(response.request_id),
         ts=response.ts,
-        user_id=-1 if response.user_id is None else response.user_id,
+        user_id=response.user_id,
         surface=response.surface,
         track_id=[item.track_id for item in shown],
         position=[item.position for item in shown],

@@ -169,11 +169,13 @@ class HomePlatform:
         try:
             version = self._home.bundles.current()
             if version is None:
-                self._reason = "no bundle is published yet; run `segue run`"
+                self._reason = f"{self._home.root}: no bundle is published yet; run `segue run`"
             elif self._champion is None or version != self._champion.version:
                 self._champion = self._warm(version)
         except SegueError as error:
             self._reason = error.message
+        except OSError as error:  # as when the bundle was removed while it was being opened
+            self._reason = str(error)
 
     def _warm(self, version: str) -> Champion:
         """Open a bundle and answer one request of each surface, so that no listener pays for compiling."""
