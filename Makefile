@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
+# Idle helper threads of OpenMP sleep instead of spinning: on a busy machine that is the difference between seconds and minutes.
+export OMP_WAIT_POLICY := PASSIVE
 DEMO_HOME ?= .demo
 DEMO_SERVE ?= 1
 DATA ?=

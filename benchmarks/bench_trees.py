@@ -62,9 +62,7 @@ def run() -> list[Row]:
 
 
 def _goal(ratio: float, error: float) -> Goal:
-    return Goal(
-        f"at least {RATIO:g} x, error below {ERROR:g}", bool(ratio >= RATIO) and bool(error < ERROR)
-    )
+    return Goal(f"at least {RATIO:g} x, error below {ERROR:g}", bool(ratio >= RATIO) and bool(error < ERROR))
 
 
 def _train(x: npt.NDArray[np.float32], rng: np.random.Generator) -> lgb.Booster:

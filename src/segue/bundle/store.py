@@ -27,8 +27,13 @@ class BundleStore:
         return sorted(found, key=lambda m: (m.created_at, m.version), reverse=True)
 
     def unreadable(self) -> dict[str, str]:
-        """Folders that should be bundles and are not: name -> what is wrong."""
-        return {name: found.message for name, found in self._folders() if isinstance(found, BundleCorrupt)}
+        """What should be a bundle, or name one, and does not: name -> what is wrong."""
+        found = {name: error.message for name, error in self._folders() if isinstance(error, BundleCorrupt)}
+        try:
+            self.current()
+        except BundleCorrupt as error:
+            found[CURRENT] = error.message
+        return found
 
     def current(self) -> str | None:
         """Version of the champion, or None before the first publish."""
@@ -49,7 +54,7 @@ class BundleStore:
             raise NotFound(f"{self.root}: no bundle is published yet; run `segue run` first", field="bundle")
         if "/" in chosen or chosen.startswith(".") or not (self.root / chosen).is_dir():
             known = ", ".join(m.version for m in self.versions()[:5]) or "none"
-            told = "" if version else f"{self.root / CURRENT} names a bundle that is not there; {REPAIR}: "
+            told = f"{self.root / CURRENT}: {REPAIR}: " if chosen == self._champion() else ""
             raise NotFound(f"{told}no bundle {chosen!r}; there are: {known}", field="bundle")
         return Bundle(self.root / chosen, verify=verify)
 

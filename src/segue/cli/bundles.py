@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
+from segue.bundle.store import CURRENT
 from segue.cli.console import HomeOption, JsonOption, err, open_home, out, plain_errors, print_json
 from segue.settings import DEFAULT_HOME
 
@@ -21,9 +22,10 @@ def list_bundles(json: JsonOption = False, home: HomeOption = DEFAULT_HOME) -> N
     """All bundles, newest first."""
     with plain_errors():
         store = open_home(home).bundles
-        current, manifests, unreadable = store.current(), store.versions(), store.unreadable()
+        manifests, unreadable = store.versions(), store.unreadable()
+        current = store.current() if CURRENT not in unreadable else None
     for what in unreadable.values():
-        err.print(f"[yellow]not a bundle[/]: {escape(what)}", highlight=False, soft_wrap=True)
+        err.print(f"[yellow]unreadable[/]: {escape(what)}", highlight=False, soft_wrap=True)
     if json:
         print_json({"current": current, "bundles": [m.version for m in manifests]})
         return

@@ -95,5 +95,5 @@ def _name(model: str) -> str:
 
 
 def _cell(measured: Measured) -> str:
-    lo, hi = measured.ci95
-    return f"{measured.value:.4f} [dim]{lo:.3f}\N{EN DASH}{hi:.3f}[/]"
+    lo, hi = (f"{end:.3f}".removeprefix("0") for end in measured.ci95)
+    return f"{measured.value:.4f} [dim]{lo}\N{EN DASH}{hi}[/]"

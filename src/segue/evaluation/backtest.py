@@ -33,8 +33,7 @@ from segue.evaluation.segments import Countries, Segment, measure_segments, part
 from segue.evaluation.served import Served
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.pipeline import Recommender
-from segue.recommend.ranker import Ranker
-from segue.recommend.ranker import RankerSpec
+from segue.recommend.ranker import Ranker, RankerSpec
 from segue.settings.tree import Settings
 from segue.training.build import train
 from segue.training.replay import Replay

@@ -66,7 +66,10 @@ class Axis:
 
     @classmethod
     def over(cls, measured: Iterable[Measured], parts: int) -> Axis:
-        """Room for all values, and for all intervals but those so wide that they would squeeze the rest; at most `parts` steps."""
+        """Room for all values, and for all intervals but those so wide that they would squeeze the rest.
+
+        There are at most `parts` steps between ticks.
+        """
         found = list(measured)
         most = max((m.value for m in found), default=0.0)
         fitting = [m.ci95[1] for m in found if m.ci95 != (0.0, 1.0) and m.ci95[1] <= 2 * most]

@@ -111,7 +111,8 @@ class OnlineFeatures:
         chosen = list(enumerate(select(names)))
         self._track = _snapshot(tracks, [(n, f) for n, f in chosen if f.entity is Track])
         self._artist = _snapshot(artists, [(n, f) for n, f in chosen if f.entity is Artist])
-        self._candidate = [(n, f) for n, f in chosen if f.entity is Candidate]
+        self._candidate = [f for _, f in chosen if f.entity is Candidate]
+        self._candidate_columns = np.array([n for n, f in chosen if f.entity is Candidate], np.int32)
         self._programs: dict[str, RowProgram] = {}
         self._folds: dict[str, Ints] = {}
         groups: dict[tuple[str, str], list[tuple[int, Feature]]] = {}
@@ -147,8 +148,10 @@ class OnlineFeatures:
         rows = {name: program.run(history.reader(name)) for name, program in self._programs.items()}
         for block in self._blocks:
             self._write(out, block, history, rows, keys)
-        for n, feature in self._candidate:
-            out[:, n] = columns.get(feature.name, feature.default)
+        given = np.empty((len(self._candidate), len(candidates)), np.float32)
+        for column, feature in zip(given, self._candidate, strict=True):
+            column[:] = columns.get(feature.name, feature.default)
+        _copy_columns(out, self._candidate_columns, given)
         return out
 
     def _block(self, some: list[tuple[int, Feature]]) -> _Block:
@@ -334,6 +337,13 @@ def _copy_rows(
         row = index[i]
         for j in range(len(columns)):
             out[i, columns[j]] = values[row, take[j]] if row >= 0 else defaults[j]
+
+
+@njit(cache=True, nogil=True)
+def _copy_columns(out: Float32s, columns: Places, given: Float32s) -> None:
+    for i in range(len(out)):
+        for j in range(len(columns)):
+            out[i, columns[j]] = given[j, i]
 
 
 @njit(cache=True, nogil=True)

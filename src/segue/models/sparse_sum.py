@@ -60,7 +60,9 @@ def best(keys: Keys, sums: Sums, k: int) -> tuple[npt.NDArray[np.int32], npt.NDA
     """
     used = np.flatnonzero(sums > 0.0)
     scores = sums[used].astype(np.float32)
-    if len(scores) > k > 0:  # sort only what can be among the best: some thousands are touched, hundreds wanted
+    if (
+        len(scores) > k > 0
+    ):  # sort only what can be among the best: some thousands are touched, hundreds wanted
         enough = scores >= np.partition(scores, len(scores) - k)[len(scores) - k]
         used, scores = used[enough], scores[enough]
     items = keys[used]

@@ -13,6 +13,12 @@ branches; here no branch depends on the data. After QuickScorer (Lucchese et al.
 
 The two vector steps are written as LLVM IR through `numba.extending.intrinsic`: LLVM lowers them to AVX-512, AVX2,
 SSE2 or NEON, so nothing needs a C compiler. Scores are summed in float64 in the order of the trees, as LightGBM does.
+
+`contributions` says what each feature did for a score, by the path each row takes (Saabas, "Interpreting random
+forests", 2014): a node is worth the mean of the leaves below it, weighted by training rows, and a step from a node to a
+child credits the node's feature with the difference. The parts sum to the score exactly, as those of TreeSHAP (Lundberg
+et al., 2018) do. Unlike those they depend on the order of the splits: of two features that act together, the one split
+on lower down gets more of the credit. In return they cost one walk, a hundredth of TreeSHAP.
 """
 
 from __future__ import annotations
@@ -73,6 +79,7 @@ class TreeScorer:
     node_cut: Array  # [nodes] uint8, or uint16 when a column has more than 255 thresholds
     node_left: npt.NDArray[np.uint16]  # [nodes]
     node_right: npt.NDArray[np.uint16]  # [nodes]
+    node_value: npt.NDArray[np.float64]  # [nodes] mean of the leaves below, weighted by training rows
     tree_nodes: npt.NDArray[np.int64]  # [trees + 1] into node_*
     tree_leaves: npt.NDArray[np.int64]  # [trees + 1] into leaf_value
     leaf_value: npt.NDArray[np.float64]
@@ -130,13 +137,7 @@ class TreeScorer:
 
     def score_many(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Raw scores float64[models, n] for rows float32[n, features]; rows are coded once for all models."""
-        n_features = int(self.n_features[0])
-        if x.ndim != 2 or x.shape[1] != n_features or x.dtype != np.float32:
-            raise InvalidInput(
-                f"feature matrix must be float32 of shape (rows, {n_features}), got {x.dtype} {x.shape}",
-                field="x",
-                limit=f"float32[n, {n_features}]",
-            )
+        self._check_matrix(x)
         codes = _encode(
             _frozen(x),
             self.column_feature,
@@ -167,6 +168,48 @@ class TreeScorer:
         )
         return out
 
+    def contributions(self, x: npt.NDArray[np.float32], model: int = 0) -> npt.NDArray[np.float64]:
+        """What each feature added to the raw scores of one model: float64[n, features + 1] for float32[n, features].
+
+        The last column is what the model says before it sees a feature; a row sums to its score. By path, see the
+        module's docstring. Meant for the rows that are shown, not for all that are scored.
+        """
+        self._check_matrix(x)
+        if not 0 <= model < self.n_models:
+            raise InvalidInput(
+                f"there is no model {model}", field="model", limit=f"0 <= model < {self.n_models}"
+            )
+        out: npt.NDArray[np.float64] = np.zeros((len(x), x.shape[1] + 1))
+        _credit_paths(
+            _frozen(x),
+            self.column_feature,
+            self.column_missing,
+            self.column_start,
+            self.thresholds,
+            self.node_column,
+            self.node_cut,
+            self.node_left,
+            self.node_right,
+            self.node_value,
+            self.tree_nodes,
+            self.tree_leaves,
+            self.leaf_value,
+            int(self.model_trees[model]),
+            int(self.model_trees[model + 1]),
+            int(self.leaf_slot[0]),
+            out,
+        )
+        return out
+
+    def _check_matrix(self, x: npt.NDArray[np.float32]) -> None:
+        n_features = int(self.n_features[0])
+        if x.ndim != 2 or x.shape[1] != n_features or x.dtype != np.float32:
+            raise InvalidInput(
+                f"feature matrix must be float32 of shape (rows, {n_features}), got {x.dtype} {x.shape}",
+                field="x",
+                limit=f"float32[n, {n_features}]",
+            )
+
     def _check(self) -> None:
         """The kernels do not check bounds, so every index is checked once here."""
         leaf_slot = int(self.leaf_slot[0])
@@ -185,9 +228,11 @@ class TreeScorer:
             and len(self.column_start) == columns + 1
             and len(self.column_missing) == len(self.column_count) == columns
             and len(self.node_column) == len(self.node_left) == len(self.node_right) == len(self.node_cut)
+            and len(self.node_value) == len(self.node_cut)
             and bool(np.all(leaves == nodes + 1))
             and bool(np.all(nodes <= leaf_slot))
             and bool(np.all(self.node_column < columns))
+            and bool(np.all(self.node_cut < self.column_count[self.node_column]))
             and bool(np.all((self.column_feature >= 0) & (self.column_feature < self.n_features[0])))
             and bool(
                 np.all((np.diff(self.column_start) == _padded(self.column_count)) & (self.column_count > 0))
@@ -232,6 +277,7 @@ class _Tree:
     left: npt.NDArray[np.int64]  # >= 0 a node, else ~leaf
     right: npt.NDArray[np.int64]
     leaf_value: npt.NDArray[np.float64]
+    node_value: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -287,6 +333,7 @@ def _parse_tree(body: Mapping[str, str], index: int, n_features: int) -> _Tree:
         nodes = n_leaves - 1
         numbers = {k: np.array(body[k].split(), np.float64) if nodes else np.empty(0) for k in _NODE_FIELDS}
         leaf_value = np.array(body["leaf_value"].split(), np.float64)
+        leaf_count = np.array(body["leaf_count"].split(), np.float64) if nodes else np.ones(1)
     except (KeyError, ValueError) as error:
         raise InvalidData(
             f"tree {index} of the LightGBM text cannot be read: {error!r}",
@@ -303,7 +350,7 @@ def _parse_tree(body: Mapping[str, str], index: int, n_features: int) -> _Tree:
     children = np.sort(np.concatenate([left, right]))
     whole = (
         n_leaves >= 1
-        and len(leaf_value) == n_leaves
+        and len(leaf_value) == len(leaf_count) == n_leaves
         and all(len(v) == nodes for v in numbers.values())
         # Every node but the root, and every leaf, is somebody's child once; parents come before children.
         and np.array_equal(
@@ -330,7 +377,27 @@ def _parse_tree(body: Mapping[str, str], index: int, n_features: int) -> _Tree:
         left,
         right,
         leaf_value,
+        _node_means(left, right, leaf_value, leaf_count),
     )
+
+
+def _node_means(
+    left: npt.NDArray[np.int64],
+    right: npt.NDArray[np.int64],
+    leaf_value: npt.NDArray[np.float64],
+    leaf_count: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Mean of the leaves below each node, weighted by their training rows. Children come after their parents."""
+    total, count = np.zeros(len(left)), np.zeros(len(left))
+    for node in range(len(left) - 1, -1, -1):
+        for child in (int(left[node]), int(right[node])):
+            if child >= 0:
+                total[node] += total[child]
+                count[node] += count[child]
+            else:
+                total[node] += leaf_value[~child] * leaf_count[~child]
+                count[node] += leaf_count[~child]
+    return total / np.maximum(count, 1.0)
 
 
 _NODE_FIELDS: Final = (
@@ -396,6 +463,7 @@ def _flatten(models: Sequence[_Model]) -> TreeScorer:
             "node_cut": node_cut.astype(np.uint8 if max(counts, default=0) <= 255 else np.uint16),
             "node_left": slots(_concat((t.left for t in trees), np.int64)),
             "node_right": slots(_concat((t.right for t in trees), np.int64)),
+            "node_value": _concat((t.node_value for t in trees), np.float64),
             "tree_nodes": _starts(len(t.feature) for t in trees),
             "tree_leaves": _starts(len(t.leaf_value) for t in trees),
             "leaf_value": _concat((t.leaf_value for t in trees), np.float64),
@@ -569,3 +637,54 @@ def _walk(
             rows = min(LANES, n - block * LANES)
             for i in range(rows):
                 out[model, block * LANES + i] = total[i]
+
+
+@njit(cache=True, nogil=True)
+def _credit_paths(
+    x: Array,
+    column_feature: Array,
+    column_missing: Array,
+    column_start: Array,
+    thresholds: Array,
+    node_column: Array,
+    node_cut: Array,
+    node_left: Array,
+    node_right: Array,
+    node_value: Array,
+    tree_nodes: Array,
+    tree_leaves: Array,
+    leaf_value: Array,
+    first_tree: int,
+    last_tree: int,
+    leaf_slot: int,
+    out: Array,
+) -> None:
+    """Adds to out[row, feature] every step of the row's paths, and to the last column the values of the roots."""
+    bias = out.shape[1] - 1
+    for row in range(x.shape[0]):
+        for tree in range(first_tree, last_tree):
+            first, leaf = tree_nodes[tree], tree_leaves[tree]
+            if first == tree_nodes[tree + 1]:
+                out[row, bias] += leaf_value[leaf]
+                continue
+            slot = np.intp(0)
+            out[row, bias] += node_value[first]
+            while slot < leaf_slot:
+                node = first + slot
+                column = np.intp(node_column[node])
+                feature = column_feature[column]
+                threshold = thresholds[column_start[column] + np.intp(node_cut[node])]
+                left = _goes_left(x[row, feature], threshold, column_missing[column])
+                slot = np.intp(node_left[node] if left else node_right[node])
+                at_leaf = slot >= leaf_slot
+                reached = leaf_value[leaf + slot - leaf_slot] if at_leaf else node_value[first + slot]
+                out[row, feature] += reached - node_value[node]
+
+
+@njit(cache=True, nogil=True)
+def _goes_left(value: np.float32, threshold: np.float32, missing: int) -> bool:
+    """One row at one node, by the column's treatment of what is missing."""
+    absent = np.isnan(value) or (missing >= _ZERO_LEFT and abs(value) <= _ZERO)
+    if absent and missing != _NAN_IS_ZERO:
+        return bool(missing in (_NAN_LEFT, _ZERO_LEFT))
+    return bool((np.float32(0) if np.isnan(value) else value) <= threshold)

@@ -67,8 +67,9 @@ def merge(proposals: dict[str, tuple[Ids, Floats]], most: int) -> Candidates:
 def blend(candidates: Candidates, weights: dict[str, float]) -> Floats:
     """Sum of the sources' scores, each divided by its best, times their weights (1 where none are given)."""
     total = np.zeros(len(candidates), np.float32)
-    for column, source in enumerate(candidates.sources):
-        values = np.nan_to_num(candidates.scores[:, column])
+    scores = candidates.scores.T
+    known = np.where(np.isnan(scores), np.float32(0), scores)
+    for source, values in zip(candidates.sources, known, strict=True):
         top = float(values.max(initial=0.0))
         weight = weights.get(source, 0.0 if weights else 1.0)
         if top > 0:

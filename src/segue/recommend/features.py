@@ -21,17 +21,16 @@ def candidate_columns(query: Query, artifacts: Artifacts, candidates: Candidates
     """Candidate features by name, float32[n] each; the definitions are in segue.features.candidates."""
     n = len(candidates)
     missing = np.full(n, np.nan, np.float32)
+    scores, ranks = np.ascontiguousarray(candidates.scores.T), np.ascontiguousarray(candidates.ranks.T)
+    known = dict(zip(candidates.sources, zip(scores, ranks, _share(scores), strict=True), strict=True))
     columns: dict[str, Floats] = {}
     for name in SOURCES:
-        known = name in candidates.sources
-        column = candidates.sources.index(name) if known else -1
-        columns[f"source_{name}_score"] = candidates.scores[:, column] if known else missing
-        columns[f"source_{name}_rank"] = candidates.ranks[:, column] if known else missing
-        columns[f"source_{name}_share"] = _share(candidates.scores[:, column]) if known else missing
-    columns["sources"] = np.count_nonzero(~np.isnan(candidates.ranks), axis=1).astype(np.float32)
+        for what, column in zip(("score", "rank", "share"), known.get(name, (missing,) * 3), strict=True):
+            columns[f"source_{name}_{what}"] = column
+    columns["sources"] = np.count_nonzero(~np.isnan(ranks), axis=0).astype(np.float32)
     columns["agreement"] = candidates.agreement()
     columns["blend"] = blend(candidates, query.recipe.scorer.blend)
-    columns["best_rank"] = np.fmin.reduce(candidates.ranks, axis=1) if candidates.ranks.size else missing
+    columns["best_rank"] = np.fmin.reduce(ranks, axis=0) if ranks.size else missing
     return columns | _similarity(query, artifacts, candidates)
 
 
@@ -43,9 +42,9 @@ def feature_matrix(query: Query, artifacts: Artifacts, candidates: Candidates, r
 
 
 def _share(scores: Floats) -> Floats:
-    """Scores as a share of the source's best: comparable between requests, as raw scores are not."""
-    top = np.nanmax(scores, initial=0.0)
-    return (scores / top if top > 0 else scores).astype(np.float32)
+    """Each source's scores (a row each) as a share of its best: comparable between requests, as raw scores are not."""
+    top = np.fmax.reduce(scores, axis=1, initial=0.0, keepdims=True)
+    return (scores / np.where(top > 0, top, 1)).astype(np.float32)
 
 
 def _similarity(query: Query, artifacts: Artifacts, candidates: Candidates) -> dict[str, Floats]:

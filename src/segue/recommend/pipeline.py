@@ -21,7 +21,7 @@ from segue.contracts.vocabulary import Removed
 from segue.listener.state import ListenerState, anonymous
 from segue.models.diversity import Selection
 from segue.recommend import guarantees, shelves
-from segue.recommend.api import Item, Request, Response, Shelf, Stage, Trace
+from segue.recommend.api import Item, Reason, Request, Response, Shelf, Stage, Trace
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.candidates import Candidates, merge
 from segue.recommend.explain import explain
@@ -42,18 +42,18 @@ ReadState = Callable[[int], ListenerState | None]
 
 @dataclass
 class Clock:
-    """Collects what each stage did while a request runs."""
+    """Collects what each stage did while a request runs. `read` gives seconds: of the wall, or of this thread's CPU."""
 
-    started: float = field(default_factory=time.perf_counter)
+    read: Callable[[], float] = time.perf_counter
     stages: list[Stage] = field(default_factory=list)
     degraded: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._last = self.started
+        self.started = self._last = self.read()
 
     def mark(self, name: str, rows: int, degraded: str | None = None) -> None:
         """Close a stage."""
-        now = time.perf_counter()
+        now = self.read()
         self.stages.append(Stage(name, round((now - self._last) * 1000, 3), rows, degraded))
         self._last = now
         if degraded:
@@ -61,7 +61,7 @@ class Clock:
 
     def elapsed_ms(self) -> float:
         """Milliseconds since the request began."""
-        return (time.perf_counter() - self.started) * 1000
+        return (self.read() - self.started) * 1000
 
 
 @dataclass(frozen=True)
@@ -76,15 +76,24 @@ class Answer:
 
 
 class Recommender:
-    """Answers requests from one bundle. Thread-safe: nothing is written after construction."""
+    """Answers requests from one bundle. Thread-safe: nothing is written after construction.
+
+    `clock` is what stages are timed by; a benchmark gives `time.thread_time`, which busy neighbours do not stretch.
+    """
 
     def __init__(
-        self, artifacts: Artifacts, surfaces: dict[str, Surface], read_state: ReadState, max_k: int
+        self,
+        artifacts: Artifacts,
+        surfaces: dict[str, Surface],
+        read_state: ReadState,
+        max_k: int,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.artifacts = artifacts
         self.surfaces = surfaces
         self._read_state = read_state
         self._max_k = max_k
+        self._clock = clock
         self._config = {
             name: hashlib.sha256(msgspec.json.encode(surface)).hexdigest()[:12]
             for name, surface in surfaces.items()
@@ -105,7 +114,7 @@ class Recommender:
     def answer(self, request: Request) -> Answer:
         """Answer one request, and keep what the exposure log wants to know."""
         recipe = self._recipe(request)
-        clock = Clock()
+        clock = Clock(self._clock)
         query = self._hydrate(request, recipe, clock)
         candidates, removed = self._gather(query, clock)
         scored = score(query, self.artifacts, candidates)
@@ -116,16 +125,7 @@ class Recommender:
         removed[Removed.LOST] = len(candidates) - len(selection.order)
         clock.mark("selector", len(selection.order))
         reasons = explain(query, self.artifacts, candidates, scored, selection) if request.why else None
-        items = present(
-            self.artifacts.catalogue,
-            candidates,
-            scored,
-            selection.order,
-            0,
-            selection.propensity.tolist(),
-            reasons,
-        )
-        rows = self._shelves(query, candidates, scored, selection, items)
+        items, rows = self._present(query, candidates, scored, selection, reasons)
         clock.mark("present", len(items))
         response = Response(
             request_id=format_id(request_id),
@@ -149,7 +149,7 @@ class Recommender:
         """The query and the candidates of a request, up to and without scoring: what training samples are drawn from."""
         recipe = self._recipe(request)
         query = hydrate(request, recipe, self.artifacts, state, _moment(request))
-        return query, self._gather(query, Clock())[0]
+        return query, self._gather(query, Clock(self._clock))[0]
 
     def rank(self, request: Request, state: ListenerState) -> npt.NDArray[np.int64]:
         """Ids of the k best tracks by score alone, without page selection or exploration. int64[m], m <= k."""
@@ -209,23 +209,30 @@ class Recommender:
             clock.mark(name, len(proposals[name][0]))
         return proposals
 
-    def _shelves(
+    def _present(
         self,
         query: Query,
         candidates: Candidates,
         scored: Scored,
         selection: Selection,
-        items: tuple[Item, ...],
-    ) -> tuple[Shelf, ...]:
-        if query.request.surface != "home":
-            return ()
+        reasons: list[Reason] | None,
+    ) -> tuple[tuple[Item, ...], tuple[Shelf, ...]]:
+        """The page as items, and on the home page its shelves; slots are counted through all shelves."""
+        home = query.request.surface == "home"
+        below = shelves.rows(query, self.artifacts, candidates, scored.final, selection.order) if home else []
+        shown = np.concatenate([selection.order, *(row.rows for row in below)])
+        everything = present(
+            self.artifacts.catalogue, candidates, scored, shown, selection.propensity.tolist(), reasons or []
+        )
+        slot = len(selection.order)
+        items = everything[:slot]
+        if not home:
+            return items, ()
         found = [Shelf("for_you", "Made for you" if query.personal else "Popular now", items)]
-        slot = len(items)
-        for row in shelves.rows(query, self.artifacts, candidates, scored.final, selection.order):
-            below = present(self.artifacts.catalogue, candidates, scored, row.rows, slot)
-            found.append(Shelf(row.name, row.title, below))
-            slot += len(below)
-        return tuple(found)
+        for row in below:
+            found.append(Shelf(row.name, row.title, everything[slot : slot + len(row.rows)]))
+            slot += len(row.rows)
+        return items, tuple(found)
 
 
 def _moment(request: Request) -> int:

@@ -7,7 +7,7 @@ cost a third of asking the arrays for one number at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import compress, repeat
+from itertools import chain, compress, repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +23,10 @@ def present(
     candidates: Candidates,
     scored: Scored,
     rows: npt.NDArray[np.int32],
-    first: int,
-    propensity: Sequence[float] | None = None,
-    reasons: Sequence[Reason] | None = None,
+    propensity: Sequence[float],
+    reasons: Sequence[Reason],
 ) -> tuple[Item, ...]:
-    """The candidates `rows` int32[m] as items, in slots `first` and on. No propensity means certain."""
+    """The candidates `rows` int32[m] as items, slot by slot. Slots beyond the propensities were filled for certain."""
     tracks = candidates.tracks[rows]
     proposed = (~np.isnan(candidates.scores[rows])).tolist()
     genres = catalogue.genres
@@ -61,15 +60,14 @@ def present(
                 catalogue.track_id[tracks].tolist(),
                 scored.final[rows].tolist(),
                 proposed,
-                repeat(1.0, len(rows)) if propensity is None else propensity,
+                chain(propensity, repeat(1.0, len(rows) - len(propensity))),
                 catalogue.titles.take(tracks),
                 *_artists(catalogue, catalogue.artist[tracks]),
                 catalogue.genre[tracks].tolist(),
                 catalogue.duration_ms[tracks].tolist(),
-                repeat(None, len(rows)) if reasons is None else reasons,
+                chain(reasons, repeat(None, len(rows) - len(reasons))),
                 strict=True,
-            ),
-            start=first,
+            )
         )
     )
 

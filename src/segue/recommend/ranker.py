@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Self
 
-import lightgbm
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct, convert
@@ -60,14 +58,10 @@ class Ranker:
         return dict(zip(self.spec.objectives, self.scorer.score_many(x), strict=True))
 
     def contributions(self, x: Matrix, most: int = 5) -> list[dict[str, float]]:
-        """For each row, the features that moved the first objective most (TreeSHAP; Lundberg et al., 2018), in log-odds."""
-        values = np.asarray(self._booster.predict(x, pred_contrib=True))[:, :-1]
+        """For each row, the features that moved the first objective most along its paths (Saabas, 2014), in log-odds."""
+        values = self.scorer.contributions(np.ascontiguousarray(x))[:, :-1]
         rows = []
         for row in values:
             top = np.argsort(-np.abs(row), kind="stable")[:most]
             rows.append({self.spec.features[i]: round(float(row[i]), 3) for i in top if row[i] != 0})
         return rows
-
-    @cached_property
-    def _booster(self) -> lightgbm.Booster:
-        return lightgbm.Booster(model_str=self.texts[0])

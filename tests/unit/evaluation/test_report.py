@@ -43,7 +43,14 @@ def backtested(*, with_others: bool = True) -> Backtest:
         for task in (HOME, HOME_NEW, NEXT_UP)
     }
     spec = RankerSpec(features=("a", "b"), objectives=("play", "like"), requests=12)
-    return Backtest(split, evaluations, items, countries, Fitted(60, 9, 4, {"home": spec}, 1.0, 2.0))
+    return Backtest(
+        split=split,
+        evaluations=evaluations,
+        items=items,
+        countries=countries,
+        fitted=Fitted(60, 9, 4, {"home": spec}, 1.0, 2.0),
+        rankers={},
+    )
 
 
 @pytest.fixture(scope="module")

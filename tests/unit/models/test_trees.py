@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +79,68 @@ def test_equals_lightgbm_on_anything(
     np.testing.assert_allclose(
         TreeScorer.from_lightgbm(booster).score(fresh), reference(booster, fresh), rtol=0, atol=1e-12
     )
+
+
+def paths_by_hand(booster: lgb.Booster, row: Matrix) -> npt.NDArray[np.float64]:
+    """Saabas' contributions of one row, walking LightGBM's own dump; the last entry is the roots'."""
+    credit = np.zeros(len(row) + 1)
+
+    def mean(node: dict[str, Any]) -> tuple[float, float]:
+        if "leaf_value" in node:
+            return node["leaf_value"], max(node.get("leaf_count", 1), 1)
+        (a, n), (b, m) = mean(node["left_child"]), mean(node["right_child"])
+        return (a * n + b * m) / (n + m), n + m
+
+    for tree in booster.dump_model()["tree_info"]:
+        node = tree["tree_structure"]
+        credit[-1] += mean(node)[0]
+        while "leaf_value" not in node:
+            value = row[node["split_feature"]]
+            left = bool(node["default_left"]) if np.isnan(value) else value <= node["threshold"]
+            below = node["left_child"] if left else node["right_child"]
+            credit[node["split_feature"]] += mean(below)[0] - mean(node)[0]
+            node = below
+    return credit
+
+
+def test_contributions_follow_the_paths() -> None:
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(600, 4)).astype(np.float32)
+    x[rng.random(x.shape) < 0.1] = np.nan
+    booster = train(x, np.nan_to_num(x[:, 0] * x[:, 1] + x[:, 2]).astype(np.float64), num_leaves=8)
+    got = TreeScorer.from_lightgbm(booster).contributions(x[:20])
+    np.testing.assert_allclose(got, [paths_by_hand(booster, row) for row in x[:20]], rtol=0, atol=1e-9)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.integers(0, 2**31),
+    zero_as_missing=st.booleans(),
+    use_missing=st.booleans(),
+    oddities=st.sampled_from([0.0, 0.05, 0.5]),
+)
+def test_contributions_sum_to_the_score_on_anything(
+    seed: int, zero_as_missing: bool, use_missing: bool, oddities: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    x = messy(rng, 300, 5, oddities)
+    y = np.nan_to_num(x, nan=5.0, posinf=9.0, neginf=-9.0).clip(-9, 9).sum(1) + rng.normal(size=300)
+    boosters = [
+        train(x, y * sign, num_leaves=12, zero_as_missing=zero_as_missing, use_missing=use_missing)
+        for sign in (1.0, -1.0)
+    ]
+    scorer = TreeScorer.from_lightgbm(*boosters)
+    fresh = messy(rng, 50, 5, oddities)
+    for model, expected in enumerate(scorer.score_many(fresh)):
+        sums = scorer.contributions(fresh, model).sum(axis=1)
+        np.testing.assert_allclose(sums, expected, rtol=0, atol=1e-9)
+
+
+def test_contributions_of_a_model_that_is_not_there() -> None:
+    x = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    scorer = TreeScorer.from_lightgbm(train(x, x[:, 0].astype(np.float64), rounds=2))
+    with pytest.raises(InvalidInput, match="no model 1"):
+        scorer.contributions(x, 1)
 
 
 def test_values_on_the_thresholds_themselves_go_the_same_way() -> None:

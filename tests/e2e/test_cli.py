@@ -1,0 +1,443 @@
+"""The command line, as people and scripts use it: what it prints, what it leaves behind, how it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from command import Done, program, rows, segue
+
+from segue.contracts.tables import LISTENERS, LISTENS, TRACKS
+from segue.settings.surfaces import default_surfaces
+
+STRANGER = "987654321"
+NEWCOMER = 555_000_111
+DAY_S = 86_400
+SIMULATED = ("--tracks", "300", "--artists", "50", "--listeners", "120", "--days", "12", "--seed", "3")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where this module's homes lie."""
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture(scope="module")
+def said(folder: Path) -> dict[str, Done]:
+    """A tiny service, from nothing to a published bundle, and what each command said."""
+    home = folder / "home"
+    done = {"simulate": program(home, "simulate", *SIMULATED, "--json")}
+    two = folder / "two.csv"
+    tracks = listened_tracks(home)
+    plays = [f"{NEWCOMER},{track},2026-11-20T1{n}:00:00Z,play,200000" for n, track in enumerate(tracks[:2])]
+    two.write_text("\n".join(["who,song,when,what,ms", *plays, f"{NEWCOMER},{tracks[0]},soon,play,1"]))
+    mapping = folder / "two.toml"
+    mapping.write_text(
+        'source = "shop"\n[columns]\nuser_id = "who"\ntrack_id = "song"\ntype = "what"\nms_played = "ms"\n'
+        'ts = { column = "when", unit = "iso" }\n'
+    )
+    done["import"] = segue(home, "import", "table", str(two), "--mapping", str(mapping), "--json")
+    done["run"] = program(home, "run", "--json")
+    done["again"] = segue(home, "run", "--json")
+    return done
+
+
+@pytest.fixture(scope="module")
+def home(folder: Path, said: dict[str, Done]) -> Path:
+    """The published home. Tests that change it take a copy."""
+    assert said["run"].code == 0, said["run"].err
+    return folder / "home"
+
+
+@pytest.fixture
+def copy(home: Path, tmp_path: Path) -> Path:
+    """A home of a test's own."""
+    return Path(shutil.copytree(home, tmp_path / "home"))
+
+
+def listened_tracks(home: Path) -> list[int]:
+    """Public tracks that may be played everywhere."""
+    found = rows(home, TRACKS, "track_id", "public", "blocked_countries").sort_by("track_id").to_pylist()
+    return [row["track_id"] for row in found if row["public"] and not row["blocked_countries"]]
+
+
+def consents(home: Path) -> dict[int, bool]:
+    """Who allows their history to be read."""
+    found = rows(home, LISTENERS, "user_id", "personalization_consent")
+    return dict(zip(*(column.to_pylist() for column in found.columns), strict=True))
+
+
+def recommend(home: Path, *arguments: str) -> Any:
+    """An answer as JSON."""
+    return segue(home, "recommend", "--json", *arguments).json
+
+
+def test_every_step_says_what_it_did_as_json(said: dict[str, Done]) -> None:
+    simulated = said["simulate"].json
+    assert set(simulated) == {"events", "exposures", "seconds"}
+    assert said["import"].json == {
+        "read": 3,
+        "landed": 2,
+        "duplicate": 0,
+        "rejected": {"wrong_type_ts": 1},
+        "listeners": 1,
+        "tracks": 2,
+    }
+    ran = said["run"].json
+    assert set(ran) == {"steps", "bundle", "gate"}
+    done = {step["step"]: step for step in ran["steps"]}
+    assert done["events"]["read_rows"] == simulated["events"] + 2
+    assert {step["state"] for step in ran["steps"]} == {"done"}
+    assert ran["gate"]["passed"]
+    assert ran["bundle"]["version"].startswith("2026-11-21-")
+    assert f"publish            {ran['bundle']['version']}" in said["run"].err
+
+
+def test_a_second_run_finds_everything_up_to_date(said: dict[str, Done], home: Path) -> None:
+    again = said["again"].json
+    assert {step["state"] for step in again["steps"]} == {"up-to-date"}
+    assert again["bundle"] is None
+    assert [p.name for p in (home / "bundles").iterdir() if p.is_dir()] == [
+        said["run"].json["bundle"]["version"]
+    ]
+
+
+def test_evaluate_prints_every_task_and_model_with_intervals(home: Path) -> None:
+    report = segue(home, "evaluate", "--json", "--max-cases", "40").json
+    metrics = {
+        "home": {"recall@50", "ndcg@50"},
+        "home-new": {"recall@50", "ndcg@50"},
+        "next-up": {"hr@20", "mrr@20", "ndcg@20"},
+    }
+    assert set(report["tasks"]) == set(metrics)
+    for task, wanted in metrics.items():
+        found = report["tasks"][task]
+        assert found["protocol"]["split"] % (DAY_S * 1_000_000) == 0
+        assert found["protocol"]["chosen_by"] != "--split"
+        assert {"segue", "popular"} < set(found["models"])
+        for values in found["models"].values():
+            assert wanted <= set(values)
+            for name in wanted:
+                low, high = values[name]["ci95"]
+                assert 0 <= low <= values[name]["value"] <= high <= 1
+
+
+def test_a_known_listener_is_told_why(home: Path) -> None:
+    users, counts = np.unique(rows(home, LISTENS, "user_id")["user_id"].to_numpy(), return_counts=True)
+    consent = consents(home)
+    user = next(int(u) for u in users[np.argsort(-counts)] if consent[int(u)])
+    answer = recommend(home, "--user", str(user), "--surface", "home", "-k", "20", "--why")
+    assert answer["trace"]["personalized"]
+    assert len(answer["items"]) == 20
+    assert len({item["track_id"] for item in answer["items"]}) == 20
+    assert all(item["why"]["text"] and item["sources"] for item in answer["items"])
+    assert any(item["why"].get("because_of") for item in answer["items"])
+    assert all(0 < item["propensity"] <= 1 for item in answer["items"])
+
+
+def test_two_plays_are_enough_to_be_somebody(home: Path) -> None:
+    answer = recommend(home, "--user", str(NEWCOMER), "--why")
+    stranger = recommend(home)
+    assert answer["trace"]["personalized"]
+    assert len(answer["items"]) == 20
+    assert [i["track_id"] for i in answer["items"]] != [i["track_id"] for i in stranger["items"]]
+
+
+def test_an_unknown_listener_is_a_stranger(home: Path) -> None:
+    answer = recommend(home, "--user", STRANGER, "--seed", "1")
+    assert not answer["trace"]["personalized"]
+    stranger = recommend(home, "--seed", "1")
+    assert [i["track_id"] for i in answer["items"]] == [i["track_id"] for i in stranger["items"]]
+
+
+def test_without_consent_no_history_is_read(home: Path) -> None:
+    user = next(user for user, consent in consents(home).items() if not consent)
+    answer = recommend(home, "--user", str(user), "--why")
+    assert not answer["trace"]["personalized"]
+    assert next(stage for stage in answer["trace"]["stages"] if stage["name"] == "hydrate")["rows"] == 0
+    assert answer["items"]
+    assert not any(item["why"].get("because_of") for item in answer["items"])
+
+
+@pytest.mark.parametrize("surface", ["station", "related", "next-up"])
+def test_other_surfaces_answer(home: Path, surface: str) -> None:
+    first, second = listened_tracks(home)[:2]
+    seed = ("--session", f"{first},{second}") if surface == "next-up" else ("--track", str(first))
+    answer = recommend(home, "--user", str(NEWCOMER), "--surface", surface, "-k", "5", *seed)
+    assert answer["surface"] == surface
+    assert len(answer["items"]) == 5
+
+
+def test_what_strangers_were_shown_lands_too(copy: Path) -> None:
+    recommend(copy, "-k", "7")
+    landed = segue(copy, "run", "--no-train")
+    assert landed.code == 0, landed.err
+    line = next(line for line in landed.err.splitlines() if "land exposures" in line)
+    assert line.split()[2:] == [line.split()[2], "landed", "0", "duplicate", "0", "rejected"]
+    assert int(line.split()[2]) >= 7
+
+
+def test_a_worse_challenger_is_kept_but_not_published(copy: Path) -> None:
+    before = segue(copy, "bundle", "list", "--json").json
+    settings = copy / "segue.toml"
+    settings.write_text(
+        "".join(
+            f"[surfaces.{surface}.sources.{source}]\nlimit = 0\n"
+            for surface in ("home", "next-up")
+            for source in default_surfaces()[surface].sources
+        )
+    )
+    refused = segue(copy, "run", "--json")
+    assert refused.code == 3, refused.err
+    assert not refused.json["gate"]["passed"]
+    assert "worse than the champion" in refused.err
+    after = segue(copy, "bundle", "list", "--json").json
+    assert after["current"] == before["current"]
+    challenger = refused.json["bundle"]["version"]
+    assert set(after["bundles"]) == {before["current"], challenger}
+
+    assert segue(copy, "bundle", "publish", challenger).code == 0
+    settings.unlink()
+    assert recommend(copy, "-k", "1")["bundle"] == challenger
+    assert segue(copy, "bundle", "rollback").code == 0
+    assert recommend(copy, "-k", "1")["bundle"] == before["current"]
+    assert "no earlier bundle" in segue(copy, "bundle", "rollback").error
+
+
+def test_bundles_are_listed_whole_and_shown(home: Path, said: dict[str, Done]) -> None:
+    version = said["run"].json["bundle"]["version"]
+    assert version in segue(home, "bundle", "list").out
+    manifest = segue(home, "bundle", "show", version).json
+    assert manifest["data_through"] == "2026-11-21"
+    assert manifest["tracks"] == 300
+
+
+def test_30music_lands_once(folder: Path) -> None:
+    path = folder / "sessions.parquet"
+    n = 400
+    dice = np.random.default_rng(0)
+    sessions = np.repeat(np.arange(n // 4), 4)
+    columns = {
+        "session_id": sessions,
+        "user_id": sessions % 30 + 1,
+        "song_id": dice.integers(1, 60, n),
+        "ts": 1_410_000_000 + sessions * 4_000 + np.tile(np.arange(4) * 200, n // 4),
+        "playtime": dice.integers(-1, 300, n),
+    }
+    pq.write_table(pa.table(columns), path)
+    music = folder / "music"
+    first = segue(music, "import", "30music", str(path), "--json").json
+    negative = int((columns["playtime"] < 0).sum())
+    assert list(first) == ["read", "landed", "duplicate", "rejected", "listeners", "tracks"]
+    assert first["read"] == n
+    assert first["landed"] + first["duplicate"] + sum(first["rejected"].values()) == n
+    assert sum(first["rejected"].values()) in (0, negative)
+    assert first["listeners"] == 30
+    second = segue(music, "import", "30music", str(path), "--json").json
+    assert second == first | {"landed": 0, "duplicate": first["landed"] + first["duplicate"]}
+
+    whole = path.read_bytes()
+    (folder / "half.parquet").write_bytes(whole[: len(whole) // 2])
+    assert "half.parquet" in segue(music, "import", "30music", str(folder / "half.parquet")).error
+
+
+def test_broken_lines_are_counted_and_the_others_land(folder: Path) -> None:
+    path = folder / "listens.jsonl"
+    good = {
+        "listened_at": 1_700_000_000,
+        "user_name": "ana",
+        "track_metadata": {"artist_name": "Ona", "track_name": "Night Bus"},
+    }
+    future = good | {"listened_at": 9_000_000_000}
+    path.write_bytes(
+        b"\n".join(
+            [
+                json.dumps(good).encode(),
+                b'{"listened_at": 1700000100, "user_name": "\xff\xfe"}',
+                json.dumps(future).encode(),
+                json.dumps(good | {"listened_at": "yesterday"}).encode(),
+                json.dumps(good | {"listened_at": 1_700_000_200}).encode(),
+                b'{"listened_at": 17000',
+            ]
+        )
+    )
+    home = folder / "lines"
+    report = segue(home, "import", "listenbrainz", str(path), "--json").json
+    assert (report["read"], report["landed"], report["duplicate"]) == (6, 2, 0)
+    assert report["rejected"] == {
+        "not_json": 1,
+        "not_utf8": 1,
+        "ts_in_future": 1,
+        "missing_ts": 1,
+    }
+
+
+DAMAGE = [
+    ("training.facotrs=3", "did you mean training.factors?"),
+    ("training.factors=0", "training.factors"),
+    ("serving.port=http", "serving.port"),
+]
+
+
+@pytest.mark.parametrize(("change", "named"), DAMAGE)
+def test_a_settings_typo_is_named(home: Path, change: str, named: str) -> None:
+    assert named in segue(home, "run", "--set", change).error
+    key, _, value = change.partition("=")
+    variable = "SEGUE_" + key.upper().replace(".", "__")
+    refused = segue(home, "recommend", more={variable: value}).error
+    assert named in refused
+
+
+def test_the_program_itself_refuses_in_one_line(home: Path) -> None:
+    refused = program(home, "recommend", "-k", "1000000")
+    assert refused.error == "error: k: 1000000 is out of range; ask for 1 to 200 items (serving.max_k)"
+    assert len(refused.err.splitlines()) == 1
+    assert refused.out == ""
+
+
+REFUSED = [
+    (("recommend", "-k", "0"), "k: 0"),
+    (("recommend", "-k", "-1"), "k: -1"),
+    (("recommend", "--user", "-5"), "--user"),
+    (("recommend", "--user", "99999999999999999999"), "--user"),
+    (("recommend", "--surface", "hoem"), "surface: 'hoem' is none of home"),
+    (("recommend", "--surface", "station"), "track_id or artist_id"),
+    (("recommend", "--surface", "related", "--track", "77"), "track_id: 77"),
+    (("recommend", "--surface", "station", "--artist", "77"), "artist_id: 77"),
+    (("recommend", "--surface", "next-up", "--session", "1,x"), "--session"),
+    (("recommend", "--country", "germany"), "--country"),
+    (("recommend", "--now", "-5"), "--now"),
+    (("recommend", "--seed", "-1"), "--seed"),
+    (("recommend", "--set", "surfaces.home.sources.nonsense.limit=5"), "nonsense"),
+    (("bundle", "show", "absent"), "no bundle 'absent'"),
+    (("bundle", "publish", "../x"), "no bundle '../x'"),
+    (("bundle", "rollback"), "no earlier bundle"),
+    (("evaluate", "--split", "nonsense"), "--split: 'nonsense'"),
+    (("evaluate", "--split", "1900-01-01"), "split"),
+    (("evaluate", "--split", "2999-01-01"), "split"),
+    (("evaluate", "--task", "hom"), "--task: 'hom'"),
+    (("evaluate", "--max-cases", "-1"), "--max-cases"),
+    (("run", "--step", "absent"), "no step 'absent'"),
+    (("run", "--from", "tomorrow"), "--from: 'tomorrow'"),
+    (("run", "--from", "2026-11-21", "--to", "2026-11-01"), "--from: 2026-11-21 is later than --to"),
+    (("run", "--config", "/absent.toml"), "/absent.toml: no such settings file"),
+    (("import", "30musik", "x"), "no importer '30musik'"),
+    (("import", "30music", "/absent.parquet"), "/absent.parquet: no such file"),
+    (("import", "table", "/absent.csv"), "--mapping"),
+    (("import", "30music", "x", "--mapping", "y"), "mapping"),
+    (("benchmark", "gowala", "/tmp"), "gowala"),
+    (("benchmark", "gowalla-lightgcn", "/absent"), "/absent"),
+    (("simulate", "--days", "0"), "days is 0"),
+    (("simulate", "--tracks", "-1"), "tracks is -1"),
+    (("simulate", "--end", "9999-99-99"), "--end"),
+    (("simulate", *SIMULATED[:-1], "4"), "already holds another catalogue"),
+    (("serve", "--workers", "0"), "serving.workers"),
+    (("serve", "--port", "99999"), "serving.port"),
+    (("serve", "--host", "203.0.113.7"), "serving.host"),
+    (("demo", "--data", "30music", "--no-serve"), "--data: '30music'"),
+    (("docs", "/dev/null/x"), "/dev/null/x"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "named"), REFUSED, ids=[" ".join(a) for a, _ in REFUSED])
+def test_a_refusal_is_one_line_that_names_what_is_wrong(
+    home: Path, arguments: tuple[str, ...], named: str
+) -> None:
+    assert named in segue(home, *arguments).error
+
+
+def test_an_empty_home_says_what_to_do_first(tmp_path: Path) -> None:
+    home = tmp_path / "empty"
+    assert "segue import" in segue(home, "run").error
+    refused = segue(home, "recommend").error
+    assert "segue run" in refused
+    assert str(home) in refused
+    assert "no play" in segue(home, "evaluate").error
+
+
+def test_a_home_that_is_a_file_is_named(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.write_text("not a directory")
+    for command in (("run",), ("recommend",), ("bundle", "list"), ("simulate", "--days", "1")):
+        assert str(home) in segue(home, *command).error
+    assert str(home) in segue(home, "run", "--home", str(home / "below")).error
+
+
+@pytest.mark.parametrize(
+    ("part", "command"), [("warehouse", "run"), ("bundles", "run"), ("state", "recommend")]
+)
+def test_a_file_in_the_way_of_a_part_is_named(copy: Path, part: str, command: str) -> None:
+    shutil.rmtree(copy / part)
+    (copy / part).write_text("in the way")
+    assert str(copy / part) in segue(copy, command).error
+
+
+def test_an_exposure_log_that_cannot_be_written_costs_no_answer(copy: Path) -> None:
+    shutil.rmtree(copy / "log", ignore_errors=True)
+    (copy / "log").write_text("in the way")
+    answered = segue(copy, "recommend", "--json")
+    assert len(answered.json["items"]) == 20
+    assert "exposure log" in answered.err
+
+
+def test_a_full_disk_loses_nothing(copy: Path, tmp_path: Path) -> None:
+    before = segue(copy, "bundle", "list", "--json").json
+    shown = [item["track_id"] for item in recommend(copy, "--seed", "1")["items"]]
+    for arguments in (("run", "--force", "--no-train"), ("run", "--set", "training.seed=9")):
+        refused = segue(copy, *arguments, largest_file=4_000).error
+        assert "room" in refused
+    assert segue(copy, "bundle", "list", "--json").json == before
+    assert [item["track_id"] for item in recommend(copy, "--seed", "1")["items"]] == shown
+    assert [p.name for p in (copy / "bundles").iterdir() if p.name.startswith(".")] == []
+
+    empty = tmp_path / "new"
+    assert "room" in segue(empty, "simulate", *SIMULATED, largest_file=8_000).error
+    assert segue(empty, "simulate", *SIMULATED).code == 0
+    assert segue(copy, "run", "--force", "--no-train").code == 0
+
+
+def biggest(bundle: Path) -> Path:
+    """The largest file of a bundle."""
+    return max((p for p in bundle.rglob("*.npy")), key=lambda p: p.stat().st_size)
+
+
+def test_a_flipped_byte_is_found_named_and_repaired(copy: Path, said: dict[str, Done]) -> None:
+    version = said["run"].json["bundle"]["version"]
+    path = biggest(copy / "bundles" / version)
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(bytes(whole))
+    for arguments in (("recommend",), ("bundle", "show", version), ("bundle", "publish", version)):
+        refused = segue(copy, *arguments).error
+        assert path.name in refused
+        assert "segue run" in refused
+    repaired = segue(copy, "run", "--json")
+    assert repaired.code == 0, repaired.err
+    assert "does not open" in repaired.err
+    assert len(recommend(copy)["items"]) == 20
+
+
+def test_a_missing_champion_is_named_and_replaced(copy: Path) -> None:
+    current = copy / "bundles" / "CURRENT"
+    for content in (b"2020-01-01-absent\n", b"\xff\xfe\x00"):
+        current.write_bytes(content)
+        assert str(current) in segue(copy, "recommend").error
+        assert segue(copy, "bundle", "list").code == 0
+    (copy / "bundles" / "not-a-bundle").mkdir()
+    listed = segue(copy, "bundle", "list")
+    assert listed.code == 0
+    assert "not-a-bundle" in listed.err
+    assert segue(copy, "run").code == 0
+    assert len(recommend(copy)["items"]) == 20
+
+
+def test_the_version_is_one_line() -> None:
+    done = program(None, "--version")
+    assert done.code == 0
+    assert done.out.startswith("segue ")
