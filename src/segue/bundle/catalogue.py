@@ -36,7 +36,7 @@ class Texts:
 
     def take(self, index: I32) -> list[str | None]:
         """The texts at some positions; None where empty."""
-        data = memoryview(self.data)
+        data: memoryview = self.data.data
         begins, ends = self.offsets[index].tolist(), self.offsets[1:][index].tolist()
         return [str(data[a:b], "utf-8", "replace") or None for a, b in zip(begins, ends, strict=True)]
 

@@ -90,7 +90,7 @@ def state_of(drawn: dict, catalogue: Catalogue) -> ListenerState:
 
 
 def check(response: Response, state: ListenerState, catalogue: Catalogue) -> None:
-    shown = [item for item in response.items] + [i for shelf in response.shelves[1:] for i in shelf.items]
+    shown = list(response.items) + [i for shelf in response.shelves[1:] for i in shelf.items]
     ids = [item.track_id for item in shown]
     assert len(ids) == len(set(ids)), "a track is shown twice"
     country = catalogue.country(state.country)
