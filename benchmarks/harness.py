@@ -133,7 +133,9 @@ def render(sections: Mapping[str, Section]) -> str:
         lines += ["", f"## {name}", "", f"{section.date}, {section.machine}; {packages}.", ""]
         lines += ["| what | ours | peer | ratio | goal | detail |"]
         lines += ["| --- | ---: | ---: | ---: | --- | --- |"]
-        lines += ["| " + " | ".join(_cells(row)) + " |" for row in section.rows]
+        lines += [
+            "| " + " | ".join(cell.replace("|", r"\|") for cell in _cells(row)) + " |" for row in section.rows
+        ]
     return "\n".join(lines) + "\n"
 
 

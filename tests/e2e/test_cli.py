@@ -437,7 +437,7 @@ def test_a_missing_champion_is_named_and_replaced(copy: Path) -> None:
     assert len(recommend(copy)["items"]) == 20
 
 
-def test_the_version_is_one_line() -> None:
-    done = program(None, "--version")
+def test_the_version_is_one_line(tmp_path: Path) -> None:
+    done = segue(tmp_path, "--version")
     assert done.code == 0
     assert done.out.startswith("segue ")

@@ -66,7 +66,7 @@ def test_the_page_shows_missed_goals_as_plainly_as_met_ones() -> None:
 
 
 def test_a_loss_is_a_ratio_below_one_with_its_digits() -> None:
-    assert "| 0.063 x |" in render({"a": section(more_is_better("rate", 1.0, 16.0, "1/s", ""))})
+    assert "| 0.05 x |" in render({"a": section(more_is_better("rate", 1.0, 20.0, "1/s", ""))})
 
 
 def test_recording_one_benchmark_leaves_the_others_alone(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from segue.contracts.errors import InvalidInput
 from segue.contracts.tables import RAW_EVENTS
 from segue.settings import DEFAULT_HOME
 from segue.simulation import SimulationConfig
+from segue.wiring.simulate import is_broken_off
 
 
 def demo(
@@ -29,7 +30,7 @@ def demo(
 ) -> None:
     """Simulate a music service (or import real data), run the flow, evaluate, publish and serve."""
     with plain_errors():
-        chosen = open_home(home, settings, config)
+        chosen, size = open_home(home, settings, config), SimulationConfig()
         out.rule("[bold]1 of 4[/] data")
         if data is not None:
             name, colon, path = data.partition(":")
@@ -42,8 +43,7 @@ def demo(
                 f"  {report.landed:,} plays landed, {report.duplicate:,} were there, "
                 f"{report.listeners:,} listeners, {report.tracks:,} tracks"
             )
-        elif chosen.engine.days(RAW_EVENTS) is None:
-            size = SimulationConfig()
+        elif chosen.engine.days(RAW_EVENTS) is None or is_broken_off(chosen, size):
             made = run_simulation(chosen, size)
             out.print(
                 f"  {made.events:,} events of {size.listeners:,} listeners over {size.days} days, "

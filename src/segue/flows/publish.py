@@ -143,7 +143,7 @@ def _results(
     progress(f"champion {champion.version} on the same requests")
     try:
         artifacts = Artifacts.load(champion)
-    except BundleCorrupt as error:
+    except (BundleCorrupt, InvalidData, NotFound) as error:  # written by another version
         progress(f"the champion is not compared with: {error.message}")
         return {}
     found = measure(engine, settings, artifacts, split, progress, tasks=tuple(GATED))

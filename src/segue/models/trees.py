@@ -41,6 +41,7 @@ _ALL: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 _ZERO: Final = np.float32(1e-35)  # LightGBM's kZeroThreshold: what counts as zero where zeros are missing
 _MAX_LEAVES: Final = 32_768
 _MAX_THRESHOLDS: Final = 65_535
+_FEW: Final = 64  # thresholds that are counted one by one
 
 # How a column treats missing values. A missing value goes the same way at every node of a column.
 _NAN_IS_ZERO: Final = 0
@@ -574,17 +575,26 @@ def _encode(
             for i in range(rows):
                 v = x[first + i, f]
                 value[i] = np.float32(0) if np.isnan(v) else v
-            base = np.uint32(start[column])
-            position[:] = base
-            step = np.uint32(start[column + 1] - start[column]) >> np.uint32(1)
-            while step > 0:
-                for i in range(LANES):  # 64 binary searches in step: LLVM turns them into gathers
-                    below = thresholds[np.intp(position[i] + step - np.uint32(1))] < value[i]
-                    position[i] += step if below else np.uint32(0)
-                step >>= np.uint32(1)
             offset = column * LANES
-            for i in range(LANES):
-                codes[block, offset + i] = position[i] - base
+            base = np.uint32(start[column])
+            if count[column] <= _FEW:  # comparing with every threshold beats searching
+                position[:] = np.uint32(0)
+                for t in range(base, base + np.uint32(count[column])):
+                    cut = thresholds[t]
+                    for i in range(LANES):
+                        position[i] += np.uint32(cut < value[i])
+                for i in range(LANES):
+                    codes[block, offset + i] = position[i]
+            else:
+                position[:] = base
+                step = np.uint32(start[column + 1] - start[column]) >> np.uint32(1)
+                while step > 0:
+                    for i in range(LANES):  # 64 binary searches in step: LLVM turns them into gathers
+                        below = thresholds[np.intp(position[i] + step - np.uint32(1))] < value[i]
+                        position[i] += step if below else np.uint32(0)
+                    step >>= np.uint32(1)
+                for i in range(LANES):
+                    codes[block, offset + i] = position[i] - base
             if missing[column] != _NAN_IS_ZERO:
                 zero_too = missing[column] >= _ZERO_LEFT
                 goes_left = missing[column] == _NAN_LEFT or missing[column] == _ZERO_LEFT

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 Ids = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -33,7 +34,8 @@ class Candidates:
 
     def agreement(self) -> Floats:
         """Reciprocal rank fusion (Cormack, Clarke, Buettcher, SIGIR 2009): sum over sources of 1 / (10 + rank). float32[n]."""
-        total: Floats = np.nansum(1.0 / (10.0 + self.ranks), axis=1, dtype=np.float32)
+        shares = np.where(np.isnan(self.ranks), np.float32(0), np.float32(1) / (np.float32(10) + self.ranks))
+        total: Floats = shares.sum(axis=1)
         return total
 
     def sources_of(self, row: int) -> tuple[str, ...]:
@@ -50,18 +52,36 @@ def merge(proposals: dict[str, tuple[Ids, Floats]], most: int) -> Candidates:
     if sum(sizes) == 0:
         empty = np.empty((0, len(names)), np.float32)
         return Candidates(np.empty(0, np.int32), empty, empty, names)
-    tracks = np.concatenate([ids for ids, _ in proposals.values()])
-    rank = np.concatenate([np.arange(size, dtype=np.float32) for size in sizes])
-    column = np.repeat(np.arange(len(names)), sizes)
-    distinct, place = np.unique(tracks, return_inverse=True)
-    scores = np.full((len(distinct), len(names)), np.nan, np.float32)
-    ranks = np.full((len(distinct), len(names)), np.nan, np.float32)
-    scores[place, column] = np.concatenate([values for _, values in proposals.values()])
-    ranks[place, column] = rank
-    merged = Candidates(distinct.astype(np.int32), scores, ranks, names)
-    if len(distinct) <= most:
+    tracks = np.concatenate([ids for ids, _ in proposals.values()], dtype=np.int32)
+    values = np.concatenate([scores for _, scores in proposals.values()], dtype=np.float32)
+    distinct, scores, ranks = _spread(tracks, values, np.array(sizes, np.int64))
+    merged = Candidates(distinct, scores, ranks, names)
+    if len(merged) <= most:
         return merged
     return merged.keep(np.sort(np.argsort(-merged.agreement(), kind="stable")[:most]))
+
+
+@njit(cache=True, nogil=True)
+def _spread(tracks: Ids, values: Floats, sizes: npt.NDArray[np.int64]) -> tuple[Ids, Floats, Floats]:
+    """Proposals, source after source, as a row per distinct track and a column per source: tracks, scores, ranks."""
+    n_sources = len(sizes)
+    row = np.empty(len(tracks), np.int64)
+    distinct = np.empty(len(tracks), np.int32)
+    found = 0
+    for at in np.argsort(tracks):
+        if found == 0 or distinct[found - 1] != tracks[at]:
+            distinct[found] = tracks[at]
+            found += 1
+        row[at] = found - 1
+    scores = np.full((found, n_sources), np.nan, np.float32)
+    ranks = np.full((found, n_sources), np.nan, np.float32)
+    at = 0
+    for source in range(n_sources):
+        for rank in range(sizes[source]):
+            scores[row[at], source] = values[at]
+            ranks[row[at], source] = rank
+            at += 1
+    return distinct[:found].copy(), scores, ranks
 
 
 def blend(candidates: Candidates, weights: dict[str, float]) -> Floats:

@@ -15,6 +15,7 @@ Floats = npt.NDArray[np.float32]
 
 RECENT = 20
 """Latest tracks a candidate is compared with."""
+_OF_SOURCE = {name: tuple(f"source_{name}_{what}" for what in ("score", "rank", "share")) for name in SOURCES}
 
 
 def candidate_columns(query: Query, artifacts: Artifacts, candidates: Candidates) -> dict[str, Floats]:
@@ -25,8 +26,7 @@ def candidate_columns(query: Query, artifacts: Artifacts, candidates: Candidates
     known = dict(zip(candidates.sources, zip(scores, ranks, _share(scores), strict=True), strict=True))
     columns: dict[str, Floats] = {}
     for name in SOURCES:
-        for what, column in zip(("score", "rank", "share"), known.get(name, (missing,) * 3), strict=True):
-            columns[f"source_{name}_{what}"] = column
+        columns |= zip(_OF_SOURCE[name], known.get(name, (missing,) * 3), strict=True)
     columns["sources"] = np.count_nonzero(~np.isnan(ranks), axis=0).astype(np.float32)
     columns["agreement"] = candidates.agreement()
     columns["blend"] = blend(candidates, query.recipe.scorer.blend)
@@ -53,9 +53,9 @@ def _similarity(query: Query, artifacts: Artifacts, candidates: Candidates) -> d
         missing = np.full(len(candidates), np.nan, np.float32)
         return dict.fromkeys(("similarity_recent_max", "similarity_recent_mean", "similarity_last"), missing)
     factors = artifacts.unit_factors
-    cosine = factors[candidates.tracks] @ factors[recent].T
+    cosine = factors[recent] @ factors[candidates.tracks].T
     return {
-        "similarity_recent_max": cosine.max(axis=1),
-        "similarity_recent_mean": cosine.mean(axis=1),
-        "similarity_last": np.ascontiguousarray(cosine[:, 0]),
+        "similarity_recent_max": cosine.max(axis=0),
+        "similarity_recent_mean": cosine.mean(axis=0),
+        "similarity_last": cosine[0],
     }

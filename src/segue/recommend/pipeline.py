@@ -121,7 +121,7 @@ class Recommender:
         clock.mark("scorer", len(candidates))
         request_id = new_id()
         seed = request.seed if request.seed is not None else int.from_bytes(request_id[8:], "big")
-        selection = choose(query, self.artifacts, candidates, scored.final, np.random.default_rng(seed))
+        selection = choose(query, self.artifacts, candidates, scored.final, _dice(seed))
         removed[Removed.LOST] = len(candidates) - len(selection.order)
         clock.mark("selector", len(selection.order))
         reasons = explain(query, self.artifacts, candidates, scored, selection) if request.why else None
@@ -222,7 +222,7 @@ class Recommender:
         below = shelves.rows(query, self.artifacts, candidates, scored.final, selection.order) if home else []
         shown = np.concatenate([selection.order, *(row.rows for row in below)])
         everything = present(
-            self.artifacts.catalogue, candidates, scored, shown, selection.propensity.tolist(), reasons or []
+            self.artifacts.catalogue, candidates, scored, shown, selection.propensity, reasons or []
         )
         slot = len(selection.order)
         items = everything[:slot]
@@ -233,6 +233,11 @@ class Recommender:
             found.append(Shelf(row.name, row.title, everything[slot : slot + len(row.rows)]))
             slot += len(row.rows)
         return items, tuple(found)
+
+
+def _dice(seed: int) -> np.random.Generator:
+    """Random numbers of one request. Philox takes the seed as its key; to spread it first would cost more than drawing."""
+    return np.random.Generator(np.random.Philox(key=seed))
 
 
 def _moment(request: Request) -> int:

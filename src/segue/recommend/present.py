@@ -23,7 +23,7 @@ def present(
     candidates: Candidates,
     scored: Scored,
     rows: npt.NDArray[np.int32],
-    propensity: Sequence[float],
+    propensity: npt.NDArray[np.float64],
     reasons: Sequence[Reason],
 ) -> tuple[Item, ...]:
     """The candidates `rows` int32[m] as items, slot by slot. Slots beyond the propensities were filled for certain."""
@@ -34,9 +34,9 @@ def present(
         Item(
             track_id=track_id,
             position=position,
-            score=round(score, 5),
+            score=score,
             sources=tuple(compress(candidates.sources, by)),
-            propensity=round(chance, 6),
+            propensity=chance,
             title=title,
             artist_id=artist_id,
             artist=artist,
@@ -58,9 +58,9 @@ def present(
         ) in enumerate(
             zip(
                 catalogue.track_id[tracks].tolist(),
-                scored.final[rows].tolist(),
+                np.round(scored.final[rows].astype(np.float64), 5).tolist(),
                 proposed,
-                chain(propensity, repeat(1.0, len(rows) - len(propensity))),
+                chain(np.round(propensity, 6).tolist(), repeat(1.0, len(rows) - len(propensity))),
                 catalogue.titles.take(tracks),
                 *_artists(catalogue, catalogue.artist[tracks]),
                 catalogue.genre[tracks].tolist(),

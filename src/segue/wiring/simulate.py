@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import date
 
+import pyarrow as pa
 from msgspec import Struct
 
 from segue.contracts.errors import Conflict
@@ -31,7 +32,7 @@ def simulate_into(home: Home, size: SimulationConfig, advance: Callable[[date], 
     engine = home.engine
     catalogue = generate_catalogue(size)
     present = engine.collect(engine.read(TRACKS))
-    if len(present) and not present.sort_by("track_id").equals(catalogue.tracks.sort_by("track_id")):
+    if len(present) and not _same_tracks(present, catalogue.tracks):
         raise Conflict(
             f"{home.root} already holds another catalogue; simulate into an empty directory (--home)",
             field="home",
@@ -44,7 +45,7 @@ def simulate_into(home: Home, size: SimulationConfig, advance: Callable[[date], 
     ):
         engine.overwrite(table, rows)
     catalogue.truth.write(home.truth)
-    source = f"simulate:{size.seed}:{size.tracks}:{size.artists}:{size.listeners}:{size.days}:{size.end}"
+    source = _source(size)
     events = exposures = 0
     for number, day in enumerate(simulate_days(size, catalogue), start=1):
         engine.append(RAW_EVENTS, day.events, marker=(source, number))
@@ -53,3 +54,20 @@ def simulate_into(home: Home, size: SimulationConfig, advance: Callable[[date], 
         exposures += len(day.exposures)
         advance(day.day)
     return SimulationReport(events, exposures, time.perf_counter() - started)
+
+
+def is_broken_off(home: Home, size: SimulationConfig) -> bool:
+    """Whether this simulation was begun in the home and not ended: running it again adds the days that are missing."""
+    source = _source(size)
+    begun = home.engine.marker(source, RAW_EVENTS) is not None
+    return begun and (home.engine.marker(source, EXPOSURES) or 0) < size.days
+
+
+def _source(size: SimulationConfig) -> str:
+    return f"simulate:{size.seed}:{size.tracks}:{size.artists}:{size.listeners}:{size.days}:{size.end}"
+
+
+def _same_tracks(present: pa.Table, tracks: pa.Table) -> bool:
+    """Compared as the contract has them: an engine does not keep which columns may be null."""
+    one, other = (rows.cast(TRACKS.arrow).sort_by("track_id") for rows in (present, tracks))
+    return bool(one.equals(other))
