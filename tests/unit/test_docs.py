@@ -98,6 +98,18 @@ def test_make_targets_exist(path: Path) -> None:
             assert target in targets, line
 
 
+@every_document
+def test_named_modules_exist(path: Path) -> None:
+    modules = {
+        str(file.relative_to(ROOT))
+        for folder in ("src", "tests", "benchmarks")
+        for file in (ROOT / folder).rglob("*.py")
+    }
+    for said in code(path.read_text(encoding="utf-8")):
+        for name in re.findall(r"^[\w./-]+\.py$", said):
+            assert any(f"/{module}".endswith(f"/{name}") for module in modules), f"{path.name} names {name}"
+
+
 SECTIONS = "|".join(Settings.__struct_fields__)
 
 

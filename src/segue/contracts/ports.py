@@ -79,8 +79,13 @@ class StateStore(Protocol):
     def update(self, user_id: int, change: Callable[[bytes | None], bytes | None]) -> None:
         """Replace the record by `change` of it, atomically (None deletes it)."""
 
-    def load(self, records: Iterable[tuple[int, bytes]]) -> int:
-        """Write many records, replacing what is there. Returns how many."""
+    def load(
+        self, records: Iterable[tuple[int, bytes]], merge: Callable[[bytes, bytes], bytes] | None = None
+    ) -> int:
+        """Write many records; where one is there already, `merge(there, new)` of both, or the new one. Returns how many.
+
+        What `merge` is given cannot change before its result is written.
+        """
 
     def ids(self, start: int, limit: int, *, backwards: bool = False) -> list[int]:
         """Up to `limit` listeners that have a record: ascending from `start`, or descending from the last."""

@@ -227,7 +227,9 @@ class _History:
             return np.zeros(1, np.int64), np.zeros(self.size(relation), np.int64)
         if relation == "plays":
             return self._numbered(key)
-        return _number(np.ascontiguousarray(self._rows(relation)["target_id"]))
+        targets: Ints = np.ascontiguousarray(self._rows(relation)["target_id"])
+        numbered: tuple[Ints, Ints] = _number(targets)
+        return numbered
 
     def reader(self, relation: str) -> _Reader:
         """The relation's columns by name."""

@@ -98,14 +98,10 @@ def fill_state(engine: Engine, settings: Settings, state: StateStore) -> int:
     batches = engine.stream(recent.order_by(["user_id", "ts"]))
     profiles = Profiles(engine.collect(engine.read(LISTENERS)))
 
-    def merged(user_id: int, record: bytes) -> bytes:
-        before = state.get(user_id)
-        return encode(merge(decode(record), decode(before), settings.state)) if before is not None else record
+    def merged(there: bytes, rebuilt: bytes) -> bytes:
+        return encode(merge(decode(rebuilt), decode(there), settings.state))
 
-    return state.load(
-        (user, merged(user, record))
-        for user, record in fold_table(batches, settings.state, profiles=profiles)
-    )
+    return state.load(fold_table(batches, settings.state, profiles=profiles), merged)
 
 
 def fingerprint(engine: Engine, settings: Settings) -> str:

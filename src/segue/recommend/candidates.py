@@ -1,5 +1,6 @@
 """Candidates are columns: tracks int32[n] and one column of scores per source, never a list of objects."""
 
+# mypy: disallow-untyped-decorators=False
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -92,6 +92,7 @@ def home_moments(plays: Plays, track_id: I64, cut: int, most: int, rng: np.rando
 def next_moments(plays: Plays, track_id: I64, cut: int, most: int, rng: np.random.Generator) -> Moments:
     """Places inside sessions from `cut` on; the target is the next track."""
     same = (plays.user_id[1:] == plays.user_id[:-1]) & (plays.session_start[1:] == plays.session_start[:-1])
+    same &= plays.ts[1:] > plays.ts[:-1]  # of two plays at one moment neither comes before the other
     places = np.flatnonzero(same & (plays.session_start[1:] >= cut)) + 1
     places = places[_some(len(places), most, rng)]
     ids = track_id[plays.track]

@@ -57,10 +57,6 @@ def test_what_came_by_http_stays(home: Home) -> None:
     assert hidden(decode(home.state.get(users[3]) or b"")) >= {42}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="records are merged before the transaction that stores them: a hide in between is lost",
-)
 def test_what_comes_by_http_meanwhile_stays(home: Home) -> None:
     users = home.state.ids(0, 1_000)
     done = threading.Event()

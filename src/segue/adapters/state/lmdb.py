@@ -76,14 +76,18 @@ class LMDBState:
             elif after != before:
                 txn.put(key, after)
 
-    def load(self, records: Iterable[tuple[int, bytes]]) -> int:
-        """Write many records, replacing what is there, in transactions of some thousands. Returns how many."""
+    def load(
+        self, records: Iterable[tuple[int, bytes]], merge: Callable[[bytes, bytes], bytes] | None = None
+    ) -> int:
+        """Write many records, in transactions of some thousands; merged with what is there, or over it. Returns how many."""
         count = 0
         rest = iter(records)
         while some := list(islice(rest, _LOAD_ROWS)):
             with self._guard(), self._env.begin(write=True) as txn:
                 for user_id, record in some:
-                    txn.put(_key(user_id), record)
+                    key = _key(user_id)
+                    there = txn.get(key) if merge is not None else None
+                    txn.put(key, record if there is None or merge is None else merge(there, record))
             count += len(some)
         return count
 
