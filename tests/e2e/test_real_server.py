@@ -250,7 +250,7 @@ def test_the_page_shows_what_the_platform_says(server: Server, listeners: list[i
         troubles: list[str] = []
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.goto(f"{server.url}/#/{user}/home")
-        card = page.locator(".card").first
+        card = page.locator(".card[data-track]").first
         expect(card).to_be_visible(timeout=20_000)
         track = int(card.get_attribute("data-track") or 0)
         assert track in tracks(server.page(user_id=user, k=50))
@@ -259,7 +259,7 @@ def test_the_page_shows_what_the_platform_says(server: Server, listeners: list[i
         assert told.value.status == 202
         assert track not in tracks(server.page(user_id=user, k=200))
         page.reload()
-        expect(page.locator(".card").first).to_be_visible(timeout=20_000)
+        expect(page.locator(".card[data-track]").first).to_be_visible(timeout=20_000)
         assert page.locator(f'.card[data-track="{track}"]').count() == 0
         browser.close()
     assert troubles == []

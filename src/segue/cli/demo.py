@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +12,6 @@ import typer
 from segue.cli.console import ConfigOption, HomeOption, SetOption, open_home, out, plain_errors
 from segue.cli.data import run_import, run_simulation
 from segue.cli.flow import build_tables, publish
-from segue.cli.serving import serve_home
 from segue.contracts.errors import InvalidInput
 from segue.contracts.tables import RAW_EVENTS
 from segue.settings import DEFAULT_HOME
@@ -57,4 +58,8 @@ def demo(
         publish(chosen, force=False, with_baselines=True)
     if serve:
         out.rule("[bold]4 of 4[/] serving")
-        serve_home(home, list(settings or ()), config)
+        # A fresh process: workers are forked from it, and must inherit no open store, thread or memory of the work above.
+        options = ["--home", str(home), *(["--config", str(config)] if config else [])]
+        options += [part for change in settings or () for part in ("--set", change)]
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, "-m", "segue.cli", "serve", *options])

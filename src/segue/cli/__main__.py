@@ -1,0 +1,5 @@
+"""`python -m segue.cli`, the same as `segue`."""
+
+from segue.cli.main import app
+
+app()
