@@ -14,7 +14,6 @@ import pytest
 from command import Done, program, rows, segue
 
 from segue.contracts.tables import LISTENERS, LISTENS, TRACKS
-from segue.settings.surfaces import default_surfaces
 
 STRANGER = "987654321"
 NEWCOMER = 555_000_111
@@ -188,9 +187,8 @@ def test_a_worse_challenger_is_kept_but_not_published(copy: Path) -> None:
     settings = copy / "segue.toml"
     settings.write_text(
         "".join(
-            f"[surfaces.{surface}.sources.{source}]\nlimit = 0\n"
+            f"[surfaces.{surface}.scorer.weights]\nplay = -1.0\nlike = 0.0\nskip = 0.0\n"
             for surface in ("home", "next-up")
-            for source in default_surfaces()[surface].sources
         )
     )
     refused = segue(copy, "run", "--json")
