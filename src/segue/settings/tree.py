@@ -108,19 +108,12 @@ class Gate(Struct, frozen=True, forbid_unknown_fields=True):
     max_requests: Annotated[
         int, Meta(ge=100, description="requests of each task that are replayed to judge a challenger")
     ] = 2_000
-    max_latency_ms: Annotated[
-        float, Meta(gt=0, description="refused if the median request takes longer than this")
-    ] = 100.0
 
 
 class Bundles(Struct, frozen=True, forbid_unknown_fields=True):
     """Published models."""
 
     keep: Annotated[int, Meta(ge=1, description="bundles kept for rollback; older ones are removed")] = 5
-    exact_below: Annotated[
-        int,
-        Meta(ge=0, description="catalogues up to this size are searched exactly; larger ones by an index"),
-    ] = 100_000
 
 
 class State(Struct, frozen=True, forbid_unknown_fields=True):
