@@ -119,13 +119,13 @@ def visit(browser: Browser, server: Running) -> Iterator[Visit]:
 
 
 def first_card(page: Page) -> Locator:
-    """The first card of the first shelf."""
-    return page.locator(".shelf .card").first
+    """The first card of the first shelf that shows a track: while an answer is awaited, empty cards stand there."""
+    return page.locator(".shelf .card[data-track]").first
 
 
 def track_of(node: Locator) -> int:
     """The id of the track on a card or a row."""
-    return int(node.get_attribute("data-track") or -1)
+    return int(node.get_attribute("data-track") or "the card has no track")
 
 
 def card_of(page: Page, track: int) -> Locator:
@@ -269,7 +269,7 @@ def test_the_trace_shows_stages_and_what_was_left_out(visit: Visit) -> None:
 
 def test_plays_and_skips_are_told_apart_and_lead_to_next_up(visit: Visit) -> None:
     page = visit.go("/#/25/home")
-    first, second = (track_of(page.locator(".shelf .card").nth(n)) for n in (0, 1))
+    first, second = (track_of(page.locator(".shelf .card[data-track]").nth(n)) for n in (0, 1))
     first_card(page).locator(".cover").click()
     player = page.get_by_role("region", name="Player")
     expect(player.get_by_role("button", name="Pause")).to_be_visible()
