@@ -27,7 +27,7 @@ SETTINGS = [
     "training.rankers.next-up.requests=150",
     "training.neighbours=50",
     "gate.max_requests=100",
-    "serving.log_features_share=1.0",
+    "serving.log_sample_share=1.0",
 ]
 
 

@@ -23,7 +23,7 @@ from segue.cli.console import (
 from segue.cli.tables import evaluation_tables
 from segue.contracts.errors import GateRefused, InvalidInput
 from segue.contracts.ports import Days
-from segue.events.landing import land, land_exposures
+from segue.events.landing import land, land_candidates, land_exposures
 from segue.flows.ledger import Ledger
 from segue.flows.publish import Published, fill_state, train_and_publish
 from segue.flows.runner import Runner, StepProgress
@@ -71,7 +71,7 @@ def run(
 def build_tables(home: Home, steps: list[str] | None, days: Days | None, force: bool) -> list[StepProgress]:
     """Land what the log holds, then run the flow's steps, a line each."""
     ledger = Ledger(home.engine)
-    for name, landing in (("events", land), ("exposures", land_exposures)):
+    for name, landing in (("events", land), ("exposures", land_exposures), ("candidates", land_candidates)):
         report = landing(home.log, home.engine, on_landed=ledger.record_landing)
         if report.read:
             rejected = sum(report.rejected.values())

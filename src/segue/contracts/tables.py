@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from segue.contracts.ids import MAX_ID
 from segue.contracts.schema import Column, Table
-from segue.contracts.vocabulary import EventType, Surface
+from segue.contracts.vocabulary import EventType, Removed, Surface
 
 I64, I32, I16, F32, F64, BOOL, TEXT = (
     pa.int64(),
@@ -277,6 +277,33 @@ EXPOSURES = Table(
     sort=("user_id", "ts"),
     derived=False,
 )
+CANDIDATES = Table(
+    "candidates",
+    "The other half of the decision log: what was considered for a response and not shown. All that a rule removed; for a"
+    " sample of the responses, some of the candidates that lost.",
+    (
+        DAY,
+        Column("request_id", UUID, "the recommendation"),
+        TS,
+        VIEWER,
+        Column("surface", TEXT, "where", one_of=tuple(Surface)),
+        TRACK,
+        Column("reason", TEXT, "why it was not shown; `lost`: others scored higher", one_of=tuple(Removed)),
+        Column(
+            "share",
+            F64,
+            "probability that this response's candidate was logged, given that the response is in the sample",
+            ge=0,
+            le=1,
+        ),
+        Column("score", F32, "final score, of those that lost", nullable=True),
+        Column("sources", pa.list_(TEXT), "sources that proposed it, of those that lost", nullable=True),
+        Column("features", pa.list_(F32), "feature vector as scored, of those that lost", nullable=True),
+    ),
+    key=("request_id", "track_id"),
+    sort=("user_id", "ts"),
+    derived=False,
+)
 OUTCOMES = Table(
     "outcomes",
     "Exposures with what the listener then did with the track within 24 hours.",
@@ -336,6 +363,7 @@ TABLES: Final[dict[str, Table]] = {
         DAILY_LISTENERS,
         CO_LISTENS,
         EXPOSURES,
+        CANDIDATES,
         OUTCOMES,
         RUNS,
     )

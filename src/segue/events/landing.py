@@ -21,11 +21,11 @@ import pyarrow.compute as pc
 
 from segue.contracts.ports import Engine, Log
 from segue.contracts.schema import Table
-from segue.contracts.tables import EXPOSURES, RAW_EVENTS
+from segue.contracts.tables import CANDIDATES, EXPOSURES, RAW_EVENTS
 from segue.contracts.vocabulary import HOUR
 from segue.events.columns import days_of
 from segue.events.dedup import first_of_each, not_yet_there, rows_by_day
-from segue.events.records import decode_events, decode_exposures
+from segue.events.records import decode_candidates, decode_events, decode_exposures
 from segue.events.rejects import Rejects, keep_rejects
 from segue.events.validation import MAX_CONTENT, ROW, check
 
@@ -86,6 +86,25 @@ def land_exposures(
         log,
         engine,
         _Stream(topic, EXPOSURES, "request_id", BATCH_RESPONSES, _exposure_rows),
+        moment,
+        on_landed,
+    )
+
+
+def land_candidates(
+    log: Log,
+    engine: Engine,
+    *,
+    topic: str = EXPOSURES_TOPIC,
+    on_landed: OnLanded | None = None,
+    now: int | None = None,
+) -> LandReport:
+    """Land what the responses in the log considered and did not show. Records that are none are `land_exposures`' to report."""
+    moment = time.time_ns() // 1_000 if now is None else now
+    return _land(
+        log,
+        engine,
+        _Stream(topic, CANDIDATES, "request_id", BATCH_RESPONSES, _candidate_rows),
         moment,
         on_landed,
     )
@@ -173,6 +192,13 @@ def _exposure_rows(records: list[bytes], start: int, now: int) -> _Rows:
     good = good.select(EXPOSURES.names).cast(EXPOSURES.arrow)
     rejects = Rejects.join([checked.rejects, _unreadable(records, start, decoded.broken)])
     return _Rows(good, rejects, checked.good.num_rows - good.num_rows)
+
+
+def _candidate_rows(records: list[bytes], start: int, now: int) -> _Rows:
+    loose, record = decode_candidates(records)
+    checked = check(CANDIDATES, loose.append_column(ROW, record), latest=now + HOUR)
+    good = _one_record_each(checked.good).select(CANDIDATES.names).cast(CANDIDATES.arrow)
+    return _Rows(good, checked.rejects, checked.good.num_rows - good.num_rows)
 
 
 def _one_record_each(rows: pa.Table) -> pa.Table:

@@ -12,12 +12,14 @@ from typing import Annotated, Any, Final, Generic, TypeVar
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from msgspec import Meta, Struct
 
 from segue.contracts.errors import InvalidInput
 from segue.contracts.ids import MAX_ID
-from segue.contracts.tables import EXPOSURES, RAW_EVENTS
+from segue.contracts.tables import CANDIDATES, EXPOSURES, RAW_EVENTS
+from segue.contracts.vocabulary import Removed
 from segue.events.columns import days_of
 
 T = TypeVar("T")
@@ -45,11 +47,25 @@ class Event(Struct, omit_defaults=True, frozen=True):
     device: str | None = None
 
 
+class Lost(Struct, omit_defaults=True, frozen=True):
+    """Some of a response's candidates that won no slot, drawn at random. Lists have a value per candidate.
+
+    `share` is the chance that each of the losers had to be drawn; its inverse is the weight of those here.
+    """
+
+    share: float
+    track_id: list[Integer]
+    score: list[float]
+    sources: list[list[str]]
+    features: list[bytes] | None = None
+
+
 class Exposure(Struct, omit_defaults=True, frozen=True):
     """One response: what was shown, by slot. Lists have a value per slot, in the order of `track_id`.
 
     `user_id` is None for a stranger. `features` are the float32 vectors as little-endian bytes (`row.tobytes()`), for the
-    sampled responses that keep them.
+    sampled responses that keep them, and `lost` is what such a response had besides. `removed` names, for every response,
+    the candidates that a rule removed, by the rule.
     """
 
     request_id: bytes
@@ -65,6 +81,8 @@ class Exposure(Struct, omit_defaults=True, frozen=True):
     sources: list[list[str]] | None = None
     propensity: list[float | None] | None = None
     features: list[bytes] | None = None
+    removed: dict[str, list[Integer]] | None = None
+    lost: Lost | None = None
 
 
 @dataclass(frozen=True)
@@ -91,9 +109,7 @@ def encode_exposure(exposure: Exposure) -> bytes:
     fault = _uneven(exposure)
     if fault is not None:
         raise InvalidInput(
-            f"exposure: {fault} has not one value per slot; give {len(exposure.track_id)}",
-            field=fault,
-            limit=f"{len(exposure.track_id)} values",
+            f"exposure: {fault} has not one value per track_id; give as many of each", field=fault
         )
     return _encoder.encode(exposure)
 
@@ -114,6 +130,42 @@ def decode_exposures(records: Sequence[bytes]) -> tuple[pa.Table, pa.Array, Deco
             decoded.broken.append((decoded.rows.pop(at), f"uneven_{fault}"))
             decoded.items.pop(at)
     return _slots(decoded.items), pa.array(_repeated(decoded.rows, decoded.items), pa.int64()), decoded
+
+
+def decode_candidates(records: Sequence[bytes]) -> tuple[pa.Table, pa.Array]:
+    """What the readable records say was not shown, as rows of candidates, and the number of the record of each row."""
+    _, _, decoded = decode_exposures(records)
+    groups = [
+        (row, item, Lost(1.0, ids, [], []), reason)
+        for row, item in zip(decoded.rows, decoded.items, strict=True)
+        for reason, ids in (item.removed or {}).items()
+    ]
+    groups += [
+        (row, item, item.lost, Removed.LOST.value)
+        for row, item in zip(decoded.rows, decoded.items, strict=True)
+        if item.lost is not None
+    ]
+    sizes = [len(group.track_id) for _, _, group, _ in groups]
+
+    def per_group(values: list[Any]) -> list[Any]:
+        return [value for value, size in zip(values, sizes, strict=True) for _ in range(size)]
+
+    def per_row(values: list[list[Any] | None]) -> list[Any]:
+        return [v for given, size in zip(values, sizes, strict=True) for v in given or [None] * size]
+
+    columns: dict[str, list[Any]] = {
+        name: per_group([getattr(item, name) for _, item, _, _ in groups])
+        for name in ("request_id", "ts", "user_id", "surface")
+    }
+    columns["reason"] = per_group([reason for *_, reason in groups])
+    columns["share"] = per_group([group.share for _, _, group, _ in groups])
+    for name in ("track_id", "score", "sources"):
+        columns[name] = per_row([getattr(group, name) for _, _, group, _ in groups])
+    columns["features"] = [_vector(v) for v in per_row([group.features for _, _, group, _ in groups])]
+    arrays = {name: pa.array(values, CANDIDATES.column(name).type) for name, values in columns.items()}
+    arrays["day"] = days_of(arrays["ts"])
+    rows = pa.array(per_group([row for row, *_ in groups]), pa.int64())
+    return pa.table(arrays).select(CANDIDATES.names), rows
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[T], records: Sequence[bytes]) -> Decoded[T]:
@@ -148,9 +200,7 @@ def _slots(items: list[Exposure]) -> pa.Table:
         kind = pa.int64() if name == "position" else EXPOSURES.column(name).type
         columns[name] = pa.array(_flat([getattr(item, name) for item in items], items), kind)
     vectors = _flat([item.features for item in items], items)
-    columns["features"] = pa.array(
-        [None if v is None else np.frombuffer(v, "<f4") for v in vectors], EXPOSURES.column("features").type
-    )
+    columns["features"] = pa.array([_vector(v) for v in vectors], EXPOSURES.column("features").type)
     columns["day"] = days_of(columns["ts"])
     return pa.table(columns).select(EXPOSURES.names)
 
@@ -164,11 +214,23 @@ def _flat(values: list[list[Any] | None], items: list[Exposure]) -> list[Any]:
     return [value for slots in filled for value in slots]
 
 
+def _vector(value: bytes | None) -> npt.NDArray[np.float32] | None:
+    return None if value is None else np.frombuffer(value, "<f4")
+
+
 def _uneven(exposure: Exposure) -> str | None:
     """The column that has not one value per slot, or a feature vector that is not made of float32."""
-    slots = len(exposure.track_id)
-    for name in ("position", "score", "sources", "propensity", "features"):
-        values = getattr(exposure, name)
-        if values is not None and len(values) != slots:
+    fault = _fault(exposure, ("position", "score", "sources", "propensity", "features"))
+    if fault is None and exposure.lost is not None:
+        fault = _fault(exposure.lost, ("score", "sources", "features"))
+        return f"lost_{fault}" if fault else None
+    return fault
+
+
+def _fault(columns: Exposure | Lost, names: tuple[str, ...]) -> str | None:
+    size = len(columns.track_id)
+    for name in names:
+        values = getattr(columns, name)
+        if values is not None and len(values) != size:
             return name
-    return "features" if any(len(v) % 4 for v in exposure.features or ()) else None
+    return "features" if any(len(v) % 4 for v in columns.features or ()) else None

@@ -11,6 +11,9 @@ from segue.recommend.query import Query
 Ids = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
 
+FILTERS = (Removed.SEED, Removed.IN_SESSION, Removed.RECENTLY_PLAYED)
+"""In the order they are applied."""
+
 
 def unwanted(query: Query, tracks: Ids) -> list[tuple[Removed, Mask]]:
     """For each of the recipe's filters, which tracks it removes."""

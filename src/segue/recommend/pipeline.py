@@ -25,7 +25,7 @@ from segue.recommend.api import Item, Reason, Request, Response, Shelf, Stage, T
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.candidates import Candidates, merge
 from segue.recommend.explain import explain
-from segue.recommend.filters import unwanted
+from segue.recommend.filters import FILTERS, unwanted
 from segue.recommend.present import present
 from segue.recommend.query import Query, hydrate
 from segue.recommend.scorers import Scored, score
@@ -36,6 +36,10 @@ from segue.settings.surfaces import Surface
 
 FALLBACK = 2_000
 """Popular tracks that are tried when the sources leave slots empty."""
+
+REASONS = (*guarantees.REASONS, *FILTERS)
+"""Why a candidate was removed, in the order things are checked: it is counted under the first."""
+CODES = {reason: code for code, reason in enumerate(REASONS)}
 
 ReadState = Callable[[int], ListenerState | None]
 
@@ -65,14 +69,35 @@ class Clock:
 
 
 @dataclass(frozen=True)
+class Removals:
+    """Candidates that may not be shown: tracks int32[r] catalogue positions; codes int8[r], positions in REASONS."""
+
+    tracks: npt.NDArray[np.int32]
+    codes: npt.NDArray[np.int8]
+
+    def by_reason(self) -> dict[str, npt.NDArray[np.int32]]:
+        """The tracks removed for each reason that removed any."""
+        return {REASONS[code]: self.tracks[self.codes == code] for code in np.unique(self.codes).tolist()}
+
+    def counts(self) -> dict[str, int]:
+        """How many were removed for each reason that removed any."""
+        counted = np.bincount(self.codes, minlength=len(REASONS)).tolist()
+        return {reason: count for reason, count in zip(REASONS, counted, strict=True) if count}
+
+
+@dataclass(frozen=True)
 class Answer:
-    """A response, and what the exposure log keeps besides: the feature vectors and what was removed."""
+    """A response, and what the exposure log keeps besides: the feature vectors, what lost and what was removed.
+
+    shown int32[m]: the candidate of each slot, through all shelves.
+    """
 
     response: Response
     query: Query
     candidates: Candidates
     scored: Scored
-    selection: Selection
+    shown: npt.NDArray[np.int32]
+    removals: Removals
 
 
 class Recommender:
@@ -116,16 +141,16 @@ class Recommender:
         recipe = self._recipe(request)
         clock = Clock(self._clock)
         query = self._hydrate(request, recipe, clock)
-        candidates, removed = self._gather(query, clock)
+        candidates, removals = self._gather(query, clock)
         scored = score(query, self.artifacts, candidates)
         clock.mark("scorer", len(candidates))
         request_id = new_id()
         seed = request.seed if request.seed is not None else int.from_bytes(request_id[8:], "big")
         selection = choose(query, self.artifacts, candidates, scored.final, _dice(seed))
-        removed[Removed.LOST] = len(candidates) - len(selection.order)
         clock.mark("selector", len(selection.order))
         reasons = explain(query, self.artifacts, candidates, scored, selection) if request.why else None
-        items, rows = self._present(query, candidates, scored, selection, reasons)
+        items, rows, shown = self._present(query, candidates, scored, selection, reasons)
+        lost = len(candidates) - len(np.unique(shown))
         clock.mark("present", len(items))
         response = Response(
             request_id=format_id(request_id),
@@ -138,12 +163,12 @@ class Recommender:
             shelves=rows,
             trace=Trace(
                 tuple(clock.stages),
-                {reason: count for reason, count in removed.items() if count},
+                removals.counts() | ({Removed.LOST: lost} if lost else {}),
                 query.personal,
                 tuple(clock.degraded),
             ),
         )
-        return Answer(response, query, candidates, scored, selection)
+        return Answer(response, query, candidates, scored, shown, removals)
 
     def gather(self, request: Request, state: ListenerState) -> tuple[Query, Candidates]:
         """The query and the candidates of a request, up to and without scoring: what training samples are drawn from."""
@@ -159,15 +184,15 @@ class Recommender:
         ids: npt.NDArray[np.int64] = self.artifacts.catalogue.track_id[candidates.tracks[best]]
         return ids
 
-    def _gather(self, query: Query, clock: Clock) -> tuple[Candidates, dict[str, int]]:
+    def _gather(self, query: Query, clock: Clock) -> tuple[Candidates, Removals]:
         proposals = self._proposals(query, clock)
-        candidates, removed = _merge_and_filter(query, proposals)
+        candidates, removals = _merge_and_filter(query, proposals)
         clock.mark("merge and filter", len(candidates))
         if len(candidates) < query.request.k:
             proposals["popular"] = popular(query, self.artifacts, FALLBACK)
-            candidates, removed = _merge_and_filter(query, proposals)
+            candidates, removals = _merge_and_filter(query, proposals)
             clock.mark("fallback", len(candidates))
-        return candidates, removed
+        return candidates, removals
 
     def _recipe(self, request: Request) -> Surface:
         recipe = self.surfaces.get(request.surface)
@@ -216,8 +241,8 @@ class Recommender:
         scored: Scored,
         selection: Selection,
         reasons: list[Reason] | None,
-    ) -> tuple[tuple[Item, ...], tuple[Shelf, ...]]:
-        """The page as items, and on the home page its shelves; slots are counted through all shelves."""
+    ) -> tuple[tuple[Item, ...], tuple[Shelf, ...], npt.NDArray[np.int32]]:
+        """The page as items, on the home page its shelves, and the candidates shown; slots are counted through all shelves."""
         home = query.request.surface == "home"
         below = shelves.rows(query, self.artifacts, candidates, scored.final, selection.order) if home else []
         shown = np.concatenate([selection.order, *(row.rows for row in below)])
@@ -227,12 +252,12 @@ class Recommender:
         slot = len(selection.order)
         items = everything[:slot]
         if not home:
-            return items, ()
+            return items, (), shown
         found = [Shelf("for_you", "Made for you" if query.personal else "Popular now", items)]
         for row in below:
             found.append(Shelf(row.name, row.title, everything[slot : slot + len(row.rows)]))
             slot += len(row.rows)
-        return items, tuple(found)
+        return items, tuple(found), shown
 
 
 def _dice(seed: int) -> np.random.Generator:
@@ -244,16 +269,11 @@ def _moment(request: Request) -> int:
     return request.now if request.now is not None else time.time_ns() // 1000
 
 
-def _merge_and_filter(query: Query, proposals: dict[str, Proposal]) -> tuple[Candidates, dict[str, int]]:
-    """What may be shown, and how many were removed for each reason. Guarantees come first and always hold."""
+def _merge_and_filter(query: Query, proposals: dict[str, Proposal]) -> tuple[Candidates, Removals]:
+    """What may be shown, and what was removed for which reason. Guarantees come first and always hold."""
     candidates = merge(proposals, max(query.recipe.max_candidates, 2 * query.request.k))
-    removed: dict[str, int] = {}
-    broken = guarantees.broken(query, candidates.tracks)
-    for code, reason in enumerate(guarantees.REASONS):
-        removed[reason] = int(np.count_nonzero(broken == code))
-    candidates = candidates.keep(broken < 0)
-    keep = np.ones(len(candidates), np.bool_)
+    removed = guarantees.broken(query, candidates.tracks)
     for reason, mask in unwanted(query, candidates.tracks):
-        removed[reason] = int(np.count_nonzero(mask & keep))
-        keep &= ~mask
-    return candidates.keep(keep), removed
+        removed[mask & (removed < 0)] = CODES[reason]
+    gone = removed >= 0
+    return candidates.keep(~gone), Removals(candidates.tracks[gone], removed[gone])

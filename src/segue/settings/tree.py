@@ -144,9 +144,18 @@ class Serving(Struct, frozen=True, forbid_unknown_fields=True):
     max_event_age_days: Annotated[int, Meta(ge=1, description="older events are refused")] = 30
     max_clock_skew_s: Annotated[int, Meta(ge=0, description="events further in the future are refused")] = 300
     console: Annotated[bool, Meta(description="serve the listener page at /")] = True
-    log_features_share: Annotated[
-        float, Meta(ge=0, le=1, description="share of requests whose feature vectors go to the exposure log")
+    log_sample_share: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="share of requests that the exposure log keeps with feature vectors and candidates that lost",
+        ),
     ] = 0.01
+    log_losers: Annotated[
+        int,
+        Meta(ge=0, le=5_000, description="most losing candidates kept of such a request, drawn at random"),
+    ] = 100
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from segue.contracts.ports import Engine
 from segue.contracts.tables import EVENTS, LISTENERS
+from segue.contracts.vocabulary import EventType
 from segue.listener.fold import Changes, Profiles, apply, read_events
 from segue.listener.state import ListenerState, anonymous
 from segue.settings.tree import State
@@ -24,6 +25,7 @@ class Replay:
 
     profiles: Profiles
     changes: Changes
+    impressions: pa.Table
     limits: State
 
     @classmethod
@@ -38,6 +40,7 @@ class Replay:
         ]
         table = pa.Table.from_batches(batches) if batches else engine.collect(wanted.limit(0))
         changes = read_events(table)
+        impressions = table.filter(pc.equal(table["type"], EventType.IMPRESSION.value))
         order = np.lexsort((changes.plays["ts"], changes.play_user))
         mark_order = np.lexsort((changes.marks["ts"], changes.mark_user))
         return cls(
@@ -48,6 +51,7 @@ class Replay:
                 changes.mark_user[mark_order],
                 changes.marks[mark_order],
             ),
+            impressions.select(["user_id", "ts", "track_id"]).combine_chunks(),
             limits,
         )
 
@@ -69,6 +73,15 @@ class Replay:
         mine = self.changes.mark_user == user_id
         rows = self.changes.marks[mine]
         ids: I64 = rows["target_id"][(rows["kind"] == kind) & rows["on"] & (rows["ts"] >= since)]
+        return ids
+
+    def shown(self, user_id: int, since: int, until: int) -> I64:
+        """Ids of the tracks that the listener was shown from `since` until before `until` (microseconds). int64[n]."""
+        users = self.impressions["user_id"].to_numpy()
+        start, stop = np.searchsorted(users, [user_id, user_id + 1])
+        mine = self.impressions.slice(start, stop - start)
+        ts = mine["ts"].to_numpy()
+        ids: I64 = mine["track_id"].to_numpy()[(ts >= since) & (ts < until)]
         return ids
 
 

@@ -3,7 +3,8 @@
 The retrieval models are fitted on what lay before `cut`; the moments lie between `cut` and `now`; so no score among the
 features has seen the play it is to predict. A home sample is a listener's first session of the window, with everything
 heard until its end as positives; a next-up sample is a place inside a session, with the next track as the positive.
-The negatives are the sources' own candidates; those that were started and given up are kept always, the others at random.
+The negatives are the sources' own candidates: those that were started and given up, or shown and not played (impressions),
+are kept always, the others at random.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ SESSION_LENGTH = 50
 @dataclass(frozen=True)
 class Moments:
     """Requests to replay. Request i of user_id[i] at ts[i] (microseconds) continues `session[i]` (track ids, oldest first)
-    and is followed by `heard[i]` and `skipped[i]` (track ids).
+    and is followed, before until[i], by `heard[i]` and `skipped[i]` (track ids).
     """
 
     surface: str
     user_id: I64
     ts: I64
+    until: I64
     session: list[I64]
     heard: list[I64]
     skipped: list[I64]
@@ -86,7 +88,10 @@ def home_moments(plays: Plays, track_id: I64, cut: int, most: int, rng: np.rando
         skipped.append(np.setdiff1d(ids[start:stop][~listened], heard[-1]))
     nothing = np.empty(0, np.int64)
     first = starts[chosen]
-    return Moments("home", window.user_id[first], window.ts[first], [nothing] * len(chosen), heard, skipped)
+    until = np.full(len(first), window.ts.max(initial=0) + 1)
+    return Moments(
+        "home", window.user_id[first], window.ts[first], until, [nothing] * len(chosen), heard, skipped
+    )
 
 
 def next_moments(plays: Plays, track_id: I64, cut: int, most: int, rng: np.random.Generator) -> Moments:
@@ -105,7 +110,15 @@ def next_moments(plays: Plays, track_id: I64, cut: int, most: int, rng: np.rando
         one = ids[place : place + 1]
         heard.append(one if plays.listened[place] else nothing)
         skipped.append(nothing if plays.listened[place] else one)
-    return Moments("next-up", plays.user_id[places], plays.ts[places - 1] + 1, session, heard, skipped)
+    return Moments(
+        "next-up",
+        plays.user_id[places],
+        plays.ts[places - 1] + 1,
+        plays.ts[places] + 1,
+        session,
+        heard,
+        skipped,
+    )
 
 
 def draw(
@@ -131,8 +144,9 @@ def draw(
         query, candidates = recommender.gather(request, replay.state(user, ts))
         ids = recommender.artifacts.catalogue.track_id[candidates.tracks]
         played, skipped = np.isin(ids, moments.heard[number]), np.isin(ids, moments.skipped[number])
+        shown = np.isin(ids, replay.shown(user, ts, int(moments.until[number])))
         liked = played & np.isin(ids, replay.marked(user, LIKE, ts))
-        kept = np.flatnonzero(played | skipped | _negatives(len(ids), negatives, rng))
+        kept = np.flatnonzero(played | skipped | shown | _negatives(len(ids), negatives, rng))
         if not played.any():
             continue
         columns = candidate_columns(query, recommender.artifacts, candidates)

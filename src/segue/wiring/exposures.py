@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import logging
 import threading
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from segue.contracts.errors import SegueError
 from segue.contracts.ids import parse_id
 from segue.contracts.ports import Log
-from segue.events.records import Exposure, encode_exposure
+from segue.events.records import Exposure, Lost, encode_exposure
 from segue.recommend.pipeline import Answer
+from segue.recommend.scorers import Scored
 
 TOPIC = "exposures"
 FLUSH_S = 0.2
@@ -68,18 +71,17 @@ class ExposureWriter:
                     self._waiting = (records + self._waiting)[:MOST]
 
 
-def exposure_of(answer: Answer, *, with_features: bool) -> Exposure:
-    """The log's form of an answer; `with_features` keeps the vectors the ranker saw."""
+def exposure_of(answer: Answer, *, losers: int | None) -> Exposure:
+    """The log's form of an answer.
+
+    With `losers` given the answer is one of the sample: the vectors the ranker saw are kept, and up to so many of the
+    candidates that won no slot, each as likely.
+    """
     response = answer.response
     shown = list(response.items)
     for shelf in response.shelves[1:]:
         shown += shelf.items
-    features = None
-    if with_features and answer.scored.features is not None:
-        rows = np.searchsorted(
-            answer.query.catalogue.track_id[answer.candidates.tracks], [item.track_id for item in shown]
-        )
-        features = [answer.scored.features[row].astype("<f4").tobytes() for row in rows]
+    ids = answer.query.catalogue.track_id
     return Exposure(
         request_id=parse_id(response.request_id),
         ts=response.ts,
@@ -92,5 +94,31 @@ def exposure_of(answer: Answer, *, with_features: bool) -> Exposure:
         score=[item.score for item in shown],
         sources=[list(item.sources) for item in shown],
         propensity=[item.propensity for item in shown],
-        features=features,
+        features=_vectors(answer.scored, answer.shown) if losers is not None else None,
+        removed={reason: ids[tracks].tolist() for reason, tracks in answer.removals.by_reason().items()}
+        or None,
+        lost=_lost(answer, losers) if losers else None,
     )
+
+
+def _lost(answer: Answer, most: int) -> Lost | None:
+    """Some of the candidates that won no slot; None if all won one."""
+    losing = np.setdiff1d(np.arange(len(answer.candidates)), answer.shown)
+    if len(losing) == 0:
+        return None
+    kept = np.random.default_rng().choice(losing, min(most, len(losing)), replace=False)
+    tracks = answer.candidates.tracks[kept]
+    return Lost(
+        share=len(kept) / len(losing),
+        track_id=answer.query.catalogue.track_id[tracks].tolist(),
+        score=answer.scored.final[kept].tolist(),
+        sources=[list(answer.candidates.sources_of(row)) for row in kept.tolist()],
+        features=_vectors(answer.scored, kept),
+    )
+
+
+def _vectors(scored: Scored, rows: npt.NDArray[np.integer[Any]]) -> list[bytes] | None:
+    """Feature vectors as the ranker saw them; None where no ranker was asked."""
+    if scored.features is None:
+        return None
+    return [vector.tobytes() for vector in scored.features[rows].astype("<f4")]

@@ -75,8 +75,9 @@ class HomePlatform:
     def answer(self, request: Request) -> Answer:
         """Answer one request, with what the exposure log keeps of it."""
         answer = self._open().recommender.answer(request)
-        share = self._home.settings.serving.log_features_share
-        self._exposures.add(exposure_of(answer, with_features=self._dice.random() < share))
+        logged = self._home.settings.serving
+        sampled = self._dice.random() < logged.log_sample_share
+        self._exposures.add(exposure_of(answer, losers=logged.log_losers if sampled else None))
         return answer
 
     def track(self, track_id: int) -> TrackInfo:

@@ -11,11 +11,11 @@ from segue.adapters.engines.duckdb import DuckDBDelta
 from segue.adapters.log.files import FileLog
 from segue.contracts.ids import uuid7
 from segue.contracts.schema import Table
-from segue.contracts.tables import EXPOSURES, RAW_EVENTS, REJECTS
+from segue.contracts.tables import CANDIDATES, EXPOSURES, RAW_EVENTS, REJECTS
 from segue.contracts.vocabulary import DAY, SECOND
 from segue.events import landing
-from segue.events.landing import LandReport, land, land_exposures
-from segue.events.records import Event, Exposure, encode_event, encode_exposure
+from segue.events.landing import LandReport, land, land_candidates, land_exposures
+from segue.events.records import Event, Exposure, Lost, encode_event, encode_exposure
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:fetch_:DeprecationWarning"
@@ -154,3 +154,28 @@ def test_another_process_that_was_first_is_noticed(engine: DuckDBDelta, log: Fil
     log.append("events", [event(1)])
     assert land(Overtaken(log._root), engine, now=NOW).landed == 0
     assert rows(RAW_EVENTS) == []
+
+
+def test_what_was_not_shown_lands_once_beside(engine: DuckDBDelta, log: FileLog, rows: Any) -> None:
+    def considered(n: int, **change: Any) -> bytes:
+        fields = {"removed": {"hidden": [7], "country": [8, 9]}, "lost": Lost(0.5, [3], [0.25], [["graph"]])}
+        return encode_exposure(
+            Exposure(uuid7(NOW // 1000, bytes([n]) * 10), NOW - n, n, "home", [4], [0], **(fields | change))  # type: ignore[arg-type]
+        )
+
+    log.append(
+        "exposures", [considered(1), considered(1), b"x", considered(2, lost=None, removed={"bored": [7]})]
+    )
+    assert land_candidates(log, engine, now=NOW) == LandReport(4, 4, 4, {"unknown_reason": 1})
+    assert land_exposures(log, engine, now=NOW) == LandReport(4, 2, 1, {"wrong_record": 1})
+    assert land_candidates(log, engine, now=NOW) == LandReport()
+    found = sorted(
+        (r["track_id"], r["reason"], r["share"], r["score"], r["sources"]) for r in rows(CANDIDATES)
+    )
+    assert found == [
+        (3, "lost", 0.5, 0.25, ["graph"]),
+        (7, "hidden", 1.0, None, None),
+        (8, "country", 1.0, None, None),
+        (9, "country", 1.0, None, None),
+    ]
+    assert len(rows(REJECTS)) == 2

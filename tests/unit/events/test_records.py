@@ -14,6 +14,7 @@ from segue.contracts.tables import EXPOSURES, RAW_EVENTS
 from segue.events.records import (
     Event,
     Exposure,
+    Lost,
     decode_events,
     decode_exposures,
     encode_event,
@@ -94,11 +95,19 @@ def test_an_exposure_becomes_a_row_a_slot() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"position": [0]}, {"score": [0.1]}, {"sources": []}, {"features": [b"abc", b""]}]
+    "change",
+    [
+        {"position": [0]},
+        {"score": [0.1]},
+        {"sources": []},
+        {"features": [b"abc", b""]},
+        {"lost": Lost(1.0, [1], [0.5, 0.4], [[]])},
+    ],
 )
 def test_uneven_columns_are_refused(change: dict[str, Any]) -> None:
     uneven = exposure(**change)
-    with pytest.raises(InvalidInput, match=next(iter(change))):
+    fault = next(iter(change)).replace("lost", "lost_score")
+    with pytest.raises(InvalidInput, match=fault):
         encode_exposure(uneven)
     _, _, decoded = decode_exposures([msgspec.msgpack.encode(uneven)])
-    assert decoded.broken == [(0, f"uneven_{next(iter(change))}")]
+    assert decoded.broken == [(0, f"uneven_{fault}")]

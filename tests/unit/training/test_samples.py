@@ -177,7 +177,29 @@ def test_no_candidate_score_sees_what_happens_at_its_moment_or_later(
 
 def columns_of(moments: Moments) -> tuple[object, ...]:
     """The columns of moments, without the surface."""
-    return moments.user_id, moments.ts, moments.session, moments.heard, moments.skipped
+    return moments.user_id, moments.ts, moments.until, moments.session, moments.heard, moments.skipped
+
+
+def test_what_was_shown_and_not_played_is_always_a_negative(service: Home, plays: Plays, end: int) -> None:
+    recommender = Recommender(
+        Artifacts.load(service.bundles.open()), service.settings.surfaces, lambda _: None, 200
+    )
+    track_id = recommender.artifacts.catalogue.track_id
+    moments = home_moments(plays, track_id, end - 4 * DAY, 40, np.random.default_rng(4))
+    replay = Replay.load(service.engine, moments.user_id, end, service.settings.state)
+    every = draw(recommender, replay, moments, MANY, np.random.default_rng(0))
+    few = draw(recommender, replay, moments, 1, np.random.default_rng(0))
+    assert every is not None
+    assert few is not None
+    ignored = 0
+    for n in np.unique(few.request).tolist():
+        seen = replay.shown(int(moments.user_id[n]), int(moments.ts[n]), end)
+        proposed = every.track_id[every.request == n]
+        kept = few.track_id[few.request == n]
+        assert np.isin(np.intersect1d(seen, proposed), kept).all()
+        ignored += len(np.setdiff1d(np.intersect1d(seen, proposed), moments.heard[n]))
+    assert ignored > 0
+    assert len(few) < len(every) / 2
 
 
 def test_retrieval_is_fitted_strictly_before_the_moments_it_is_asked_about(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ import pytest
 
 from segue.contracts.errors import Unavailable
 from segue.contracts.ids import format_id
-from segue.events.records import Exposure, decode_exposures, encode_exposure
+from segue.events.records import Exposure, decode_candidates, decode_exposures, encode_exposure
 from segue.listener.codec import decode
 from segue.recommend.api import Request
 from segue.recommend.artifacts import Artifacts
@@ -41,7 +42,7 @@ def answer(recommender: Recommender, user: int | None) -> Answer:
 @pytest.mark.parametrize("user", [None, 5])
 def test_every_slot_of_every_shelf_is_kept(recommender: Recommender, user: int | None) -> None:
     answered = answer(recommender, user)
-    kept = exposure_of(answered, with_features=False)
+    kept = exposure_of(answered, losers=None)
     shown = [item for shelf in answered.response.shelves for item in shelf.items]
     assert kept.track_id == [item.track_id for item in shown]
     assert kept.position == list(range(len(shown)))
@@ -55,7 +56,7 @@ def test_every_slot_of_every_shelf_is_kept(recommender: Recommender, user: int |
 
 def test_feature_vectors_are_those_of_the_slots_track(recommender: Recommender) -> None:
     answered = answer(recommender, 5)
-    kept = exposure_of(answered, with_features=True)
+    kept = exposure_of(answered, losers=7)
     ids = recommender.artifacts.catalogue.track_id[answered.candidates.tracks].tolist()
     matrix = answered.scored.features
     assert matrix is not None
@@ -64,8 +65,49 @@ def test_feature_vectors_are_those_of_the_slots_track(recommender: Recommender) 
         np.testing.assert_array_equal(np.frombuffer(vector, "<f4"), matrix[ids.index(track)])
 
 
+def test_what_was_removed_and_what_lost_is_kept(recommender: Recommender) -> None:
+    state = recommender._read_state(5)
+    assert state is not None
+    session = tuple(state.plays["track_id"][-6:].tolist())
+    surfaces = {
+        name: msgspec.structs.replace(recipe, skip_session_tracks=True)
+        for name, recipe in recommender.surfaces.items()
+    }
+    strict = Recommender(recommender.artifacts, surfaces, recommender._read_state, 200)
+    answered = strict.answer(Request(surface="next-up", user_id=5, k=15, now=NOW, seed=2, session=session))
+    shown = {item.track_id for item in answered.response.items}
+    every = set(recommender.artifacts.catalogue.track_id[answered.candidates.tracks].tolist())
+    rows, _ = decode_candidates([encode_exposure(exposure_of(answered, losers=7))])
+    found = rows.to_pylist()
+    counted = Counter(row["reason"] for row in found)
+    said = dict(answered.response.trace.removed)
+    assert said.pop("lost") == len(every - shown)
+    assert counted.pop("lost") == 7
+    assert counted == said
+    assert counted["in_session"] > 0
+    matrix = answered.scored.features
+    assert matrix is not None
+    ids = recommender.artifacts.catalogue.track_id[answered.candidates.tracks].tolist()
+    for row in found:
+        if row["reason"] != "lost":
+            assert row["track_id"] not in every
+            assert (row["share"], row["score"], row["features"]) == (1.0, None, None)
+            continue
+        at = ids.index(row["track_id"])
+        assert row["track_id"] not in shown
+        assert row["share"] == pytest.approx(7 / len(every - shown))
+        assert row["score"] == pytest.approx(float(answered.scored.final[at]))
+        assert row["sources"] == list(answered.candidates.sources_of(at))
+        np.testing.assert_array_equal(np.float32(row["features"]), matrix[at])
+
+
+def test_outside_the_sample_only_what_was_removed_is_kept(recommender: Recommender) -> None:
+    rows, _ = decode_candidates([encode_exposure(exposure_of(answer(recommender, 5), losers=None))])
+    assert "lost" not in set(rows["reason"].to_pylist())
+
+
 def test_a_strangers_exposure_survives_the_log(recommender: Recommender) -> None:
-    record = encode_exposure(exposure_of(answer(recommender, None), with_features=False))
+    record = encode_exposure(exposure_of(answer(recommender, None), losers=None))
     rows, _, decoded = decode_exposures([record])
     assert decoded.broken == []
     assert rows["user_id"].null_count == rows.num_rows > 0
@@ -150,7 +192,7 @@ def test_explored_slots_keep_their_propensity(service: Home, recommender: Recomm
     other = Recommender(
         recommender.artifacts, service.settings.surfaces | {"home": explored}, lambda _: None, 200
     )
-    kept = exposure_of(replace(answer(other, None)), with_features=False)
+    kept = exposure_of(replace(answer(other, None)), losers=None)
     assert kept.propensity is not None
     assert len(set(kept.propensity[:15])) > 1
     assert all(p is not None and 0 < p <= 1 for p in kept.propensity)
