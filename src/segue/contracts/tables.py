@@ -318,6 +318,21 @@ RUNS = Table(
     daily=False,
     derived=False,
 )
+VERDICTS = Table(
+    "verdicts",
+    "What the gate said of each challenger.",
+    (
+        Column("at", I64, "when it was judged, UTC microseconds"),
+        Column("version", TEXT, "the challenger's bundle"),
+        Column("champion", TEXT, "the bundle it was held against; null where there was none", nullable=True),
+        Column("passed", BOOL, "it was published"),
+        Column("reason", TEXT, "why, or why not"),
+        Column("comparisons", TEXT, "both results and their difference with its interval, per task, as JSON"),
+    ),
+    key=("version", "at"),
+    daily=False,
+    derived=False,
+)
 
 TABLES: Final[dict[str, Table]] = {
     t.name: t
@@ -338,5 +353,6 @@ TABLES: Final[dict[str, Table]] = {
         EXPOSURES,
         OUTCOMES,
         RUNS,
+        VERDICTS,
     )
 }

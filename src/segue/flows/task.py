@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
+from typing import Protocol
 
 import ibis.expr.types as ir
 
-from segue.contracts.ports import Days, Engine
+from segue.bundle import BundleStore
+from segue.contracts.ports import Days, Engine, StateStore
 from segue.contracts.schema import Table
 from segue.settings.tree import Settings
 from segue.warehouse.contract import check
@@ -18,21 +19,38 @@ WHOLE = date(1970, 1, 1)
 """The day under which the ledger keeps what has no days."""
 
 
+class Stores(Protocol):
+    """Where a step writes what is no table. Opened on first use."""
+
+    @property
+    def bundles(self) -> BundleStore:
+        """Models."""
+
+    @property
+    def state(self) -> StateStore:
+        """Listener state."""
+
+
+def quiet(_step: str, _what: str) -> None:
+    """Says nothing."""
+
+
 @dataclass(frozen=True)
 class Task:
     """One run of a step.
 
     `days` is the range to build; for a step without days, the range of its inputs. `windows` holds, per daily table the
     step declared, the days it may read (None for a table without days); `builds` the single days of the range, where some
-    have nothing to build. `home` is where files go that are no tables.
+    have nothing to build. `stores` is where things go that are no tables.
     """
 
     engine: Engine
     settings: Settings
-    home: Path
+    stores: Stores
     days: Days
     windows: Mapping[str, Days | None]
     builds: frozenset[date] | None = None
+    say: Callable[[str], None] = lambda what: None
     written: dict[str, dict[date, int]] = field(default_factory=dict)
 
     def read(self, table: Table) -> ir.Table:

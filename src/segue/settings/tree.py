@@ -108,6 +108,9 @@ class Gate(Struct, frozen=True, forbid_unknown_fields=True):
     max_requests: Annotated[
         int, Meta(ge=100, description="requests of each task that are replayed to judge a challenger")
     ] = 2_000
+    baselines: Annotated[
+        bool, Meta(description="judge the baselines beside the challenger, for its report in the bundle")
+    ] = False
 
 
 class Bundles(Struct, frozen=True, forbid_unknown_fields=True):
