@@ -20,6 +20,7 @@ from segue.flows.plan import Chunk, Scope, plan, window
 from segue.flows.registry import Step, chosen, in_order
 from segue.flows.task import Stores, Task, quiet
 from segue.settings.tree import Settings
+from segue.warehouse.contract import check_fresh
 
 State = Literal["up-to-date", "running", "done", "failed"]
 
@@ -82,7 +83,10 @@ class Runner:
                 if not chunks:
                     yield StepProgress(step.name, "up-to-date")
                 for part, chunk in enumerate(chunks, 1):
-                    yield from self._run_chunk(step, entries, chunk, part, len(chunks), say)
+                    yield from self._run_chunk(step, entries, chunk, part, len(chunks), scope, say)
+                if as_of is not None and self._settings.warehouse.expect:
+                    for table in step.writes:
+                        check_fresh(self._engine, table, as_of)
             self._engine.compact(RUNS)
 
     def _lost(
@@ -110,6 +114,7 @@ class Runner:
         chunk: Chunk,
         part: int,
         parts: int,
+        scope: Scope,
         say: Callable[[str, str], None],
     ) -> Iterator[StepProgress]:
         def progress(state: State, written_rows: int = 0, seconds: float = 0.0) -> StepProgress:
@@ -121,7 +126,8 @@ class Runner:
         started = time.time_ns() // 1000
         clock = time.monotonic()
         try:
-            written = self._build(step, chunk, lambda what: say(step.name, what))
+            newest = _newest(step, entries, scope)
+            written = self._build(step, chunk, scope, newest, lambda what: say(step.name, what))
         except Exception:
             yield progress("failed", seconds=time.monotonic() - clock)
             raise
@@ -136,7 +142,9 @@ class Runner:
         )
         yield progress("done", sum(item.rows for item in written), seconds)
 
-    def _build(self, step: Step, chunk: Chunk, say: Callable[[str], None]) -> list[Written]:
+    def _build(
+        self, step: Step, chunk: Chunk, scope: Scope, newest: date, say: Callable[[str], None]
+    ) -> list[Written]:
         """Run the step over one chunk. Returns what has to be entered in the ledger."""
         task = Task(
             self._engine,
@@ -146,6 +154,8 @@ class Runner:
             windows={r.table.name: window(step, r, chunk.days) for r in step.reads},
             builds=frozenset(chunk.fingerprints) if step.partition == "day" else None,
             say=say,
+            as_of=scope.as_of,
+            newest=newest,
         )
         step.run(task)
         forgotten = [t.name for t in step.writes if t.name not in task.written]
@@ -156,6 +166,13 @@ class Runner:
             for table in step.writes
             for day, fingerprint in chunk.fingerprints.items()
         ]
+
+
+def _newest(step: Step, entries: Entries, scope: Scope) -> date:
+    """The last day, in the run's sight, that the table which drives the step has."""
+    driver = step.reads[0].table.name
+    days = (day for (name, day), entry in entries.items() if name == driver and entry.rows)
+    return max(filter(scope.known, days), default=date.max)
 
 
 def _title(steps: Collection[str] | None) -> str:

@@ -21,6 +21,13 @@ class Warehouse(Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(ge=10_000, description="raw events a step works on at once; days are grouped up to this many"),
     ] = 5_000_000
+    expect: Annotated[
+        bool,
+        Meta(
+            description="stop where a table is stale, or holds an unusual number of rows or ids nobody knows; "
+            "false accepts what is there"
+        ),
+    ] = True
     import_batch_rows: Annotated[
         int, Meta(ge=1_000, description="rows an import holds in memory at once")
     ] = 500_000

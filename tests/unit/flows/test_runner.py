@@ -179,6 +179,31 @@ def test_a_broken_contract_stops_what_is_downstream_and_changes_nothing(
     assert list(work(run(built, tmp_path, steps=["events", "sessions"]))) == ["events", "sessions"]
 
 
+def test_a_day_that_nearly_nothing_arrived_of_stops_what_is_downstream(tmp_path: Path) -> None:
+    engine = home_with(tmp_path, raw_events(range(16), per_day=1_100))
+    engine.append(RAW_EVENTS, raw_events([16], seed=2, per_day=40))
+    day = D[0] + timedelta(days=16)
+    progress = made_flow.runner(engine, tmp_path).run(as_of=day)
+    with pytest.raises(ContractBroken, match=f"{day} would hold 40 rows, where 1,100 are usual"):
+        list(progress)
+    assert engine.days(EVENTS) is None, "the chunk was refused whole"
+    accepting = made_flow.settings()
+    accepting = msgspec.structs.replace(
+        accepting, warehouse=msgspec.structs.replace(accepting.warehouse, expect=False)
+    )
+    assert "sessions" in work(made_flow.runner(engine, tmp_path, given=accepting).run(as_of=day))
+
+
+def test_a_run_for_a_day_that_has_not_come_stops_at_the_events(tmp_path: Path) -> None:
+    engine = home_with(tmp_path, raw_events(range(15)))
+    day = D[0] + timedelta(days=15)
+    seen: list[made_flow.StepProgress] = []
+    with pytest.raises(ContractBroken, match=f"hours older than the end of {day}"):
+        seen.extend(made_flow.runner(engine, tmp_path).run(as_of=day))
+    assert {item.step for item in seen} == {"events"}
+    assert {item.step for item in run(engine, tmp_path)} > {"events", "sessions"}
+
+
 def test_two_runs_cannot_interleave(tmp_path: Path) -> None:
     engine = home_with(tmp_path, raw_events([0]))
     first = made_flow.runner(engine, tmp_path).run()
