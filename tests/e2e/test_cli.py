@@ -242,7 +242,9 @@ def test_30music_lands_once(folder: Path) -> None:
 
     whole = path.read_bytes()
     (folder / "half.parquet").write_bytes(whole[: len(whole) // 2])
-    assert "half.parquet" in segue(music, "import", "30music", str(folder / "half.parquet")).error
+    refused = segue(music, "import", "30music", str(folder / "half.parquet")).error
+    assert "half.parquet" in refused
+    assert "replace the file by a whole one" in refused
 
 
 def test_broken_lines_are_counted_and_the_others_land(folder: Path) -> None:
@@ -272,7 +274,7 @@ def test_broken_lines_are_counted_and_the_others_land(folder: Path) -> None:
         "not_json": 1,
         "not_utf8": 1,
         "ts_in_future": 1,
-        "missing_ts": 1,
+        "wrong_type_ts": 1,
     }
 
 
@@ -374,6 +376,12 @@ def test_a_file_in_the_way_of_a_part_is_named(copy: Path, part: str, command: st
     shutil.rmtree(copy / part)
     (copy / part).write_text("in the way")
     assert str(copy / part) in segue(copy, command).error
+
+
+def test_a_file_in_the_way_of_the_log_is_named(copy: Path) -> None:
+    shutil.rmtree(copy / "log", ignore_errors=True)
+    (copy / "log").write_text("in the way")
+    assert f"{copy / 'log'}: is a file where a directory should be" in segue(copy, "run").error
 
 
 def test_an_exposure_log_that_cannot_be_written_costs_no_answer(copy: Path) -> None:

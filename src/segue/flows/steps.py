@@ -25,7 +25,12 @@ CHALLENGER = Table("challenger", "The newest bundle.", (), key=(), daily=False)
 STATE = Table("listener_state", "A record per listener, read at each request.", (), key=(), daily=False)
 
 
-@step(reads=[Read(t.RAW_EVENTS, before=1), Read(t.TRACKS, tracked=False)], writes=[t.EVENTS], name="events")
+@step(
+    reads=[Read(t.RAW_EVENTS, before=1), Read(t.TRACKS, tracked=False)],
+    writes=[t.EVENTS],
+    version=2,
+    name="events",
+)
 def build_events(task: Task) -> None:
     """Clean events: duplicates out, artists in, sessions cut, plays judged."""
     task.write(t.EVENTS, events.clean_events(task.read(t.RAW_EVENTS), task.read(t.TRACKS)))
