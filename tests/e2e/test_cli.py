@@ -107,6 +107,24 @@ def test_a_second_run_finds_everything_up_to_date(said: dict[str, Done], home: P
     ]
 
 
+def test_a_step_runs_alone_for_a_day(copy: Path) -> None:
+    listed = segue(copy, "step", "list", "--json").json
+    assert [step["step"] for step in listed][-3:] == ["train", "publish", "state"]
+    assert {"verdicts"} == set(listed[-2]["writes"])
+    day = "2026-11-18"
+    for step in listed[:-3]:
+        ran = segue(copy, "step", "run", step["step"], "--date", day, "--json").json
+        assert [item["state"] for item in ran["steps"]] == ["up-to-date"], step
+    again = segue(copy, "step", "run", "listens", "--date", day, "--force", "--json").json["steps"]
+    assert [(item["state"], item["days"]) for item in again] == [("done", {"first": day, "last": day})]
+    trained = segue(copy, "step", "run", "train", "--date", day, "--json").json
+    assert trained["bundle"]["data_through"] == day
+    refused = segue(copy, "step", "run", "publish", "--json")
+    assert refused.code == 3
+    assert f"its events end on {day}" in refused.json["gate"]["reason"]
+    assert "did you mean 'publish'" in segue(copy, "step", "run", "publsh").error
+
+
 def test_evaluate_prints_every_task_and_model_with_intervals(home: Path) -> None:
     report = segue(home, "evaluate", "--json", "--max-cases", "40").json
     metrics = {

@@ -142,6 +142,7 @@ def run_flow(
 ) -> Ran:
     """Land what the log holds, then run the steps, a line each. Everything happens under the home's lock."""
     finished: list[StepProgress] = []
+    judged: Verdict | None = None
     with working("flow") as at_hand:
 
         def say(step: str, what: str) -> None:
@@ -153,18 +154,16 @@ def run_flow(
         ):
             where = f" {progress.days.first}..{progress.days.last}" if progress.days else ""
             at_hand(f"{progress.step}{where}")
-            if progress.state != "running":
-                finished.append(progress)
+            if progress.state == "running":
+                continue
+            finished.append(progress)
+            if progress.step == "publish" and progress.written_rows:
+                version, judged = list(verdicts(home.engine).items())[-1]
+                _tell_verdict(version, judged)
+            else:
                 _tell_progress(progress, finished)
-    made = {progress.step for progress in finished if progress.state == "done" and progress.written_rows}
-    judged = list(verdicts(home.engine).items())[-1] if "publish" in made else None
-    if judged is not None:
-        _tell_verdict(*judged)
-    return Ran(
-        finished,
-        next(iter(home.bundles.versions()), None) if "train" in made else None,
-        judged[1] if judged is not None else None,
-    )
+    trained = any(progress.step == "train" and progress.state == "done" for progress in finished)
+    return Ran(finished, next(iter(home.bundles.versions()), None) if trained else None, judged)
 
 
 def _land(home: Home) -> None:

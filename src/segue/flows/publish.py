@@ -92,9 +92,7 @@ def publish_challenger(task: Task) -> int:
     if champion is not None and champion.version == challenger.version:
         task.say(f"{challenger.version} is the champion already")
         return 0
-    mine = saved_cases(challenger)
-    theirs, alone = _results(task, challenger, champion, mine)
-    verdict = judge(mine, theirs, task.settings.gate.tolerance, alone)
+    verdict = _judged(task, challenger, champion)
     _enter(task.engine, challenger.version, champion.version if champion else None, verdict)
     if verdict.passed:
         store.publish(challenger.version)
@@ -176,6 +174,18 @@ def _champion(store: BundleStore, say: Progress) -> Bundle | None:
     except (BundleCorrupt, NotFound) as error:
         say(f"the champion does not open, so its successor is not compared with it: {error.message}")
         return None
+
+
+def _judged(task: Task, challenger: Bundle, champion: Bundle | None) -> Verdict:
+    if champion is not None and challenger.manifest.data_through < champion.manifest.data_through:
+        # Why: a backfill of training makes the newest bundle of the oldest data.
+        ends = (
+            f"{challenger.manifest.data_through}, those of the champion on {champion.manifest.data_through}"
+        )
+        return Verdict(False, f"its events end on {ends}; `segue bundle publish` does it all the same", ())
+    mine = saved_cases(challenger)
+    theirs, alone = _results(task, challenger, champion, mine)
+    return judge(mine, theirs, task.settings.gate.tolerance, alone)
 
 
 def _results(

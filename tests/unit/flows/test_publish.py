@@ -158,6 +158,10 @@ def test_a_champion_from_before_is_measured_on_the_same_requests(home: Home) -> 
     early = with_(home, training_seed=11)
     week_ago = last.last.fromordinal(last.last.toordinal() - 8)
     assert done(early, "train", "publish", as_of=week_ago) == ["train", "publish"]
+    version, refused = list(verdicts(early.engine).items())[-1]
+    assert not refused.passed
+    assert f"its events end on {week_ago}" in refused.reason
+    early.bundles.publish(version)
     assert early.bundles.open().manifest.data_through == str(week_ago)
     split_at = early.bundles.open().json("gate/split")
     assert split_at < (week_ago.toordinal() - 719_163 + 1) * DAY
