@@ -142,10 +142,13 @@ def check_references(engine: Engine, table: Table, rows: ir.Table) -> None:
 
 def check_fresh(engine: Engine, table: Table, whole: date) -> None:
     """Raise ContractBroken if the newest row is too old for a run that takes all days up to `whole` to be over."""
-    days = [day for day in engine.row_counts(table) if day <= whole] if table.fresh_hours else []
-    if not table.fresh_hours or len(days) < MIN_DAYS:
+    if table.fresh_hours is None:
         return
-    rows = engine.read(table, Days(max(days), max(days)))
+    counts = {day: n for day, n in engine.row_counts(table).items() if day <= whole}
+    if len(counts) < MIN_DAYS or median(counts.values()) < MIN_ROWS:
+        return
+    last = max(counts)
+    rows = engine.read(table, Days(last, last))
     newest = int(engine.collect(rows.aggregate(ts=rows.ts.max()))["ts"][0].as_py())
     age = ((whole - date(1970, 1, 1)).days + 1) * DAY - newest
     if age > table.fresh_hours * HOUR:

@@ -195,7 +195,7 @@ def test_a_day_that_nearly_nothing_arrived_of_stops_what_is_downstream(tmp_path:
 
 
 def test_a_run_for_a_day_that_has_not_come_stops_at_the_events(tmp_path: Path) -> None:
-    engine = home_with(tmp_path, raw_events(range(15)))
+    engine = home_with(tmp_path, raw_events(range(15), per_day=1_000))
     day = D[0] + timedelta(days=15)
     seen: list[made_flow.StepProgress] = []
     with pytest.raises(ContractBroken, match=f"hours older than the end of {day}"):
