@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from segue.bundle import Bundle, BundleStore, BundleWriter
-from segue.flows.publish import fill_state, train_and_publish
+from segue.flows import PUBLISH
 from segue.settings import Settings
 from segue.wiring.home import Home
 
@@ -28,7 +28,7 @@ KEEP = 2
 def _start(target: object, *arguments: object) -> tuple[BaseProcess, Connection]:
     # Why a fork server: it has the libraries loaded and no threads, so a child begins at once and forks cleanly.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["segue.flows.publish", "segue.wiring.home"])
+    context.set_forkserver_preload(["segue.wiring.home"])
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=target, args=(*arguments, theirs))  # type: ignore[arg-type]
     process.start()
@@ -101,8 +101,8 @@ def _train(root: Path, settings: bytes, begun: Connection) -> None:
     """What `segue run` does behind the tables."""
     home = Home(root, msgspec.json.decode(settings, type=Settings))
     begun.send("begin")
-    train_and_publish(home.engine, home.settings, home.bundles, lambda what: None)
-    fill_state(home.engine, home.settings, home.state)
+    for _ in home.runner.run([step.name for step in PUBLISH]):
+        pass
 
 
 def test_a_killed_training_leaves_the_champion_and_the_next_one_completes(

@@ -44,6 +44,7 @@ def main(
 app.command("import")(data.import_data)
 app.command("simulate")(data.simulate)
 app.command("run")(flow.run)
+app.add_typer(flow.app, name="step")
 app.command("evaluate")(evaluation.evaluate)
 app.command("benchmark")(evaluation.benchmark)
 app.command("recommend")(serving.recommend)

@@ -126,15 +126,22 @@ class Backtest:
 
 
 def load_split(
-    engine: Engine, at: int | None, *, listens_only: bool = False, last_days: int | None = None
+    engine: Engine,
+    at: int | None,
+    *,
+    listens_only: bool = False,
+    last_days: int | None = None,
+    before: int | None = None,
 ) -> Split:
     """The temporal split of the warehouse's plays at a moment, or where none is given at one that leaves recent days to
-    judge by: `last_days` at most. `listens_only` leaves out plays given up before 30 s.
+    judge by: `last_days` at most. `listens_only` leaves out plays given up before 30 s; `before` hides what came later.
     """
     events = engine.read(EVENTS)
     chosen = events.filter((events.type == EventType.PLAY.value) & events.track_id.notnull())
     if listens_only:
         chosen = chosen.filter(chosen.listened)
+    if before is not None:
+        chosen = chosen.filter(chosen.ts < before)
     rows = engine.collect(
         chosen.select("user_id", "track_id", "ts", "session_start").order_by(["user_id", "ts", "track_id"])
     )

@@ -3,7 +3,7 @@
 from segue.flows.ledger import Ledger
 from segue.flows.registry import Read, Step, step
 from segue.flows.runner import Runner, StepProgress
-from segue.flows.steps import FLOW
+from segue.flows.steps import BUILD, FLOW, PUBLISH
 from segue.flows.task import Task
 
-__all__ = ["FLOW", "Ledger", "Read", "Runner", "Step", "StepProgress", "Task", "step"]
+__all__ = ["BUILD", "FLOW", "PUBLISH", "Ledger", "Read", "Runner", "Step", "StepProgress", "Task", "step"]

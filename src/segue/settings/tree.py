@@ -21,6 +21,13 @@ class Warehouse(Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(ge=10_000, description="raw events a step works on at once; days are grouped up to this many"),
     ] = 5_000_000
+    expect: Annotated[
+        bool,
+        Meta(
+            description="stop where a table is stale, or holds an unusual number of rows or ids nobody knows; "
+            "false accepts what is there"
+        ),
+    ] = True
     import_batch_rows: Annotated[
         int, Meta(ge=1_000, description="rows an import holds in memory at once")
     ] = 500_000
@@ -108,6 +115,9 @@ class Gate(Struct, frozen=True, forbid_unknown_fields=True):
     max_requests: Annotated[
         int, Meta(ge=100, description="requests of each task that are replayed to judge a challenger")
     ] = 2_000
+    baselines: Annotated[
+        bool, Meta(description="judge the baselines beside the challenger, for its report in the bundle")
+    ] = False
 
 
 class Bundles(Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ from segue.adapters.log.files import FileLog
 from segue.adapters.state.lmdb import LMDBState
 from segue.bundle import BundleStore
 from segue.contracts.ports import Engine, Log, StateStore
+from segue.flows import FLOW, Runner
 from segue.settings import Settings, load_settings
 
 
@@ -49,6 +50,11 @@ class Home:
     def bundles(self) -> BundleStore:
         """Published models."""
         return BundleStore(self.root / "bundles")
+
+    @property
+    def runner(self) -> Runner:
+        """The flow over this home."""
+        return Runner(self.engine, self.settings, self.root, self, FLOW)
 
     @property
     def truth(self) -> Path:

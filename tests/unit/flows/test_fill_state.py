@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from segue.listener.state import HIDE, MARK, ListenerState, anonymous
 from segue.wiring.home import Home
 
 NOW = 1_795_305_600_000_000
+TODAY = date(2026, 11, 21)
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def test_what_came_by_http_stays(home: Home) -> None:
     users = home.state.ids(0, 1_000)
     hide(home, users[3], 42)
     before = {user: decode(home.state.get(user) or b"") for user in users}
-    assert fill_state(home.engine, home.settings, home.state) == len(users)
+    assert fill_state(home.engine, home.settings, home.state, TODAY) == len(users)
     for user in users:
         after = decode(home.state.get(user) or b"")
         assert after.plays.tolist() == before[user].plays.tolist()
@@ -73,7 +75,7 @@ def test_what_comes_by_http_meanwhile_stays(home: Home) -> None:
     other.start()
     try:
         for _ in range(3):
-            fill_state(home.engine, home.settings, home.state)
+            fill_state(home.engine, home.settings, home.state, TODAY)
     finally:
         done.set()
         other.join()
