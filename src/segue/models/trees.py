@@ -572,12 +572,18 @@ def _encode(
         rows = min(LANES, n - first)
         for column in range(feature.size):
             f = feature[column]
+            same = True
             for i in range(rows):
                 v = x[first + i, f]
                 value[i] = np.float32(0) if np.isnan(v) else v
+                same &= value[i] == value[0]
             offset = column * LANES
             base = np.uint32(start[column])
-            if count[column] <= _FEW:  # comparing with every threshold beats searching
+            if same:  # as what is known of the listener is in every row
+                below = np.searchsorted(thresholds[base : base + np.uint32(count[column])], value[0])
+                for i in range(LANES):
+                    codes[block, offset + i] = below
+            elif count[column] <= _FEW:  # comparing with every threshold beats searching
                 position[:] = np.uint32(0)
                 for t in range(base, base + np.uint32(count[column])):
                     cut = thresholds[t]
