@@ -65,9 +65,7 @@ def best(keys: Keys, sums: Sums, k: int) -> tuple[npt.NDArray[np.int32], npt.NDA
     ):  # sort only what can be among the best: some thousands are touched, hundreds wanted
         enough = scores >= np.partition(scores, len(scores) - k)[len(scores) - k]
         used, scores = used[enough], scores[enough]
-    items = keys[used]
-    by_item = np.argsort(items)
-    items, scores = items[by_item], scores[by_item]
-    # A stable sort of the negated scores keeps equal scores by item, whatever the table's size was.
-    order = np.argsort(-scores, kind="mergesort")[:k]
-    return items[order], scores[order]
+    # Bits of positive floats are ordered as the floats are: one number to sort, falling by score, then by item.
+    place = (np.uint64(0xFFFFFFFF) - scores.view(np.uint32)) << np.uint64(32)
+    order = np.argsort(place | keys[used].astype(np.uint64))[:k]
+    return keys[used][order], scores[order]

@@ -148,6 +148,26 @@ class Serving(Struct, frozen=True, forbid_unknown_fields=True):
     host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on")] = 8080
     workers: Annotated[int, Meta(ge=1, le=256, description="processes; they share the bundle's memory")] = 2
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="names callers may use for this server besides its own and localhost; "
+            "none given: any name, except on a loopback address"
+        ),
+    ] = ()
+    read_threads: Annotated[
+        int,
+        Meta(ge=1, le=64, description="threads of a worker that answer; more only help while a store waits"),
+    ] = 1
+    write_threads: Annotated[
+        int, Meta(ge=1, le=64, description="threads of a worker that take events in")
+    ] = 1
+    max_waiting: Annotated[
+        int,
+        Meta(
+            ge=1, description="requests, and as many posts, a worker runs or lets wait; more get status 429"
+        ),
+    ] = 64
     max_k: Annotated[int, Meta(ge=1, le=1000, description="most items a request may ask for")] = 200
     max_batch: Annotated[int, Meta(ge=1, description="most events in one POST")] = 1_000
     max_body_bytes: Annotated[int, Meta(ge=1_000, description="largest request body")] = 4_000_000

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from segue.adapters.engines.duckdb import DuckDBDelta
-from segue.adapters.log.files import FileLog
-from segue.adapters.state.lmdb import LMDBState
 from segue.bundle import BundleStore
 from segue.contracts.ports import Engine, Log, StateStore
 from segue.flows import FLOW, Runner
@@ -18,7 +15,10 @@ from segue.settings import Settings, load_settings
 
 @dataclass(frozen=True)
 class Home:
-    """`root/warehouse`, `root/bundles`, `root/log`, `root/state`, `root/truth`; adapters open on first use."""
+    """`root/warehouse`, `root/bundles`, `root/log`, `root/state`, `root/truth`.
+
+    An adapter is imported and opened on first use.
+    """
 
     root: Path
     settings: Settings
@@ -34,16 +34,22 @@ class Home:
     @cached_property
     def engine(self) -> Engine:
         """The warehouse."""
+        from segue.adapters.engines.duckdb import DuckDBDelta
+
         return DuckDBDelta(self.root / "warehouse", self.settings.warehouse)
 
     @cached_property
     def state(self) -> StateStore:
         """Listener state."""
+        from segue.adapters.state.lmdb import LMDBState
+
         return LMDBState(self.root / "state", self.settings.state)
 
     @cached_property
     def log(self) -> Log:
         """The event and exposure logs."""
+        from segue.adapters.log.files import FileLog
+
         return FileLog(self.root / "log")
 
     @cached_property
