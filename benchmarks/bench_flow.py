@@ -23,7 +23,8 @@ from segue.contracts.ids import uuid7_column
 from segue.contracts.schema import Table
 from segue.contracts.tables import EVENTS, RAW_EVENTS, TRACKS
 from segue.contracts.vocabulary import DAY, MINUTE
-from segue.flows import BUILD, Runner
+from segue.flows.runner import Runner
+from segue.flows.steps import BUILD
 from segue.settings.tree import Settings, Warehouse
 from segue.wiring.home import Home
 

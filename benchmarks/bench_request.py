@@ -74,7 +74,7 @@ def _recommender(home: Home) -> Recommender:
     recommender = Recommender(
         Artifacts.load(home.bundles.open()), settings.surfaces, read, settings.serving.max_k, time.thread_time
     )
-    warm_up(recommender)
+    warm_up(recommender.artifacts, home.settings)
     return recommender
 
 

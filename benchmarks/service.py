@@ -23,6 +23,7 @@ from segue.contracts.vocabulary import HOUR
 from segue.listener.codec import decode
 from segue.listener.state import ListenerState
 from segue.simulation import SimulationConfig
+from segue.wiring.flow import runner_of
 from segue.wiring.home import Home
 from segue.wiring.simulate import simulate_into
 
@@ -68,7 +69,7 @@ def _make(root: Path) -> None:
     building = root.with_name(f"{root.name}.{os.getpid()}")
     home = Home.open(building, environ={}, overrides=TRAINING)
     simulate_into(home, SIZE, lambda day: None)
-    for _ in home.runner.run():
+    for _ in runner_of(home).run():
         pass
     home.state.close()
     home.log.close()

@@ -9,6 +9,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from segue.simulation import SimulationConfig
+from segue.wiring.flow import runner_of
 from segue.wiring.home import Home
 from segue.wiring.simulate import simulate_into
 
@@ -45,7 +46,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Home:
 def build(home: Home) -> None:
     """Simulate, run the tables, train, publish."""
     simulate_into(home, SMALL, lambda day: None)
-    assert {progress.state for progress in home.runner.run()} == {"running", "done"}
+    assert {progress.state for progress in runner_of(home).run()} == {"running", "done"}
 
 
 def settings_for(root: Path) -> Home:

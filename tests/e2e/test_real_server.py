@@ -39,7 +39,7 @@ class Server:
         with self._said.open("w") as said:
             self.process = subprocess.Popen(
                 [PROGRAM, "serve", "--port", "0", "--workers", "2"],
-                env=environment(home, {"SEGUE_SERVING__LOG_FEATURES_SHARE": "1.0"}),
+                env=environment(home, {"SEGUE_SERVING__LOG_SAMPLE_SHARE": "1.0"}),
                 stdout=subprocess.DEVNULL,
                 stderr=said,
             )

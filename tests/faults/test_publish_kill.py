@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from segue.bundle import Bundle, BundleStore, BundleWriter
-from segue.flows import PUBLISH
+from segue.flows.steps import PUBLISH
 from segue.settings import Settings
+from segue.wiring.flow import runner_of
 from segue.wiring.home import Home
 
 pytestmark = pytest.mark.filterwarnings("ignore:fetch_:DeprecationWarning")
@@ -101,7 +102,7 @@ def _train(root: Path, settings: bytes, begun: Connection) -> None:
     """What `segue run` does behind the tables."""
     home = Home(root, msgspec.json.decode(settings, type=Settings))
     begun.send("begin")
-    for _ in home.runner.run([step.name for step in PUBLISH]):
+    for _ in runner_of(home).run([step.name for step in PUBLISH]):
         pass
 
 

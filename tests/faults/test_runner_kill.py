@@ -15,7 +15,8 @@ from segue.adapters.engines.duckdb import DuckDBDelta
 from segue.contracts.ids import uuid7_column
 from segue.contracts.tables import RAW_EVENTS, TABLES
 from segue.contracts.vocabulary import DAY
-from segue.flows import BUILD, Runner
+from segue.flows.runner import Runner
+from segue.flows.steps import BUILD
 from segue.settings.tree import Settings, Warehouse
 from segue.wiring.home import Home
 

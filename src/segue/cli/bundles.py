@@ -11,7 +11,7 @@ from rich.table import Column, Table
 
 from segue.bundle.store import CURRENT
 from segue.cli.console import HomeOption, JsonOption, err, open_home, out, plain_errors, print_json
-from segue.flows.publish import verdicts
+from segue.flows.verdicts import verdicts
 from segue.settings import DEFAULT_HOME
 
 app = typer.Typer(help="List, show, publish and roll back bundles.", no_args_is_help=True)

@@ -15,8 +15,8 @@ from segue.cli.flow import run_flow
 from segue.cli.tables import evaluation_tables
 from segue.contracts.errors import InvalidInput
 from segue.contracts.tables import RAW_EVENTS
-from segue.flows import BUILD, PUBLISH
 from segue.flows.publish import evaluation
+from segue.flows.steps import BUILD, PUBLISH
 from segue.settings import DEFAULT_HOME
 from segue.simulation import SimulationConfig
 from segue.wiring.simulate import is_broken_off

@@ -28,10 +28,12 @@ from segue.contracts.errors import GateRefused, InvalidData, InvalidInput
 from segue.contracts.ports import Days
 from segue.contracts.tables import RAW_EVENTS
 from segue.events.landing import land, land_candidates, land_exposures
-from segue.flows import BUILD, FLOW, Ledger, StepProgress
-from segue.flows.gate import Verdict
-from segue.flows.publish import verdicts
+from segue.flows.ledger import Ledger
+from segue.flows.runner import StepProgress
+from segue.flows.steps import BUILD, FLOW
+from segue.flows.verdicts import Verdict, verdicts
 from segue.settings import DEFAULT_HOME
+from segue.wiring.flow import runner_of
 from segue.wiring.home import Home
 
 STEPS = ", ".join(step.name for step in FLOW)
@@ -149,7 +151,7 @@ def run_flow(
             at_hand(f"{step}: {what}")
             _tell(step, what)
 
-        for progress in home.runner.run(
+        for progress in runner_of(home).run(
             steps, days, as_of=as_of, force=force, wait=wait, first=lambda: _land(home), say=say
         ):
             where = f" {progress.days.first}..{progress.days.last}" if progress.days else ""

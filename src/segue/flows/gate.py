@@ -8,15 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import Struct
 
 from segue.bundle import Bundle, BundleWriter
-from segue.evaluation.bootstrap import paired
+from segue.evaluation.bootstrap import paired, unpaired
 from segue.evaluation.protocols import Evaluation, Split
+from segue.flows.verdicts import Comparison, Verdict
+from segue.settings.tree import Gate
 
 GATED = {"home": "ndcg@50", "next-up": "ndcg@20"}
 """Task and metric that a challenger is judged by."""
 NO_CHAMPION = "no champion to compare with"
+OTHER_REQUESTS = "each on the requests of its own days"
 
 
 @dataclass(frozen=True)
@@ -27,26 +29,6 @@ class Cases:
     case: npt.NDArray[np.uint64]
     user: npt.NDArray[np.int64]
     value: npt.NDArray[np.float64]
-
-
-class Comparison(Struct, frozen=True):
-    """Challenger minus champion on one task, with the 95% interval over listeners."""
-
-    task: str
-    metric: str
-    challenger: float
-    champion: float | None = None
-    difference: float | None = None
-    ci95: tuple[float, float] | None = None
-    note: str | None = None
-
-
-class Verdict(Struct, frozen=True):
-    """Whether the challenger may be published, and why."""
-
-    passed: bool
-    reason: str
-    comparisons: tuple[Comparison, ...]
 
 
 def cases_of(split: Split, evaluations: Mapping[str, Evaluation]) -> dict[str, Cases]:
@@ -102,28 +84,43 @@ def same_cases(one: Mapping[str, Cases], other: Mapping[str, Cases]) -> bool:
 def judge(
     challenger: Mapping[str, Cases],
     champion: Mapping[str, Cases],
-    tolerance: float,
+    gate: Gate,
     alone: str = NO_CHAMPION,
 ) -> Verdict:
-    """Compare case by case, on the tasks where the cases are the same. `alone` is said where there is nothing to compare."""
-    comparisons = []
+    """Compare case by case where both were judged on the same, else mean against mean. `alone` is said without a champion.
+
+    Means over different days move with the days as well as with the models, so they are given more room: `gate.drift`.
+    """
+    comparisons, worse = [], []
     for task, mine in challenger.items():
-        metric, mean = GATED[task], float(mine.value.mean())
         theirs = champion.get(task)
-        if theirs is None or not np.array_equal(mine.case, theirs.case):
-            comparisons.append(Comparison(task, metric, mean, note=alone))
+        if theirs is None:
+            comparisons.append(Comparison(task, GATED[task], float(mine.value.mean()), note=alone))
             continue
-        result = paired(mine.value, theirs.value, mine.user)
-        before = float(theirs.value.mean())
-        comparisons.append(Comparison(task, metric, mean, before, mean - before, (result.lo, result.hi)))
-    worse = [c for c in comparisons if c.ci95 is not None and c.ci95[1] < -tolerance * (c.champion or 0.0)]
+        compared, room = _compare(task, mine, theirs, gate)
+        comparisons.append(compared)
+        if compared.ci95 is not None and compared.ci95[1] < -room * (compared.champion or 0.0):
+            worse.append(compared)
     if worse:
         reason = f"{_said(worse[0])}: worse than the champion beyond the interval"
         return Verdict(False, reason, tuple(comparisons))
-    compared = [c for c in comparisons if c.ci95 is not None]
-    return Verdict(True, "; ".join(map(_said, compared)) or alone, tuple(comparisons))
+    known = [c for c in comparisons if c.ci95 is not None]
+    return Verdict(True, "; ".join(map(_said, known)) or alone, tuple(comparisons))
+
+
+def _compare(task: str, mine: Cases, theirs: Cases, gate: Gate) -> tuple[Comparison, float]:
+    """The comparison on one task, and the share of the champion's metric by which the challenger may be worse."""
+    ours, before = float(mine.value.mean()), float(theirs.value.mean())
+    if np.array_equal(mine.case, theirs.case):
+        found = paired(mine.value, theirs.value, mine.user)
+        return Comparison(
+            task, GATED[task], ours, before, ours - before, (found.lo, found.hi)
+        ), gate.tolerance
+    gap = unpaired(mine.value, theirs.value, mine.user, theirs.user)
+    return Comparison(task, GATED[task], ours, before, ours - before, gap, OTHER_REQUESTS), gate.drift
 
 
 def _said(c: Comparison) -> str:
     low, high = c.ci95 or (0.0, 0.0)
-    return f"{c.task} {c.metric} {c.difference or 0.0:+.4f} [{low:+.4f}, {high:+.4f}]"
+    note = f" ({c.note})" if c.note else ""
+    return f"{c.task} {c.metric} {c.difference or 0.0:+.4f} [{low:+.4f}, {high:+.4f}]{note}"

@@ -6,19 +6,17 @@ is the newest bundle, which carries the cases it was judged on; what the gate sa
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import date, timedelta
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 
 import segue
 from segue.bundle import Bundle, BundleStore, BundleWriter, Manifest
 from segue.contracts.errors import BundleCorrupt, InvalidData, NotFound
 from segue.contracts.ports import Days, Engine, StateStore
-from segue.contracts.tables import EVENTS, LISTENERS, VERDICTS
+from segue.contracts.tables import EVENTS, LISTENERS
 from segue.contracts.vocabulary import DAY
 from segue.evaluation.backtest import Report, backtest, load_split, measure, sampled
 from segue.evaluation.protocols import Split
@@ -26,8 +24,6 @@ from segue.flows.gate import (
     GATED,
     NO_CHAMPION,
     Cases,
-    Comparison,
-    Verdict,
     cases_of,
     identities,
     judge,
@@ -36,6 +32,7 @@ from segue.flows.gate import (
     saved_cases,
 )
 from segue.flows.task import Stores, Task
+from segue.flows.verdicts import Verdict, enter
 from segue.listener.codec import decode, encode
 from segue.listener.fold import Profiles, fold_table, merge
 from segue.recommend.artifacts import Artifacts
@@ -93,21 +90,11 @@ def publish_challenger(task: Task) -> int:
         task.say(f"{challenger.version} is the champion already")
         return 0
     verdict = _judged(task, challenger, champion)
-    _enter(task.engine, challenger.version, champion.version if champion else None, verdict)
+    enter(task.engine, challenger.version, champion.version if champion else None, verdict)
     if verdict.passed:
         store.publish(challenger.version)
         store.prune(task.settings.bundles.keep)
     return 1
-
-
-def verdicts(engine: Engine) -> dict[str, Verdict]:
-    """What the gate last said of each bundle, by version; the one judged last comes last."""
-    found: dict[str, Verdict] = {}
-    for row in engine.collect(engine.read(VERDICTS).order_by("at")).to_pylist():
-        compared = msgspec.json.decode(row["comparisons"], type=tuple[Comparison, ...])
-        found.pop(row["version"], None)
-        found[row["version"]] = Verdict(row["passed"], row["reason"], compared)
-    return found
 
 
 def evaluation(bundle: Bundle) -> Report | None:
@@ -185,15 +172,16 @@ def _judged(task: Task, challenger: Bundle, champion: Bundle | None) -> Verdict:
         return Verdict(False, f"its events end on {ends}; `segue bundle publish` does it all the same", ())
     mine = saved_cases(challenger)
     theirs, alone = _results(task, challenger, champion, mine)
-    return judge(mine, theirs, task.settings.gate.tolerance, alone)
+    return judge(mine, theirs, task.settings.gate, alone)
 
 
 def _results(
     task: Task, challenger: Bundle, champion: Bundle | None, mine: dict[str, Cases]
 ) -> tuple[dict[str, Cases], str]:
-    """The champion's results on the challenger's cases, or why there are none.
+    """The champion's results, on the challenger's cases if that can be, or why there are none.
 
-    As it was judged, if on the same cases; else measured as it stands, which is only fair if it has not seen them.
+    As it was judged, if on the same cases; else measured as it stands, which is only fair if it has not seen them. A champion
+    that has seen them, as when new data comes every day, stands by how it was judged on the days before.
     """
     if champion is None:
         return {}, NO_CHAMPION
@@ -204,7 +192,7 @@ def _results(
     if not mine:
         return {}, f"{challenger.version} does not say what it was judged on"
     if _end(date.fromisoformat(champion.manifest.data_through)) > challenger.json("gate/split"):
-        return {}, f"{name} was judged on other requests and was fitted on these days: not compared"
+        return theirs, f"{name} does not say how it was judged"
     until = _end(date.fromisoformat(challenger.manifest.data_through))
     split = _split(task.engine, task.settings, until)
     if any(not np.array_equal(found.case, identities(split, name)) for name, found in mine.items()):
@@ -216,18 +204,6 @@ def _results(
         return {}, f"{name} is not compared with: {error.message}"
     found = measure(task.engine, task.settings, artifacts, split, task.say, tasks=tuple(GATED))
     return cases_of(split, found), ""
-
-
-def _enter(engine: Engine, version: str, champion: str | None, verdict: Verdict) -> None:
-    row = {
-        "at": time.time_ns() // 1000,
-        "version": version,
-        "champion": champion,
-        "passed": verdict.passed,
-        "reason": verdict.reason,
-        "comparisons": msgspec.json.encode(verdict.comparisons).decode(),
-    }
-    engine.append(VERDICTS, pa.Table.from_pylist([row], VERDICTS.arrow))
 
 
 def _end(day: date) -> int:

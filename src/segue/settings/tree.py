@@ -105,6 +105,13 @@ class Gate(Struct, frozen=True, forbid_unknown_fields=True):
             description="refused if worse than the champion by more than this share of the metric, beyond its interval",
         ),
     ] = 0.0
+    drift: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="the same, where new data came and both were judged on days of their own",
+        ),
+    ] = 0.1
     days: Annotated[
         int,
         Meta(

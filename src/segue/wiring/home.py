@@ -9,7 +9,6 @@ from pathlib import Path
 
 from segue.bundle import BundleStore
 from segue.contracts.ports import Engine, Log, StateStore
-from segue.flows import FLOW, Runner
 from segue.settings import Settings, load_settings
 
 
@@ -56,11 +55,6 @@ class Home:
     def bundles(self) -> BundleStore:
         """Published models."""
         return BundleStore(self.root / "bundles")
-
-    @property
-    def runner(self) -> Runner:
-        """The flow over this home."""
-        return Runner(self.engine, self.settings, self.root, self, FLOW)
 
     @property
     def truth(self) -> Path:

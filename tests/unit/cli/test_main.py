@@ -48,9 +48,9 @@ def test_listing_the_commands_loads_none() -> None:
     assert not loaded("from segue.cli.main import app\napp(['--help'], standalone_mode=False)") & HEAVY
 
 
-def test_looking_at_bundles_needs_neither_warehouse_nor_compiler(tmp_path: Path) -> None:
+def test_looking_at_bundles_needs_neither_training_nor_compiler(tmp_path: Path) -> None:
     code = "from segue.cli.main import app\nimport sys\napp(['bundle', 'list', '--home', sys.argv[1]], standalone_mode=False)"
-    assert not loaded(code, tmp_path) & (OFFLINE | {"numba", "granian"})
+    assert not loaded(code, tmp_path) & {"lightgbm", "numba", "granian"}
 
 
 def test_a_worker_answers_without_the_libraries_of_training(service: Home, tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from segue.contracts.ports import Days, Engine
 from segue.contracts.schema import Table
 from segue.contracts.tables import EXPOSURES, RAW_EVENTS, TABLES, TRACKS
 from segue.contracts.vocabulary import DAY
-from segue.flows import BUILD, Runner, Step, StepProgress
+from segue.flows.registry import Step
+from segue.flows.runner import Runner, StepProgress
+from segue.flows.steps import BUILD
 from segue.settings.tree import Settings, Warehouse
 from segue.wiring.home import Home
 

@@ -10,7 +10,17 @@ import pytest
 
 from segue.bundle import BundleStore, BundleWriter
 from segue.evaluation.protocols import Plays, Split, temporal_split
-from segue.flows.gate import GATED, Cases, identities, judge, same_cases, save_cases, saved_cases
+from segue.flows.gate import (
+    GATED,
+    OTHER_REQUESTS,
+    Cases,
+    identities,
+    judge,
+    same_cases,
+    save_cases,
+    saved_cases,
+)
+from segue.settings.tree import Gate
 
 USERS = np.repeat(np.arange(80), 3)
 CASES = np.arange(len(USERS), dtype=np.uint64)
@@ -26,7 +36,7 @@ def results(values: np.ndarray) -> dict[str, Cases]:  # type: ignore[type-arg]
 
 @pytest.mark.parametrize(("change", "passes"), [(0.0, True), (0.02, True), (-0.02, False)])
 def test_only_what_is_worse_beyond_the_interval_is_refused(change: float, passes: bool) -> None:
-    verdict = judge(results(CHAMPION + NOISE - NOISE.mean() + change), results(CHAMPION), 0.0)
+    verdict = judge(results(CHAMPION + NOISE - NOISE.mean() + change), results(CHAMPION), Gate())
     assert verdict.passed is passes
     assert len(verdict.comparisons) == len(GATED)
     for compared in verdict.comparisons:
@@ -38,48 +48,53 @@ def test_only_what_is_worse_beyond_the_interval_is_refused(change: float, passes
 
 
 def test_an_equal_challenger_passes() -> None:
-    verdict = judge(results(CHAMPION), results(CHAMPION), 0.0)
+    verdict = judge(results(CHAMPION), results(CHAMPION), Gate())
     assert verdict.passed
     assert all(c.difference == 0 and c.ci95 == (0, 0) for c in verdict.comparisons)
 
 
 def test_noise_alone_is_no_reason() -> None:
     noisy = CHAMPION + DICE.normal(-0.0005, 0.05, len(USERS))
-    assert judge(results(noisy), results(CHAMPION), 0.0).passed
+    assert judge(results(noisy), results(CHAMPION), Gate()).passed
 
 
 def test_one_worse_task_is_enough() -> None:
     challenger = results(CHAMPION + 0.1)
     last = list(GATED)[-1]
     challenger[last] = Cases(CASES, USERS, CHAMPION - 0.1)
-    verdict = judge(challenger, results(CHAMPION), 0.0)
+    verdict = judge(challenger, results(CHAMPION), Gate())
     assert not verdict.passed
     assert verdict.reason.startswith(last)
 
 
 def test_tolerance_is_a_share_of_the_champion() -> None:
     slightly_worse = results(CHAMPION * 0.97)
-    assert not judge(slightly_worse, results(CHAMPION), 0.0).passed
-    assert not judge(slightly_worse, results(CHAMPION), 0.02).passed
-    assert judge(slightly_worse, results(CHAMPION), 0.04).passed
+    assert not judge(slightly_worse, results(CHAMPION), Gate()).passed
+    assert not judge(slightly_worse, results(CHAMPION), Gate(tolerance=0.02)).passed
+    assert judge(slightly_worse, results(CHAMPION), Gate(tolerance=0.04)).passed
 
 
 def test_without_a_champion_the_first_passes_and_says_so() -> None:
-    verdict = judge(results(CHAMPION), {}, 0.0)
+    verdict = judge(results(CHAMPION), {}, Gate())
     assert verdict.passed
     assert verdict.reason == "no champion to compare with"
     assert all(c.note is not None and c.ci95 is None for c in verdict.comparisons)
 
 
 @pytest.mark.parametrize("other", [CASES[::-1], CASES + 1, CASES[:-1]])
-def test_other_cases_are_not_compared_though_there_are_as_many(other: np.ndarray) -> None:  # type: ignore[type-arg]
+@pytest.mark.parametrize(("change", "passes"), [(0.0, True), (-0.01, True), (-0.2, False)])
+def test_other_cases_are_compared_by_their_means_with_more_room(
+    other: np.ndarray,  # type: ignore[type-arg]
+    change: float,
+    passes: bool,
+) -> None:
     n = len(other)
-    champion = {task: Cases(other, USERS[:n], CHAMPION[:n] + 0.3) for task in GATED}
+    champion = {task: Cases(other, USERS[:n], CHAMPION[:n]) for task in GATED}
     assert not same_cases(results(CHAMPION), champion)
-    verdict = judge(results(CHAMPION), champion, 0.0, "judged on other requests")
-    assert verdict.passed
-    assert verdict.reason == "judged on other requests"
-    assert {c.note for c in verdict.comparisons} == {"judged on other requests"}
+    verdict = judge(results(CHAMPION + change), champion, Gate(drift=0.1))
+    assert verdict.passed is passes
+    assert OTHER_REQUESTS in verdict.reason
+    assert {c.note for c in verdict.comparisons} == {OTHER_REQUESTS}
 
 
 def split_of(plays: Plays) -> Split:

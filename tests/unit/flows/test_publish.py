@@ -15,10 +15,12 @@ import pytest
 from segue.contracts.errors import Conflict, NotFound
 from segue.contracts.tables import LISTENERS, RAW_EVENTS, VERDICTS
 from segue.contracts.vocabulary import DAY
-from segue.flows import PUBLISH
 from segue.flows.lock import exclusive
-from segue.flows.publish import evaluation, verdicts
+from segue.flows.publish import evaluation
 from segue.flows.runner import State
+from segue.flows.steps import PUBLISH
+from segue.flows.verdicts import verdicts
+from segue.wiring.flow import runner_of
 from segue.wiring.home import Home
 
 NAMES = [step.name for step in PUBLISH]
@@ -43,7 +45,7 @@ def with_(home: Home, **changes: object) -> Home:
 
 def ran(home: Home, *steps: str, **how: object) -> dict[str, State]:
     """The last state of each step, and in what order they came."""
-    return {p.step: p.state for p in home.runner.run(steps or None, **how)}  # type: ignore[arg-type]
+    return {p.step: p.state for p in runner_of(home).run(steps or None, **how)}  # type: ignore[arg-type]
 
 
 def done(home: Home, *steps: str, **how: object) -> list[str]:
@@ -187,7 +189,7 @@ def test_without_a_bundle_there_is_nothing_to_publish(home: Home) -> None:
 
 
 def test_training_holds_the_lock(home: Home) -> None:
-    run = home.runner.run(["train"], force=True)
+    run = runner_of(home).run(["train"], force=True)
     next(run)
     with pytest.raises(Conflict, match=f"step train, process {os.getpid()} holds"):
         ran(home, "state")

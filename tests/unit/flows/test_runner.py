@@ -19,7 +19,10 @@ from segue.contracts.errors import Conflict, ContractBroken, InvalidInput
 from segue.contracts.ports import Days
 from segue.contracts.schema import Column, Table
 from segue.contracts.tables import EVENTS, LISTENS, RAW_EVENTS, RUNS, SESSIONS, TABLES, TRACKS
-from segue.flows import BUILD, Ledger, Read, Task, step
+from segue.flows.ledger import Ledger
+from segue.flows.registry import Read, step
+from segue.flows.steps import BUILD
+from segue.flows.task import Task
 from segue.settings.tree import Training
 
 DAILY = ("daily-tracks", "daily-artists", "daily-listeners")
