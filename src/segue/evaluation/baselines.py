@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from segue.contracts.vocabulary import DAY
 from segue.evaluation.protocols import HOME, HOME_NEW, NEXT_UP, Scorer, Split, Task, without_known
+from segue.models.ease import EASE, EASEConfig
 from segue.models.graph_filter import GraphFilter, GraphFilterConfig
 from segue.models.ials import IALS, IALSConfig
 from segue.models.interactions import Interactions, top_k
@@ -109,7 +110,7 @@ def baselines(split: Split, settings: Training, progress: Progress) -> dict[str,
         indptr, items, _ = task.prefixes(rows, PREFIX)
         return session_knn.score_batch(indptr, items, task.moment[rows], task.cut)[0]
 
-    return {
+    scorers = {
         "popular": constant(popular),
         "popular-decayed": constant(recent),
         "own-plays": {HOME: own, HOME_NEW: own},
@@ -120,6 +121,11 @@ def baselines(split: Split, settings: Training, progress: Progress) -> dict[str,
         "sequence-rules": {NEXT_UP: sequence(rules)},
         "session-knn": {NEXT_UP: neighbours},
     }
+    if train.n_items <= settings.ease_tracks:
+        progress("fitting EASE")
+        ease = EASE.fit(pairs, EASEConfig(max_items=settings.ease_tracks))
+        scorers["ease"] = dense(ease.scores)
+    return scorers
 
 
 def _cut(task: Task, rows: slice, top: Ids) -> Ids:

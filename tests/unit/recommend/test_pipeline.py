@@ -14,6 +14,7 @@ from segue.recommend.artifacts import Artifacts
 from segue.recommend.candidates import merge
 from segue.recommend.pipeline import Recommender
 from segue.wiring.home import Home
+from segue.wiring.platform import warm_up
 
 NOW = 1_795_305_600_000_000
 
@@ -29,7 +30,9 @@ def recommender(service: Home, artifacts: Artifacts) -> Recommender:
         record = service.state.get(user_id)
         return decode(record) if record is not None else None
 
-    return Recommender(artifacts, service.settings.surfaces, read, 200)
+    recommender = Recommender(artifacts, service.settings.surfaces, read, 200)
+    warm_up(recommender)  # compiling takes longer than a request may
+    return recommender
 
 
 @pytest.fixture(scope="module")
