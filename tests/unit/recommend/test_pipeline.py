@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -14,7 +15,6 @@ from segue.recommend.artifacts import Artifacts
 from segue.recommend.candidates import merge
 from segue.recommend.pipeline import Recommender
 from segue.wiring.home import Home
-from segue.wiring.platform import warm_up
 
 NOW = 1_795_305_600_000_000
 
@@ -30,9 +30,11 @@ def recommender(service: Home, artifacts: Artifacts) -> Recommender:
         record = service.state.get(user_id)
         return decode(record) if record is not None else None
 
-    recommender = Recommender(artifacts, service.settings.surfaces, read, 200)
-    warm_up(recommender)  # compiling takes longer than a request may
-    return recommender
+    patient = {  # compiling takes longer than a request may
+        name: msgspec.structs.replace(surface, deadline_ms=60_000)
+        for name, surface in service.settings.surfaces.items()
+    }
+    return Recommender(artifacts, patient, read, 200)
 
 
 @pytest.fixture(scope="module")
