@@ -110,7 +110,7 @@ def baselines(split: Split, settings: Training, progress: Progress) -> dict[str,
         indptr, items, _ = task.prefixes(rows, PREFIX)
         return session_knn.score_batch(indptr, items, task.moment[rows], task.cut)[0]
 
-    scorers = {
+    scorers: dict[str, dict[str, Scorer]] = {
         "popular": constant(popular),
         "popular-decayed": constant(recent),
         "own-plays": {HOME: own, HOME_NEW: own},

@@ -97,15 +97,30 @@ def fit_item_knn(interactions: Interactions, config: ItemKNNConfig) -> Neighbour
 
 
 def top_neighbours(
-    rows: Interactions, columns: Interactions, norms: Floats, shrink: np.float32, k: int
+    rows: Interactions,
+    columns: Interactions,
+    norms: Floats,
+    shrink: np.float32,
+    k: int,
+    *,
+    itself: bool = False,
 ) -> tuple[Ids, Floats]:
-    """The `k` best j != i for each i by sum_u x_ui x_uj / (norms_i norms_j + shrink).
+    """The `k` best j for each i by sum_u x_ui x_uj / (norms_i norms_j + shrink); j = i only if `itself`.
 
     rows: users x items; columns: the same, transposed; norms: float32[n_items].
     Cost: the sum over users of their squared history length; memory: the lists and one float per item.
     """
     ids, weights = _top_neighbours(
-        rows.indptr, rows.indices, rows.data, columns.indptr, columns.indices, columns.data, norms, shrink, k
+        rows.indptr,
+        rows.indices,
+        rows.data,
+        columns.indptr,
+        columns.indices,
+        columns.data,
+        norms,
+        shrink,
+        k,
+        itself,
     )
     return ids, weights
 
@@ -121,6 +136,7 @@ def _top_neighbours(
     norms: Floats,
     shrink: np.float32,
     k: int,
+    itself: bool,
 ) -> tuple[Ids, Floats]:
     n_items = len(norms)
     ids = np.full((n_items, k), -1, np.int32)
@@ -143,7 +159,7 @@ def _top_neighbours(
             other = kept[position]
             similarity[position] = sums[other] / (norms[item] * norms[other] + shrink)
             sums[other] = 0
-            if other == item:
+            if other == item and not itself:
                 similarity[position] = -np.inf
         if count > k:
             threshold = np.partition(similarity, count - k)[count - k]

@@ -48,7 +48,7 @@ class SequenceRulesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     target_damping: float = 0.2
     neighbours: int = 100
     prefix_window: int = 10
-    prefix_power: float = 1.0
+    prefix_power: float = 1.5
     seen_weight: float = 0.5
 
 

@@ -50,7 +50,7 @@ class SessionKNNConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     neighbours: int = 500
     prefix_window: int = 20
     prefix_power: float = 1.0
-    distance_power: float = 1.0
+    distance_power: float = 0.7
     backward: float = 0.5
     half_life_days: float | None = None
     length_power: float = 0.0
