@@ -33,7 +33,7 @@ from segue.evaluation.segments import Countries, Segment, measure_segments, part
 from segue.evaluation.served import Served
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.pipeline import Recommender
-from segue.recommend.ranker import Ranker, RankerSpec
+from segue.recommend.ranker import Ranker
 from segue.settings.tree import Settings
 from segue.training.build import train
 from segue.training.replay import Replay
@@ -80,12 +80,11 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Fitted(msgspec.Struct, frozen=True):
-    """What the evaluated models were made of: catalogue and rankers, and seconds to train and to judge."""
+    """What the evaluated models were made of, and seconds to train and to judge."""
 
     tracks: int
     artists: int
     factors: int
-    rankers: dict[str, RankerSpec]
     train_seconds: float
     judge_seconds: float
 
@@ -186,7 +185,6 @@ def backtest(
             tracks=len(artifacts.catalogue),
             artists=len(artifacts.catalogue.artist_id),
             factors=factors.shape[1],
-            rankers={name: ranker.spec for name, ranker in artifacts.rankers.items()},
             train_seconds=trained - started,
             judge_seconds=time.perf_counter() - trained,
         ),

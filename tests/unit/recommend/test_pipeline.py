@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -29,7 +30,11 @@ def recommender(service: Home, artifacts: Artifacts) -> Recommender:
         record = service.state.get(user_id)
         return decode(record) if record is not None else None
 
-    return Recommender(artifacts, service.settings.surfaces, read, 200)
+    patient = {  # compiling takes longer than a request may
+        name: msgspec.structs.replace(surface, deadline_ms=60_000)
+        for name, surface in service.settings.surfaces.items()
+    }
+    return Recommender(artifacts, patient, read, 200)
 
 
 @pytest.fixture(scope="module")
