@@ -15,6 +15,7 @@ import pytest
 from segue.contracts.errors import Conflict, NotFound
 from segue.contracts.tables import LISTENERS, RAW_EVENTS, VERDICTS
 from segue.contracts.vocabulary import DAY
+from segue.flows.gate import OTHER_REQUESTS
 from segue.flows.lock import exclusive
 from segue.flows.publish import evaluation
 from segue.flows.runner import State
@@ -145,13 +146,13 @@ def test_a_new_listener_reaches_state(home: Home) -> None:
     assert home.state.get(987_654_321) is not None
 
 
-def test_a_champion_that_knows_the_days_is_not_compared_and_it_is_said(home: Home) -> None:
+def test_a_champion_that_knows_the_days_stands_by_how_it_was_judged(home: Home) -> None:
     fewer = with_(home, gate_days=2)
     assert done(fewer, "train", "publish") == ["train", "publish"]
     _, verdict = list(verdicts(fewer.engine).items())[-1]
     assert verdict.passed
-    assert "was fitted on these days" in verdict.reason
-    assert {c.note for c in verdict.comparisons} == {verdict.reason}
+    assert {c.note for c in verdict.comparisons} == {OTHER_REQUESTS}
+    assert all(c.ci95 is not None and c.champion is not None for c in verdict.comparisons)
 
 
 def test_a_champion_from_before_is_measured_on_the_same_requests(home: Home) -> None:
