@@ -38,6 +38,7 @@ from typing import BinaryIO, Final
 
 from segue.contracts.errors import Conflict, InvalidInput, Unavailable
 from segue.contracts.ports import Records
+from segue.contracts.vocabulary import SECOND
 
 MAX_RECORD: Final = 16_000_000
 """Bytes of the largest record."""
@@ -127,10 +128,9 @@ class FileLog:
 
     def since(self, topic: str, moment: int) -> int:
         """A position before everything that was appended at or after a moment (UTC microseconds)."""
+        sure = moment - SECOND  # the clock of a file system is coarse
         segments = _segments(self._folder(topic))
-        return next(
-            (s.base for s in segments if s.path.stat().st_mtime_ns // 1000 >= moment), self.end(topic)
-        )
+        return next((s.base for s in segments if s.path.stat().st_mtime_ns // 1000 >= sure), self.end(topic))
 
     def prune(self, topic: str, before: int, groups: Sequence[str]) -> int:
         """Remove segments last written before a moment (UTC microseconds) that all of `groups` have passed. Returns how many."""
