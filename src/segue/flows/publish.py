@@ -13,15 +13,15 @@ import numpy.typing as npt
 import segue
 from segue.bundle import Bundle, BundleStore, Manifest
 from segue.contracts.errors import BundleCorrupt, InvalidData, NotFound
-from segue.contracts.ports import Engine, StateStore
+from segue.contracts.ports import Engine
 from segue.contracts.tables import EVENTS, LISTENERS
 from segue.contracts.vocabulary import DAY
 from segue.evaluation.backtest import Backtest, backtest, load_split, measure, sampled
 from segue.evaluation.protocols import Split
 from segue.flows.gate import GATED, Verdict, judge, save_cases, saved_cases
 from segue.flows.ledger import Ledger
-from segue.listener.codec import decode, encode
-from segue.listener.fold import Profiles, fold_table, merge
+from segue.listener.fold import Profiles, fold_table
+from segue.listener.states import ListenerStates
 from segue.recommend.artifacts import Artifacts
 from segue.settings.tree import Settings
 from segue.training.build import train, write
@@ -86,8 +86,8 @@ def train_and_publish(
     return Published(manifest, verdict, tested)
 
 
-def fill_state(engine: Engine, settings: Settings, state: StateStore) -> int:
-    """Merge what the warehouse knows of every listener into the state store. Returns how many were written.
+def fill_state(engine: Engine, settings: Settings, states: ListenerStates) -> int:
+    """Merge what the warehouse knows of every listener into their states. Returns how many were written.
 
     Merged, not stored over: what came in by HTTP since the last landing stays.
     """
@@ -97,11 +97,7 @@ def fill_state(engine: Engine, settings: Settings, state: StateStore) -> int:
     recent = events.filter(events.ts >= until - STATE_EVENTS_DAYS * DAY).select(*names)
     batches = engine.stream(recent.order_by(["user_id", "ts"]))
     profiles = Profiles(engine.collect(engine.read(LISTENERS)))
-
-    def merged(there: bytes, rebuilt: bytes) -> bytes:
-        return encode(merge(decode(rebuilt), decode(there), settings.state))
-
-    return state.load(fold_table(batches, settings.state, profiles=profiles), merged)
+    return states.fill(fold_table(batches, settings.state, profiles=profiles))
 
 
 def fingerprint(engine: Engine, settings: Settings) -> str:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from segue.adapters.engines.duckdb import DuckDBDelta
 from segue.adapters.log.files import FileLog
-from segue.adapters.state.lmdb import LMDBState
 from segue.bundle import BundleStore
-from segue.contracts.ports import Engine, Log, StateStore
+from segue.contracts.ports import Engine, Log
+from segue.listener.states import ListenerStates
 from segue.settings import Settings, load_settings
+from segue.wiring.stores import open_store
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class Home:
         return DuckDBDelta(self.root / "warehouse", self.settings.warehouse)
 
     @cached_property
-    def state(self) -> StateStore:
+    def state(self) -> ListenerStates:
         """Listener state."""
-        return LMDBState(self.root / "state", self.settings.state)
+        return ListenerStates(open_store(self.root, self.settings.state), self.settings.state)
 
     @cached_property
     def log(self) -> Log:
