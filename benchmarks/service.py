@@ -23,7 +23,6 @@ from segue.contracts.vocabulary import HOUR
 from segue.flows.publish import fill_state, train_and_publish
 from segue.flows.runner import Runner
 from segue.flows.steps import FLOW
-from segue.listener.codec import decode
 from segue.listener.state import ListenerState
 from segue.simulation import SimulationConfig
 from segue.wiring.home import Home
@@ -53,9 +52,9 @@ def published_home() -> Home:
 def known_listeners(home: Home, most: int) -> list[ListenerState]:
     """Consenting listeners with plays, drawn at random."""
     found = []
-    for user_id in np.random.default_rng(1).permutation(home.state.ids(0, 1_000_000)).tolist():
-        state = decode(home.state.get(user_id) or b"")
-        if state.consent and len(state.plays) >= KNOWN_PLAYS:
+    for user_id in np.random.default_rng(1).permutation(sorted(home.state.sample(1_000_000))).tolist():
+        state = home.state.read(user_id)
+        if state is not None and state.consent and len(state.plays) >= KNOWN_PLAYS:
             found.append(state)
         if len(found) == most:
             break

@@ -98,11 +98,11 @@ PARTS = {
 class Server:
     """A running part at 127.0.0.1:`port`."""
 
-    def __init__(self, part: Part, folder: Path) -> None:
+    def __init__(self, part: Part, folder: Path, port: int | None = None) -> None:
         program = part.program()
         if program is None:
             pytest.skip(f"{part.name}: not installed here; {part.install}")
-        self.port = free_port()
+        self.port = port or free_port()
         with (folder / f"{part.name}.log").open("w") as said:
             command = part.command(program, self.port, folder)
             self.process = subprocess.Popen(command, stdout=said, stderr=said, cwd=folder)

@@ -8,7 +8,7 @@ import typer
 from threadpoolctl import threadpool_limits
 
 from segue import __version__
-from segue.cli import bundles, data, demo, evaluation, flow, reference, serving
+from segue.cli import bundles, data, demo, evaluation, flow, reference, serving, state
 
 app = typer.Typer(
     name="segue",
@@ -49,5 +49,6 @@ app.command("benchmark")(evaluation.benchmark)
 app.command("recommend")(serving.recommend)
 app.command("serve")(serving.serve)
 app.add_typer(bundles.app, name="bundle")
+app.add_typer(state.app, name="state")
 app.command("demo")(demo.demo)
 app.command("docs", hidden=True)(reference.docs)

@@ -104,7 +104,8 @@ class Recommender:
     """Answers requests from one bundle. Thread-safe: nothing is written after construction.
 
     A listener whose state cannot be read is refused (Unavailable), or, `without_state`, answered as a stranger who wants
-    nothing explicit. `clock` is what stages are timed by; a benchmark gives `time.thread_time`, which busy neighbours do not stretch.
+    nothing explicit. `clock` is what stages are timed by; a benchmark gives `time.thread_time`, which busy neighbours do
+    not stretch.
     """
 
     def __init__(

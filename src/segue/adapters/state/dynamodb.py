@@ -26,6 +26,7 @@ from typing import Any, Final
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoRegionError
+from botocore.exceptions import ConnectionError as NoConnection
 
 from segue.adapters.state import tokens
 from segue.adapters.state.keys import slices
@@ -242,7 +243,7 @@ class DynamoDBState(TailedState):
     def _guard(self) -> Iterator[None]:
         try:
             yield
-        except HTTPClientError as error:  # no connection, no answer, or half of one
+        except (NoConnection, HTTPClientError) as error:  # no connection, no answer, or half of one
             raise Transient(str(error)) from error
         except ClientError as error:
             code = error.response["Error"]["Code"]

@@ -1,7 +1,8 @@
 """Listener state in Redis: one hash per listener, `<prefix>u:<id>`, with the fields `r` (record), `t` (tail), `n` (token).
 
 A write is a Lua script, which Redis runs as a whole and nothing between; each touches one key, so it runs on a Redis
-Cluster as well. Scripts are sent as text (EVAL): a few hundred bytes more, and nothing to load again after a failover. Many listeners share a pipeline: one round trip.
+Cluster as well. Scripts are sent as text (EVAL): a few hundred bytes more, and nothing to load again after a failover.
+Many listeners share a pipeline: one round trip.
 
 What it promises: on one primary, reads see every write before them. What a primary acknowledged and its disk or its
 replica did not have yet is gone after a crash or a failover; the flow fills it in again from the events.
