@@ -77,7 +77,10 @@ PARTS = {
             "redis-cluster",
             "apt-get install redis-server",
             lambda: shutil.which("redis-server"),
-            lambda program, port, folder: [*_redis(program, port, folder), "--cluster-enabled", "yes"],
+            lambda program, port, folder: [
+                *_redis(program, port, folder),
+                *("--cluster-enabled", "yes", "--cluster-port", str(free_port())),
+            ],
         ),
         Part(
             "bigtable",

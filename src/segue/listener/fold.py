@@ -290,11 +290,13 @@ def _insert_plays(rows: Rows, new: Rows, keep: int) -> Rows:
 
     Nothing changes before the session that the earliest new play falls into, so only what is behind that is reduced.
     """
-    ts = rows["ts"]
-    at = int(np.searchsorted(ts, new["ts"].min() - SESSION_GAP, side="right"))
-    if at < len(rows):
-        at = int(np.searchsorted(rows["session_start"], rows["session_start"][at]))
-    _, latest = _reduce_plays(*_same_user(_join(rows[at:], new)), keep)
+    latest = _next_play(rows, new)
+    at = len(rows)
+    if latest is None:
+        at = int(np.searchsorted(rows["ts"], new["ts"].min() - SESSION_GAP, side="right"))
+        if at < len(rows):
+            at = int(np.searchsorted(rows["session_start"], rows["session_start"][at]))
+        _, latest = _reduce_plays(*_same_user(_join(rows[at:], new)), keep)
     first = max(at + len(latest) - keep, 0)
     if first == 0:
         return _join(rows[:at], latest)
@@ -302,6 +304,18 @@ def _insert_plays(rows: Rows, new: Rows, keep: int) -> Rows:
     cut = joined["session_start"] == joined["session_start"][0]
     joined["session_start"][cut] = joined["ts"][0]
     return joined
+
+
+def _next_play(rows: Rows, new: Rows) -> Rows | None:
+    """The ordinary case at half the price: one play, later than all before, with its session; else None."""
+    if len(new) != 1 or not len(rows):
+        return None
+    (ts, track, *_), (last_ts, last_track, _, session, *_) = new[0].item(), rows[-1].item()
+    if (ts, track) <= (last_ts, last_track):
+        return None
+    latest = new.copy()
+    latest["session_start"] = session if ts - last_ts < SESSION_GAP else ts
+    return latest
 
 
 def _reduce_plays(user: Ints, rows: Rows, keep: int) -> tuple[Ints, Rows]:
