@@ -180,7 +180,7 @@ def test_a_listener_whose_guarantees_cannot_be_checked_is_refused(down: Home) ->
 
 
 def test_popular_without_state_shows_nothing_explicit_and_says_so(down: Home, service: Home) -> None:
-    request = Request(surface="home", user_id=5, k=200)
+    request = Request(surface="home", user_id=5, k=200, country="DE")
     page = answer(down, request, "popular")
     assert len(page.items) > 20
     assert not page.trace.personalized
@@ -192,6 +192,11 @@ def test_popular_without_state_shows_nothing_explicit_and_says_so(down: Home, se
     assert np.isin(
         [source for item in page.items for source in item.sources], ["popular", "fresh", "trending"]
     ).any()
+
+
+def test_popular_without_state_needs_a_country_to_check_rights_in(down: Home) -> None:
+    with pytest.raises(Unavailable):
+        answer(down, Request(surface="home", user_id=5), "popular")
 
 
 def test_events_that_cannot_take_effect_are_not_acknowledged(down: Home) -> None:

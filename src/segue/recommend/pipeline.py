@@ -103,8 +103,8 @@ class Answer:
 class Recommender:
     """Answers requests from one bundle. Thread-safe: nothing is written after construction.
 
-    A listener whose state cannot be read is refused (Unavailable), or, `without_state`, answered as a stranger who wants
-    nothing explicit. `clock` is what stages are timed by; a benchmark gives `time.thread_time`, which busy neighbours do
+    A listener whose state cannot be read is refused (Unavailable), or, `without_state` and if the request says the country,
+    answered as a stranger who wants nothing explicit. `clock` is what stages are timed by; a benchmark gives `time.thread_time`, which busy neighbours do
     not stretch.
     """
 
@@ -220,7 +220,7 @@ class Recommender:
         try:
             state = self._read_state(request.user_id) if request.user_id is not None else None
         except Unavailable as error:
-            if not self._without_state:
+            if not self._without_state or request.country is None:
                 raise
             state = unreadable(request.user_id)
             degraded = f"without listener state: {error.message}"

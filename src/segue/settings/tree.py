@@ -167,8 +167,8 @@ class State(Struct, frozen=True, forbid_unknown_fields=True):
     when_down: Annotated[
         Literal["refuse", "popular"],
         Meta(
-            description="answer to a listener whose state cannot be read: refuse with 503, or popular and context only, without "
-            "explicit tracks, but perhaps with what they hid or blocked"
+            description="answer to a listener whose state cannot be read: refuse with 503, or popular and context only, if "
+            "the request says the country; without explicit tracks, but perhaps with what they hid or blocked"
         ),
     ] = "refuse"
     read_deadline_ms: Annotated[
