@@ -23,8 +23,10 @@ from segue.contracts.ids import uuid7_column
 from segue.contracts.schema import Table
 from segue.contracts.tables import EVENTS, RAW_EVENTS, TRACKS
 from segue.contracts.vocabulary import DAY, MINUTE
-from segue.flows import FLOW, Runner
+from segue.flows.runner import Runner
+from segue.flows.steps import BUILD
 from segue.settings.tree import Settings, Warehouse
+from segue.wiring.home import Home
 
 EVENT_COUNT, LISTENERS, TRACK_COUNT, DAYS, IN_SESSION = 1_000_000, 25_000, 100_000, 15, 8
 SETTINGS = Settings(warehouse=Warehouse(memory_mb=2048, threads=1))
@@ -38,7 +40,7 @@ def run() -> list[Row]:
         engine = DuckDBDelta(home / "warehouse", SETTINGS.warehouse)
         engine.overwrite(TRACKS, _tracks())
         engine.append(RAW_EVENTS, _events())
-        spent = _cpu_seconds(Runner(engine, SETTINGS, home, FLOW))
+        spent = _cpu_seconds(Runner(engine, SETTINGS, home, Home(home, SETTINGS), BUILD))
         stored = sum(file.stat().st_size for file in (home / "warehouse" / EVENTS.name).rglob("*.parquet"))
         engine.close()
     rows = [

@@ -131,7 +131,7 @@ async def _callers(port: int, paths: list[str], requests: int, connections: int)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for number in todo:
             started = time.perf_counter()
-            writer.write(f"GET {paths[number % len(paths)]} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+            writer.write(f"GET {paths[number % len(paths)]} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             await _read_answer(reader)
             latencies.append(time.perf_counter() - started)
         writer.close()

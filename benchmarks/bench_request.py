@@ -70,7 +70,7 @@ def _recommender(home: Home) -> Recommender:
     recommender = Recommender(
         artifacts, settings.surfaces, home.state.read, settings.serving.max_k, time.thread_time
     )
-    warm_up(recommender)
+    warm_up(recommender.artifacts, home.settings)
     return recommender
 
 

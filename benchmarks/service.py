@@ -20,11 +20,9 @@ import numpy as np
 
 import segue
 from segue.contracts.vocabulary import HOUR
-from segue.flows.publish import fill_state, train_and_publish
-from segue.flows.runner import Runner
-from segue.flows.steps import FLOW
 from segue.listener.state import ListenerState
 from segue.simulation import SimulationConfig
+from segue.wiring.flow import runner_of
 from segue.wiring.home import Home
 from segue.wiring.simulate import simulate_into
 
@@ -70,10 +68,8 @@ def _make(root: Path) -> None:
     building = root.with_name(f"{root.name}.{os.getpid()}")
     home = Home.open(building, environ={}, overrides=TRAINING)
     simulate_into(home, SIZE, lambda day: None)
-    for _ in Runner(home.engine, home.settings, home.root, FLOW).run():
+    for _ in runner_of(home).run():
         pass
-    train_and_publish(home.engine, home.settings, home.bundles, lambda what: None)
-    fill_state(home.engine, home.settings, home.state)
     home.state.close()
     home.log.close()
     shutil.rmtree(building / "warehouse")

@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 from threadpoolctl import threadpool_limits
 
-from segue.flows.publish import fill_state, train_and_publish
-from segue.flows.runner import Runner
-from segue.flows.steps import FLOW
 from segue.simulation import SimulationConfig
+from segue.wiring.flow import runner_of
 from segue.wiring.home import Home
 from segue.wiring.simulate import simulate_into
 
@@ -50,11 +48,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Home:
 def build(home: Home) -> None:
     """Simulate, run the tables, train, publish."""
     simulate_into(home, SMALL, lambda day: None)
-    for _ in Runner(home.engine, home.settings, home.root, FLOW).run():
-        pass
-    published = train_and_publish(home.engine, home.settings, home.bundles, lambda what: None)
-    assert published.manifest is not None
-    fill_state(home.engine, home.settings, home.state)
+    assert {progress.state for progress in runner_of(home).run()} == {"running", "done"}
 
 
 def settings_for(root: Path) -> Home:

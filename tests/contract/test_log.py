@@ -240,3 +240,11 @@ def test_a_lock_that_stays_taken_is_unavailable(tmp_path: Path, monkeypatch: pyt
             log.append("t", [b"b"])
     log.append("t", [b"b"])
     assert everything(log) == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("where", ["log", "log/t"])
+def test_a_file_in_its_place_is_no_empty_log(tmp_path: Path, where: str) -> None:
+    (tmp_path / where).parent.mkdir(exist_ok=True)
+    (tmp_path / where).write_text("in the way")
+    with pytest.raises(Unavailable, match=f"{tmp_path / where}: is a file where a directory should be"):
+        FileLog(tmp_path / "log").read("t", 0, 1)

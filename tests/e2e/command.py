@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from segue.cli.main import COMMANDS, app
 from segue.contracts.schema import Table
 from segue.wiring.home import Home
 
@@ -45,7 +46,7 @@ def rows(home: Path, table: Table, *columns: str) -> pa.Table:
 
 
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["segue.cli.main"])
+_processes.set_forkserver_preload(sorted({command.module for command in COMMANDS.values()}))
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,4 @@ def _become(
     os.environ.update(variables)
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-    from segue.cli.main import app
-
     app(list(arguments), prog_name="segue")

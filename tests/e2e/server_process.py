@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import time
 from pathlib import Path
 
 import httpx
+
+from segue.serving.server import DRAIN_S
 
 SERVER = Path(__file__).parents[1] / "unit" / "serving" / "small_platform.py"
 
@@ -33,6 +36,7 @@ class Running:
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
+            start_new_session=True,
         )
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()
@@ -48,9 +52,11 @@ class Running:
         """Ask it to end, and wait. Returns its exit code."""
         self.process.send_signal(signal.SIGTERM)
         try:
-            code = self.process.wait(20)
+            # A worker told to end while it is still starting does not hear it, and is killed after DRAIN_S.
+            code = self.process.wait(DRAIN_S + 15)
         finally:
-            self.process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.communicate()
             self.errors.close()
         return code

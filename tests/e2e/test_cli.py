@@ -107,6 +107,24 @@ def test_a_second_run_finds_everything_up_to_date(said: dict[str, Done], home: P
     ]
 
 
+def test_a_step_runs_alone_for_a_day(copy: Path) -> None:
+    listed = segue(copy, "step", "list", "--json").json
+    assert [step["step"] for step in listed][-3:] == ["train", "publish", "state"]
+    assert {"verdicts"} == set(listed[-2]["writes"])
+    day = "2026-11-18"
+    for step in listed[:-3]:
+        ran = segue(copy, "step", "run", step["step"], "--date", day, "--json").json
+        assert [item["state"] for item in ran["steps"]] == ["up-to-date"], step
+    again = segue(copy, "step", "run", "listens", "--date", day, "--force", "--json").json["steps"]
+    assert [(item["state"], item["days"]) for item in again] == [("done", {"first": day, "last": day})]
+    trained = segue(copy, "step", "run", "train", "--date", day, "--json").json
+    assert trained["bundle"]["data_through"] == day
+    refused = segue(copy, "step", "run", "publish", "--json")
+    assert refused.code == 3
+    assert f"its events end on {day}" in refused.json["gate"]["reason"]
+    assert "did you mean 'publish'" in segue(copy, "step", "run", "publsh").error
+
+
 def test_evaluate_prints_every_task_and_model_with_intervals(home: Path) -> None:
     report = segue(home, "evaluate", "--json", "--max-cases", "40").json
     metrics = {
@@ -242,7 +260,9 @@ def test_30music_lands_once(folder: Path) -> None:
 
     whole = path.read_bytes()
     (folder / "half.parquet").write_bytes(whole[: len(whole) // 2])
-    assert "half.parquet" in segue(music, "import", "30music", str(folder / "half.parquet")).error
+    refused = segue(music, "import", "30music", str(folder / "half.parquet")).error
+    assert "half.parquet" in refused
+    assert "replace the file by a whole one" in refused
 
 
 def test_broken_lines_are_counted_and_the_others_land(folder: Path) -> None:
@@ -272,7 +292,7 @@ def test_broken_lines_are_counted_and_the_others_land(folder: Path) -> None:
         "not_json": 1,
         "not_utf8": 1,
         "ts_in_future": 1,
-        "missing_ts": 1,
+        "wrong_type_ts": 1,
     }
 
 
@@ -374,6 +394,12 @@ def test_a_file_in_the_way_of_a_part_is_named(copy: Path, part: str, command: st
     shutil.rmtree(copy / part)
     (copy / part).write_text("in the way")
     assert str(copy / part) in segue(copy, command).error
+
+
+def test_a_file_in_the_way_of_the_log_is_named(copy: Path) -> None:
+    shutil.rmtree(copy / "log", ignore_errors=True)
+    (copy / "log").write_text("in the way")
+    assert f"{copy / 'log'}: is a file where a directory should be" in segue(copy, "run").error
 
 
 def test_an_exposure_log_that_cannot_be_written_costs_no_answer(copy: Path) -> None:

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from segue.bundle import Bundle, BundleStore, BundleWriter
-from segue.flows.publish import fill_state, train_and_publish
+from segue.flows.steps import PUBLISH
 from segue.settings import Settings
+from segue.wiring.flow import runner_of
 from segue.wiring.home import Home
 
 pytestmark = pytest.mark.filterwarnings("ignore:fetch_:DeprecationWarning")
@@ -28,7 +29,7 @@ KEEP = 2
 def _start(target: object, *arguments: object) -> tuple[BaseProcess, Connection]:
     # Why a fork server: it has the libraries loaded and no threads, so a child begins at once and forks cleanly.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["segue.flows.publish", "segue.wiring.home"])
+    context.set_forkserver_preload(["segue.wiring.home"])
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=target, args=(*arguments, theirs))  # type: ignore[arg-type]
     process.start()
@@ -101,8 +102,8 @@ def _train(root: Path, settings: bytes, begun: Connection) -> None:
     """What `segue run` does behind the tables."""
     home = Home(root, msgspec.json.decode(settings, type=Settings))
     begun.send("begin")
-    train_and_publish(home.engine, home.settings, home.bundles, lambda what: None)
-    fill_state(home.engine, home.settings, home.state)
+    for _ in runner_of(home).run([step.name for step in PUBLISH]):
+        pass
 
 
 def test_a_killed_training_leaves_the_champion_and_the_next_one_completes(

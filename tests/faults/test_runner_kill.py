@@ -15,8 +15,10 @@ from segue.adapters.engines.duckdb import DuckDBDelta
 from segue.contracts.ids import uuid7_column
 from segue.contracts.tables import RAW_EVENTS, TABLES
 from segue.contracts.vocabulary import DAY
-from segue.flows import FLOW, Runner
+from segue.flows.runner import Runner
+from segue.flows.steps import BUILD
 from segue.settings.tree import Settings, Warehouse
+from segue.wiring.home import Home
 
 ROUNDS = 6
 SETTINGS = Settings(warehouse=Warehouse(memory_mb=512, threads=1, chunk_rows=250))
@@ -51,7 +53,7 @@ def _land(home: Path) -> None:
 def _run(home: Path, begun: Connection | None = None) -> set[str]:
     engine = _engine(home)
     states = set()
-    for progress in Runner(engine, SETTINGS, home, FLOW).run():
+    for progress in Runner(engine, SETTINGS, home, Home(home, SETTINGS), BUILD).run():
         states.add(progress.state)
         if begun is not None:
             begun.send(True)
@@ -71,7 +73,7 @@ def _kill_a_run(home: Path, after: float) -> None:
     """Start a run in a process of its own and end it `after` seconds behind its first sign of life, as kill -9 does."""
     # Why: a fork of this process would inherit its engines' threads half-way; the server forks from a clean one.
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["segue.adapters.engines.duckdb", "segue.flows"])
+    processes.set_forkserver_preload(["segue.wiring.home"])
     sign, begun = processes.Pipe(duplex=False)
     process = processes.Process(target=_run, args=(home, begun))
     process.start()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 import typer
 
-from segue.cli.main import app
+from segue.cli.main import COMMANDS, load
 from segue.settings import Settings, load_settings
 from segue.wiring.reference import pages
 
@@ -73,14 +72,15 @@ def test_commands_parse(path: Path) -> None:
 def parse(said: str) -> None:
     """Let the real parser read a command line. Raises UsageError where there is no such command."""
     words = shlex.split(said, comments=True)[1:]
-    command: Any = typer.main.get_command(app)
-    while hasattr(command, "commands"):
+    if words[0] not in COMMANDS:
+        raise UsageError(f"{said}: there is no command {words[0]!r}")
+    command, words = load(words[0]), words[1:]
+    while words and hasattr(command, "commands"):
         if words[0] not in command.commands:
             raise UsageError(f"{said}: there is no command {words[0]!r}")
         command, words = command.commands[words[0]], words[1:]
-        if not words:
-            return  # `segue import` in a sentence: its arguments are elsewhere
-    command.make_context(said, words)
+    if words:  # `segue import` in a sentence: its arguments are elsewhere
+        command.make_context(said, words)
 
 
 def test_a_wrong_command_would_be_noticed() -> None:

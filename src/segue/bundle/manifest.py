@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from segue.contracts.errors import BundleCorrupt
 
-FORMAT = 1
+FORMAT = 2
 NAME = "manifest.json"
 
 

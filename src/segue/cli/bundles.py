@@ -11,6 +11,7 @@ from rich.table import Column, Table
 
 from segue.bundle.store import CURRENT
 from segue.cli.console import HomeOption, JsonOption, err, open_home, out, plain_errors, print_json
+from segue.flows.verdicts import verdicts
 from segue.settings import DEFAULT_HOME
 
 app = typer.Typer(help="List, show, publish and roll back bundles.", no_args_is_help=True)
@@ -21,9 +22,11 @@ VersionArgument = Annotated[str, typer.Argument(help="Version, as `segue bundle 
 def list_bundles(json: JsonOption = False, home: HomeOption = DEFAULT_HOME) -> None:
     """All bundles, newest first."""
     with plain_errors():
-        store = open_home(home).bundles
+        chosen = open_home(home)
+        store = chosen.bundles
         manifests, unreadable = store.versions(), store.unreadable()
         current = store.current() if CURRENT not in unreadable else None
+        said = verdicts(chosen.engine)
     for what in unreadable.values():
         err.print(f"[yellow]unreadable[/]: {escape(what)}", highlight=False, soft_wrap=True)
     if json:
@@ -34,9 +37,8 @@ def list_bundles(json: JsonOption = False, home: HomeOption = DEFAULT_HOME) -> N
         size = sum(f.bytes for f in m.files.values()) / 1e6
         made = datetime.fromtimestamp(m.created_at / 1e6, UTC).strftime("%Y-%m-%d %H:%M")
         mark = "[green]●[/]" if m.version == current else ""
-        table.add_row(
-            mark, m.version, made, m.data_through, f"{m.tracks:,}", f"{size:.1f}", m.notes.get("gate", "")
-        )
+        verdict = said[m.version].reason if m.version in said else ""
+        table.add_row(mark, m.version, made, m.data_through, f"{m.tracks:,}", f"{size:.1f}", verdict)
     out.print(table)
 
 

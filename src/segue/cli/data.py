@@ -23,8 +23,10 @@ from segue.cli.console import (
     working,
 )
 from segue.contracts.errors import InvalidInput
+from segue.contracts.tables import RAW_EVENTS
 from segue.events.importers import IMPORTERS, ImportReport, choose_importer, import_path
 from segue.flows.ledger import Ledger
+from segue.flows.lock import exclusive
 from segue.settings import DEFAULT_HOME
 from segue.simulation import SimulationConfig
 from segue.wiring.home import Home
@@ -68,13 +70,14 @@ def run_import(home: Home, name: str, path: Path, mapping: Path | None) -> Impor
     """Import with a progress line on standard error."""
     importer = choose_importer(name, mapping)
     report = ImportReport()
-    with working(f"import {name}") as say:
+    with exclusive(home.root, f"import {name}"), working(f"import {name}") as say:
         ledger = Ledger(home.engine)
         for step in import_path(
             importer, path, home.engine, home.settings.warehouse, on_landed=ledger.record_landing
         ):
             report = step.report
             say(f"import {name}: {report.read:,} read, {report.landed:,} landed")
+        home.engine.compact(RAW_EVENTS)
     return report
 
 

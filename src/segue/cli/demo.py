@@ -11,9 +11,12 @@ import typer
 
 from segue.cli.console import ConfigOption, HomeOption, SetOption, open_home, out, plain_errors
 from segue.cli.data import run_import, run_simulation
-from segue.cli.flow import build_tables, publish
+from segue.cli.flow import run_flow
+from segue.cli.tables import evaluation_tables
 from segue.contracts.errors import InvalidInput
 from segue.contracts.tables import RAW_EVENTS
+from segue.flows.publish import evaluation
+from segue.flows.steps import BUILD, PUBLISH
 from segue.settings import DEFAULT_HOME
 from segue.simulation import SimulationConfig
 from segue.wiring.simulate import is_broken_off
@@ -31,7 +34,8 @@ def demo(
 ) -> None:
     """Simulate a music service (or import real data), run the flow, evaluate, publish and serve."""
     with plain_errors():
-        chosen, size = open_home(home, settings, config), SimulationConfig()
+        chosen = open_home(home, [*(settings or ()), "gate.baselines=true"], config)
+        size = SimulationConfig()
         out.rule("[bold]1 of 4[/] data")
         if data is not None:
             name, colon, path = data.partition(":")
@@ -53,9 +57,12 @@ def demo(
         else:
             out.print(f"  {chosen.root} already holds events; remove it to start anew")
         out.rule("[bold]2 of 4[/] tables")
-        build_tables(chosen, None, None, force=False)
+        run_flow(chosen, [step.name for step in BUILD])
         out.rule("[bold]3 of 4[/] models, judged on the last days against baselines")
-        publish(chosen, force=False, with_baselines=True)
+        run_flow(chosen, [step.name for step in PUBLISH])
+        judged = evaluation(chosen.bundles.open())
+        for table in evaluation_tables(judged) if judged is not None else ():
+            out.print(table)
     if serve:
         out.rule("[bold]4 of 4[/] serving")
         # A fresh process: workers are forked from it, and must inherit no open store, thread or memory of the work above.

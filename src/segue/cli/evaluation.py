@@ -83,6 +83,7 @@ def evaluate(
                 code=segue.__version__,
                 settings=chosen.settings,
                 fitted=tested.fitted,
+                rankers={name: ranker.spec for name, ranker in tested.rankers.items()},
                 serving=chosen.bundles.current(),
             )
             html.write_text(render(report, about), encoding="utf-8")

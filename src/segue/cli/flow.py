@@ -1,13 +1,17 @@
-"""`segue run`: from what landed to a published bundle."""
+"""`segue run`: from what landed to a published bundle. `segue step`: one step of that, as a scheduler calls it."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import date
 from typing import Annotated
 
 import typer
 from rich.markup import escape
+from rich.table import Table
 
+from segue.bundle import Manifest
 from segue.cli.console import (
     ConfigOption,
     HomeOption,
@@ -20,27 +24,41 @@ from segue.cli.console import (
     print_json,
     working,
 )
-from segue.cli.tables import evaluation_tables
-from segue.contracts.errors import GateRefused, InvalidInput
+from segue.contracts.errors import GateRefused, InvalidData, InvalidInput
 from segue.contracts.ports import Days
+from segue.contracts.tables import RAW_EVENTS
 from segue.events.landing import land, land_candidates, land_exposures
 from segue.flows.ledger import Ledger
-from segue.flows.publish import Published, fill_state, train_and_publish
-from segue.flows.runner import Runner, StepProgress
-from segue.flows.steps import FLOW
+from segue.flows.runner import StepProgress
+from segue.flows.steps import BUILD, FLOW
+from segue.flows.verdicts import Verdict, verdicts
 from segue.settings import DEFAULT_HOME
+from segue.wiring.flow import runner_of
 from segue.wiring.home import Home
 
 STEPS = ", ".join(step.name for step in FLOW)
-DayOption = Annotated[
-    str | None, typer.Option(help="UTC day, YYYY-MM-DD; limits the tables, not the training.")
-]
+REFUSED = 3
+"""Exit status where the gate refused the challenger."""
+app = typer.Typer(help="List the steps of the flow, run one.", no_args_is_help=True)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run did: a line per step and chunk, the bundle it made and the verdict it came to, if it did."""
+
+    steps: list[StepProgress]
+    bundle: Manifest | None
+    gate: Verdict | None
 
 
 def run(
-    first: Annotated[str | None, typer.Option("--from", help="First UTC day to build, YYYY-MM-DD.")] = None,
-    last: Annotated[str | None, typer.Option("--to", help="Last UTC day to build, YYYY-MM-DD.")] = None,
-    step: Annotated[list[str] | None, typer.Option(help=f"Only this step of the tables: {STEPS}.")] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", help="First UTC day of the tables to build, YYYY-MM-DD.")
+    ] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", help="Last UTC day of the tables to build, YYYY-MM-DD.")
+    ] = None,
+    step: Annotated[list[str] | None, typer.Option(help=f"Only this step: {STEPS}.")] = None,
     force: Annotated[bool, typer.Option(help="Build also what is up to date.")] = False,
     train: Annotated[bool, typer.Option(help="Train, judge and publish after the tables.")] = True,
     json: JsonOption = False,
@@ -53,23 +71,105 @@ def run(
     Killed half-way it goes on where it was. A challenger that the gate refuses is kept but not published (exit status 3).
     """
     with plain_errors():
-        chosen = open_home(home, settings, config)
-        steps = build_tables(chosen, step, _days(first, last), force)
-        published = publish(chosen, force, with_baselines=False) if train and step is None else None
+        names = step or (None if train else [made.name for made in BUILD])
+        ran = run_flow(open_home(home, settings, config), names, days=_days(first, last), force=force)
+    _end(ran, json)
+
+
+@app.command("list")
+def list_steps(json: JsonOption = False) -> None:
+    """All steps in the order they run, what each reads and what it writes."""
     if json:
         print_json(
-            {
-                "steps": steps,
-                "bundle": published.manifest if published else None,
-                "gate": published.verdict if published else None,
-            }
+            [
+                {
+                    "step": made.name,
+                    "reads": [read.table.name for read in made.reads],
+                    "writes": [table.name for table in made.writes],
+                    "partition": made.partition,
+                    "doc": made.doc,
+                }
+                for made in FLOW
+            ]
         )
-    if published is not None and published.verdict is not None and not published.verdict.passed:
-        raise typer.Exit(3)
+        return
+    table = Table("step", "reads", "writes", "what it makes")
+    for made in FLOW:
+        reads = ", ".join(read.table.name for read in made.reads)
+        table.add_row(made.name, reads, ", ".join(t.name for t in made.writes), made.doc)
+    out.print(table)
 
 
-def build_tables(home: Home, steps: list[str] | None, days: Days | None, force: bool) -> list[StepProgress]:
-    """Land what the log holds, then run the flow's steps, a line each."""
+@app.command("run")
+def run_step(
+    name: Annotated[str, typer.Argument(help=f"One of {STEPS}.")],
+    day: Annotated[
+        str | None,
+        typer.Option(
+            "--date",
+            help="The last UTC day that the step sees, YYYY-MM-DD; it builds what is stale up to then, with --force that day.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Build also what is up to date.")] = False,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for another process that writes this home.")
+    ] = 0.0,
+    json: JsonOption = False,
+    home: HomeOption = DEFAULT_HOME,
+    settings: SetOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Run one step, given that those before it have run. What came in since is landed first, as in `segue run`."""
+    with plain_errors():
+        until = _day("--date", day) if day is not None else None
+        ran = run_flow(
+            open_home(home, settings, config),
+            [name],
+            days=Days(until, until) if until is not None and force else None,
+            as_of=until,
+            force=force,
+            wait=wait,
+        )
+    _end(ran, json)
+
+
+def run_flow(
+    home: Home,
+    steps: Collection[str] | None = None,
+    *,
+    days: Days | None = None,
+    as_of: date | None = None,
+    force: bool = False,
+    wait: float = 0.0,
+) -> Ran:
+    """Land what the log holds, then run the steps, a line each. Everything happens under the home's lock."""
+    finished: list[StepProgress] = []
+    judged: Verdict | None = None
+    with working("flow") as at_hand:
+
+        def say(step: str, what: str) -> None:
+            at_hand(f"{step}: {what}")
+            _tell(step, what)
+
+        for progress in runner_of(home).run(
+            steps, days, as_of=as_of, force=force, wait=wait, first=lambda: _land(home), say=say
+        ):
+            where = f" {progress.days.first}..{progress.days.last}" if progress.days else ""
+            at_hand(f"{progress.step}{where}")
+            if progress.state == "running":
+                continue
+            finished.append(progress)
+            if progress.step == "publish" and progress.written_rows:
+                version, judged = list(verdicts(home.engine).items())[-1]
+                _tell_verdict(version, judged)
+            else:
+                _tell_progress(progress, finished)
+    trained = any(progress.step == "train" and progress.state == "done" for progress in finished)
+    return Ran(finished, next(iter(home.bundles.versions()), None) if trained else None, judged)
+
+
+def _land(home: Home) -> None:
+    """Take in what servers logged. Raises InvalidData where there was never any event."""
     ledger = Ledger(home.engine)
     for name, landing in (("events", land), ("exposures", land_exposures), ("candidates", land_candidates)):
         report = landing(home.log, home.engine, on_landed=ledger.record_landing)
@@ -79,54 +179,35 @@ def build_tables(home: Home, steps: list[str] | None, days: Days | None, force: 
                 f"land {name}",
                 f"{report.landed:>12,} landed   {report.duplicate:,} duplicate   {rejected:,} rejected",
             )
-    runner = Runner(home.engine, home.settings, home.root, FLOW)
-    finished: list[StepProgress] = []
-    rows: dict[str, int] = {}
-    seconds: dict[str, float] = {}
-    with working("tables") as say:
-        for progress in runner.run(steps, days, force=force):
-            where = f" {progress.days.first}..{progress.days.last}" if progress.days else ""
-            say(f"{progress.step}{where}")
-            if progress.state == "running":
-                continue
-            finished.append(progress)
-            rows[progress.step] = rows.get(progress.step, 0) + progress.written_rows
-            seconds[progress.step] = seconds.get(progress.step, 0.0) + progress.seconds
-            if progress.state == "up-to-date":
-                _tell(progress.step, f"{'up to date':>12}")
-            elif progress.state == "failed":
-                _tell(progress.step, f"{'failed':>12}")
-            elif progress.part == progress.parts:
-                _tell(progress.step, f"{rows[progress.step]:>12,} rows {seconds[progress.step]:>8.1f} s")
-    return finished
-
-
-def publish(home: Home, force: bool, *, with_baselines: bool) -> Published:
-    """Train, judge, publish, and bring listener state up to date."""
-    with working("train") as at_hand:
-
-        def say(what: str) -> None:
-            at_hand(what)
-            _tell("train", what)
-
-        published = train_and_publish(
-            home.engine, home.settings, home.bundles, say, force=force, with_baselines=with_baselines
+    if home.engine.days(RAW_EVENTS) is None:
+        raise InvalidData(
+            "there are no events: `segue import` or `segue simulate` first, then `segue run`", field="events"
         )
-        say("listener state")
-        count = fill_state(home.engine, home.settings, home.state)
-        say(f"listener state of {count:,} listeners")
-    if published.backtest is not None and with_baselines:
-        for table in evaluation_tables(published.backtest.report()):
-            out.print(table)
-    if published.manifest is not None and published.verdict is not None:
-        if published.verdict.passed:
-            _tell("publish", f"{published.manifest.version}  gate passed: {published.verdict.reason}")
-        else:
-            refused = GateRefused(
-                f"{published.manifest.version} is not published: {published.verdict.reason}"
-            )
-            err.print(f"[red]gate[/]: {escape(refused.message)}", highlight=False, soft_wrap=True)
-    return published
+
+
+def _end(ran: Ran, json: bool) -> None:
+    if json:
+        print_json({"steps": ran.steps, "bundle": ran.bundle, "gate": ran.gate})
+    if ran.gate is not None and not ran.gate.passed:
+        raise typer.Exit(REFUSED)
+
+
+def _tell_progress(progress: StepProgress, finished: list[StepProgress]) -> None:
+    """A line per step, behind its last chunk."""
+    if progress.state != "done":
+        _tell(progress.step, f"{progress.state.replace('-', ' '):>12}")
+    elif progress.part == progress.parts:
+        chunks = [chunk for chunk in finished if chunk.step == progress.step]
+        rows, seconds = sum(c.written_rows for c in chunks), sum(c.seconds for c in chunks)
+        _tell(progress.step, f"{rows:>12,} rows {seconds:>8.1f} s")
+
+
+def _tell_verdict(version: str, verdict: Verdict) -> None:
+    if verdict.passed:
+        _tell("publish", f"{version}  gate passed: {verdict.reason}")
+    else:
+        refused = GateRefused(f"{version} is not published: {verdict.reason}")
+        err.print(f"[red]gate[/]: {escape(refused.message)}", highlight=False, soft_wrap=True)
 
 
 def _tell(step: str, what: str) -> None:

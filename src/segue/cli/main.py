@@ -1,17 +1,81 @@
-"""`segue`: one command per job, in the order a newcomer meets them."""
+"""`segue`: one command per job, in the order a newcomer meets them.
+
+A command's module is imported when the command is called: `segue --help` or `segue bundle list` need neither the
+warehouse nor a compiler. COMMANDS is the one place that says where a command is.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 from threadpoolctl import threadpool_limits
+from typer.core import TyperGroup
 
 from segue import __version__
-from segue.cli import bundles, data, demo, evaluation, flow, reference, serving, state
+
+
+class Command(NamedTuple):
+    """A command as `segue --help` shows it, and where it is: a function, or a Typer of commands below it."""
+
+    module: str
+    attribute: str
+    help: str
+    hidden: bool = False
+
+
+COMMANDS: Final = {
+    "import": Command("segue.cli.data", "import_data", "Import listening data."),
+    "simulate": Command("segue.cli.data", "simulate", "Make up a whole music service and its history."),
+    "run": Command(
+        "segue.cli.flow", "run", "Land the log, build the tables, train, judge against the champion, publish."
+    ),
+    "step": Command("segue.cli.flow", "app", "List the steps of the flow, run one."),
+    "evaluate": Command(
+        "segue.cli.evaluation", "evaluate", "Train as of a day and be judged on what came after."
+    ),
+    "benchmark": Command(
+        "segue.cli.evaluation", "benchmark", "Our models on a published split, beside the published numbers."
+    ),
+    "recommend": Command(
+        "segue.cli.recommend", "recommend", "Answer one request from the published bundle, in this process."
+    ),
+    "serve": Command("segue.cli.serving", "serve", "Serve the API and the listener page until stopped."),
+    "bundle": Command("segue.cli.bundles", "app", "List, show, publish and roll back bundles."),
+    "state": Command("segue.cli.state", "app", "Make the store that listener state lives in."),
+    "demo": Command(
+        "segue.cli.demo",
+        "demo",
+        "Simulate a music service (or import real data), run the flow, evaluate, publish and serve.",
+    ),
+    "docs": Command("segue.cli.reference", "docs", "Write the generated reference pages.", hidden=True),
+}
+
+
+def load(name: str) -> Any:
+    """The command of that name, ready to be called; imports its module."""
+    command = COMMANDS[name]
+    found = getattr(import_module(command.module), command.attribute)
+    if not isinstance(found, typer.Typer):
+        alone = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+        alone.command(name)(found)
+        found = alone
+    return typer.main.get_command(found)
+
+
+class Commands(TyperGroup):
+    """The group of all commands: it is listed from the table, and loads the one that is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The real command in the place of its line in the table. Raises a usage error for an unknown one."""
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, listed if name is None else load(name), rest
+
 
 app = typer.Typer(
     name="segue",
+    cls=Commands,
     help=(
         "The recommendations platform of a music streaming service.\n\n"
         "Start with `segue simulate` or `segue import`, then `segue run`, `segue evaluate`, `segue serve`. "
@@ -36,19 +100,14 @@ def main(
         typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Runs before every command."""
+    """Runs before every command, when its module is imported."""
     # One thread per matrix product: requests are many and small, and our own kernels bring their own threads.
     threadpool_limits(limits=1)
 
 
-app.command("import")(data.import_data)
-app.command("simulate")(data.simulate)
-app.command("run")(flow.run)
-app.command("evaluate")(evaluation.evaluate)
-app.command("benchmark")(evaluation.benchmark)
-app.command("recommend")(serving.recommend)
-app.command("serve")(serving.serve)
-app.add_typer(bundles.app, name="bundle")
-app.add_typer(state.app, name="state")
-app.command("demo")(demo.demo)
-app.command("docs", hidden=True)(reference.docs)
+def _listed() -> None:
+    """Stands for a command until it is called."""
+
+
+for _name, _command in COMMANDS.items():
+    app.command(_name, help=_command.help, hidden=_command.hidden)(_listed)

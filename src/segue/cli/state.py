@@ -5,10 +5,14 @@ from __future__ import annotations
 import typer
 
 from segue.cli.console import ConfigOption, HomeOption, SetOption, open_home, out, plain_errors
-from segue.flows.publish import fill_state
 from segue.settings import DEFAULT_HOME
 
-app = typer.Typer(help="Make and fill the store that listener state lives in.", no_args_is_help=True)
+app = typer.Typer(help="Make the store that listener state lives in.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps `create` a word of its own, as long as it is alone."""
 
 
 @app.command()
@@ -18,14 +22,4 @@ def create(home: HomeOption = DEFAULT_HOME, settings: SetOption = None, config: 
         opened = open_home(home, settings, config)
         opened.state.create()
         opened.state.close()
-    out.print(f"{opened.settings.state.kind}: ready")
-
-
-@app.command()
-def fill(home: HomeOption = DEFAULT_HOME, settings: SetOption = None, config: ConfigOption = None) -> None:
-    """Merge what the warehouse knows of every listener into the store, as `segue run` does after it has trained."""
-    with plain_errors():
-        opened = open_home(home, settings, config)
-        count = fill_state(opened.engine, opened.settings, opened.state)
-        opened.state.close()
-    out.print(f"{opened.settings.state.kind}: {count:,} listeners")
+    out.print(f"{opened.settings.state.kind}: ready; `segue run` fills it")

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Protocol
-
-import ibis.expr.types as ir
-import pyarrow as pa
+from typing import TYPE_CHECKING, Protocol
 
 from segue.contracts.schema import Table
+
+if TYPE_CHECKING:  # a server has no warehouse, and need not load the libraries of one to name its types
+    import ibis.expr.types as ir
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, order=True)

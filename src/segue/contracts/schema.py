@@ -10,7 +10,9 @@ import pyarrow as pa
 
 @dataclass(frozen=True)
 class Column:
-    """One column. `ge`/`le` bound numbers, `max_bytes` bounds text, `one_of` closes a set; None means unbounded."""
+    """One column. `ge`/`le` bound numbers, `max_bytes` bounds text (bytes of UTF-8, not characters), `one_of` closes a set;
+    None means unbounded. `references` names the table whose key it is.
+    """
 
     name: str
     type: pa.DataType
@@ -25,7 +27,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table. `key` is unique; a daily table has a `day` date column and is partitioned by it."""
+    """One table. `key` is unique; a daily table has a `day` date column and is partitioned by it.
+
+    What is expected of it as a whole, where that is said: `fresh_hours`, how long before the end of the day that a run is for
+    its newest `ts` may lie; `volume`, by what factor a day's rows may lie above or below the usual; `known`, which share of
+    its rows must name what a column `references`.
+    """
 
     name: str
     doc: str
@@ -34,6 +41,9 @@ class Table:
     daily: bool = True
     sort: tuple[str, ...] = ()
     derived: bool = True
+    fresh_hours: int | None = None
+    volume: float | None = None
+    known: float | None = None
 
     @cached_property
     def arrow(self) -> pa.Schema:

@@ -29,15 +29,18 @@ EARLIEST: Final = 946_684_800_000_000
 LATEST: Final = 4_102_444_800_000_000
 """2100-01-01: a clock that says later is wrong."""
 MAX_TEXT: Final = 1_000
+"""Bytes of UTF-8, like every `max_bytes`."""
 MAX_DESCRIPTION: Final = 10_000
 MAX_TAGS: Final = 50
 
 DAY = Column("day", pa.date32(), "UTC date of `ts`; the partition")
 TS = Column("ts", I64, "when it happened, UTC microseconds", ge=EARLIEST, le=LATEST)
-USER = Column("user_id", I64, "the listener", ge=0, le=MAX_ID)
+USER = Column("user_id", I64, "the listener", ge=0, le=MAX_ID, references="listeners")
 VIEWER = Column("user_id", I64, "the listener; null for a stranger", nullable=True, ge=0, le=MAX_ID)
-TRACK = Column("track_id", I64, "the track", ge=0, le=MAX_ID)
-ARTIST_OPT = Column("artist_id", I64, "the artist, where known", nullable=True, ge=0, le=MAX_ID)
+TRACK = Column("track_id", I64, "the track", ge=0, le=MAX_ID, references="tracks")
+ARTIST_OPT = Column(
+    "artist_id", I64, "the artist, where known", nullable=True, ge=0, le=MAX_ID, references="artists"
+)
 COUNTRY_OPT = Column("country", TEXT, "ISO 3166 alpha-2 code, upper case", nullable=True, max_bytes=2)
 OUTSIDE = Column("external_id", TEXT, "the id in the system it came from", nullable=True, max_bytes=MAX_TEXT)
 
@@ -109,7 +112,15 @@ _EVENT = (
     USER,
     Column("session_id", I64, "the client's session, where it names one", nullable=True, ge=0, le=MAX_ID),
     Column("type", TEXT, "what happened", one_of=tuple(EventType)),
-    Column("track_id", I64, "the track, where the type has one", nullable=True, ge=0, le=MAX_ID),
+    Column(
+        "track_id",
+        I64,
+        "the track, where the type has one",
+        nullable=True,
+        ge=0,
+        le=MAX_ID,
+        references="tracks",
+    ),
     ARTIST_OPT,
     Column("ms_played", I32, "how long it played, milliseconds", nullable=True, ge=0, le=86_400_000),
     Column("surface", TEXT, "where it was shown or played from", nullable=True, one_of=tuple(Surface)),
@@ -158,6 +169,9 @@ EVENTS = Table(
     ),
     key=("event_id",),
     sort=("user_id", "ts"),
+    fresh_hours=12,
+    volume=10,
+    known=0.5,
 )
 SESSIONS = Table(
     "sessions",
@@ -176,6 +190,7 @@ SESSIONS = Table(
     ),
     key=("user_id", "session_start"),
     sort=("user_id", "session_start"),
+    volume=10,
 )
 LISTENS = Table(
     "listens",
@@ -193,6 +208,7 @@ LISTENS = Table(
     ),
     key=(),
     sort=("user_id", "ts"),
+    volume=10,
 )
 _COUNTS = (
     Column("plays", I64, "plays"),
@@ -345,6 +361,21 @@ RUNS = Table(
     daily=False,
     derived=False,
 )
+VERDICTS = Table(
+    "verdicts",
+    "What the gate said of each challenger.",
+    (
+        Column("at", I64, "when it was judged, UTC microseconds"),
+        Column("version", TEXT, "the challenger's bundle"),
+        Column("champion", TEXT, "the bundle it was held against; null where there was none", nullable=True),
+        Column("passed", BOOL, "it was published"),
+        Column("reason", TEXT, "why, or why not"),
+        Column("comparisons", TEXT, "both results and their difference with its interval, per task, as JSON"),
+    ),
+    key=("version", "at"),
+    daily=False,
+    derived=False,
+)
 
 TABLES: Final[dict[str, Table]] = {
     t.name: t
@@ -366,5 +397,6 @@ TABLES: Final[dict[str, Table]] = {
         CANDIDATES,
         OUTCOMES,
         RUNS,
+        VERDICTS,
     )
 }

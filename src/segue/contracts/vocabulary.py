@@ -16,7 +16,7 @@ HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 
 SESSION_GAP: Final = 30 * MINUTE
-"""A listener's silence of this length ends a session that the client did not name."""
+"""A listener's silence of this length or more ends a session that the client did not name."""
 LISTEN_MS: Final = 30_000
 """A play of this length, or to the track's end, is a listen; a shorter one is a skip."""
 END_MS: Final = 2_000

@@ -33,7 +33,7 @@ from segue.evaluation.segments import Countries, Segment, measure_segments, part
 from segue.evaluation.served import Served
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.pipeline import Recommender
-from segue.recommend.ranker import Ranker, RankerSpec
+from segue.recommend.ranker import Ranker
 from segue.settings.tree import Settings
 from segue.training.build import train
 from segue.training.replay import Replay
@@ -80,12 +80,11 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Fitted(msgspec.Struct, frozen=True):
-    """What the evaluated models were made of: catalogue and rankers, and seconds to train and to judge."""
+    """What the evaluated models were made of, and seconds to train and to judge."""
 
     tracks: int
     artists: int
     factors: int
-    rankers: dict[str, RankerSpec]
     train_seconds: float
     judge_seconds: float
 
@@ -126,15 +125,22 @@ class Backtest:
 
 
 def load_split(
-    engine: Engine, at: int | None, *, listens_only: bool = False, last_days: int | None = None
+    engine: Engine,
+    at: int | None,
+    *,
+    listens_only: bool = False,
+    last_days: int | None = None,
+    before: int | None = None,
 ) -> Split:
     """The temporal split of the warehouse's plays at a moment, or where none is given at one that leaves recent days to
-    judge by: `last_days` at most. `listens_only` leaves out plays given up before 30 s.
+    judge by: `last_days` at most. `listens_only` leaves out plays given up before 30 s; `before` hides what came later.
     """
     events = engine.read(EVENTS)
     chosen = events.filter((events.type == EventType.PLAY.value) & events.track_id.notnull())
     if listens_only:
         chosen = chosen.filter(chosen.listened)
+    if before is not None:
+        chosen = chosen.filter(chosen.ts < before)
     rows = engine.collect(
         chosen.select("user_id", "track_id", "ts", "session_start").order_by(["user_id", "ts", "track_id"])
     )
@@ -179,7 +185,6 @@ def backtest(
             tracks=len(artifacts.catalogue),
             artists=len(artifacts.catalogue.artist_id),
             factors=factors.shape[1],
-            rankers={name: ranker.spec for name, ranker in artifacts.rankers.items()},
             train_seconds=trained - started,
             judge_seconds=time.perf_counter() - trained,
         ),

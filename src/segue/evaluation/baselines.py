@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from segue.contracts.vocabulary import DAY
 from segue.evaluation.protocols import HOME, HOME_NEW, NEXT_UP, Scorer, Split, Task, without_known
+from segue.models.ease import EASE, EASEConfig
 from segue.models.graph_filter import GraphFilter, GraphFilterConfig
 from segue.models.ials import IALS, IALSConfig
 from segue.models.interactions import Interactions, top_k
 from segue.models.item_knn import ItemKNNConfig, fit_item_knn
-from segue.models.recency import RecencyConfig, own_plays_batch
+from segue.models.recency import own_plays
 from segue.models.sequence_rules import SequenceRules, SequenceRulesConfig
 from segue.models.session_knn import SessionKNN, SessionKNNConfig
+from segue.models.sparse_sum import padded
 from segue.settings.tree import Training
 
 Ids = npt.NDArray[np.int32]
@@ -26,6 +29,8 @@ SPARE = 200
 """Places beyond the cut that are kept where known tracks are taken out afterwards."""
 PREFIX = 50
 """Latest tracks of a session that a baseline sees."""
+OWN_HALF_LIFE_DAYS = 180.0
+"""In which a play of the listener's own counts half."""
 
 
 def baselines(split: Split, settings: Training, progress: Progress) -> dict[str, dict[str, Scorer]]:
@@ -88,14 +93,11 @@ def baselines(split: Split, settings: Training, progress: Progress) -> dict[str,
         return {HOME: of(histories), HOME_NEW: of(histories), NEXT_UP: of(prefixes)}
 
     def own(task: Task, rows: slice) -> Ids:
-        moments = task.moment[rows]
-        return _cut(
-            task,
-            rows,
-            own_plays_batch(split.histories(task.listener[rows]), moments, task.cut + SPARE, RecencyConfig())[
-                0
-            ],
-        )
+        indptr, items, ts = split.histories(task.listener[rows])
+        spans = [slice(start, stop) for start, stop in pairwise(indptr.tolist())]
+        most = task.cut + SPARE
+        lists = (own_plays(items[span], ts[span], most, OWN_HALF_LIFE_DAYS) for span in spans)
+        return _cut(task, rows, padded(lists, len(spans), most)[0])
 
     def sequence(model: SequenceRules) -> Scorer:
         def scorer(task: Task, rows: slice) -> Ids:
@@ -108,7 +110,7 @@ def baselines(split: Split, settings: Training, progress: Progress) -> dict[str,
         indptr, items, _ = task.prefixes(rows, PREFIX)
         return session_knn.score_batch(indptr, items, task.moment[rows], task.cut)[0]
 
-    return {
+    scorers: dict[str, dict[str, Scorer]] = {
         "popular": constant(popular),
         "popular-decayed": constant(recent),
         "own-plays": {HOME: own, HOME_NEW: own},
@@ -119,6 +121,11 @@ def baselines(split: Split, settings: Training, progress: Progress) -> dict[str,
         "sequence-rules": {NEXT_UP: sequence(rules)},
         "session-knn": {NEXT_UP: neighbours},
     }
+    if train.n_items <= settings.ease_tracks:
+        progress("fitting EASE")
+        ease = EASE.fit(pairs, EASEConfig(max_items=settings.ease_tracks))
+        scorers["ease"] = dense(ease.scores)
+    return scorers
 
 
 def _cut(task: Task, rows: slice, top: Ids) -> Ids:

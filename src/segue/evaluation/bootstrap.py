@@ -15,7 +15,7 @@ from numba import njit
 
 from segue.contracts.errors import InvalidData
 
-__all__ = ["Paired", "interval", "paired"]
+__all__ = ["Paired", "interval", "paired", "unpaired"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -111,3 +111,22 @@ def paired(
         float(hi),
         min(1.0, 2.0 * (side + 1) / (draws + 1)),
     )
+
+
+def unpaired(
+    a: npt.NDArray[np.floating],
+    b: npt.NDArray[np.floating],
+    groups_a: npt.NDArray[np.integer] | None = None,
+    groups_b: npt.NDArray[np.integer] | None = None,
+    *,
+    seed: int = 0,
+    draws: int = 1000,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Interval of ``mean(a) - mean(b)`` over different cases, each side's groups resampled on their own."""
+    gaps = _means(np.asarray(a, dtype=np.float64), groups_a, seed, draws) - _means(
+        np.asarray(b, dtype=np.float64), groups_b, seed + 1, draws
+    )
+    tail = (1.0 - level) / 2.0
+    lo, hi = np.quantile(gaps, [tail, 1.0 - tail])
+    return float(lo), float(hi)

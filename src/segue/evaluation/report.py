@@ -20,6 +20,7 @@ from segue.evaluation.backtest import SEGUE, Fitted, Lead, Report, TaskReport
 from segue.evaluation.beyond import Beyond, Curve, Shown
 from segue.evaluation.protocols import HEADLINE, HOME, HOME_NEW, NEXT_UP, Measured, Protocol
 from segue.evaluation.segments import OUTSIDE, Segment
+from segue.recommend.ranker import RankerSpec
 from segue.settings import Settings
 
 __all__ = ["About", "render"]
@@ -46,14 +47,15 @@ METRIC_NAMES = {"recall": "Recall", "ndcg": "NDCG", "mrr": "MRR", "hr": "Hit"}
 
 
 class About(msgspec.Struct, frozen=True):
-    """What else the report tells: created_at in microseconds, Segue's version, the settings, what was fitted, and the
-    version of the bundle that is being served, if any.
+    """What else the report tells: created_at in microseconds, Segue's version, the settings, what was fitted, the rankers
+    by surface, and the version of the bundle that is being served, if any.
     """
 
     created_at: int
     code: str
     settings: Settings
     fitted: Fitted
+    rankers: dict[str, RankerSpec]
     serving: str | None = None
 
 

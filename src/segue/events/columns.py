@@ -194,7 +194,9 @@ def clip(values: pa.ChunkedArray | pa.Array, max_bytes: int) -> pa.Array:
     long = mask_of(pc.greater(pc.binary_length(column), max_bytes))
     if not long.any():
         return column
-    return pc.if_else(pa.array(long), pc.utf8_slice_codeunits(column, 0, max_bytes // 4), column)
+    # Why one by one: only the few that are too long, and a cut must not fall into a character.
+    cut = [text.encode()[:max_bytes].decode(errors="ignore") for text in column.filter(long).to_pylist()]
+    return pc.replace_with_mask(column, pa.array(long), pa.array(cut, column.type))
 
 
 def _empty(values: pa.ChunkedArray) -> pa.Array:

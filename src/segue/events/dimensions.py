@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias
@@ -45,10 +46,18 @@ class Merged:
     same: int
 
 
-def merge(engine: Engine, table: Table, rows: pa.Table, known: Known) -> Merged:
+def merge(
+    engine: Engine,
+    table: Table,
+    rows: pa.Table,
+    known: Known,
+    *,
+    changing: Callable[[], None] = lambda: None,
+) -> Merged:
     """Merge `rows` (columns of the contract; the first of several rows with one key counts) into `table`.
 
-    New rows are appended; the table is rewritten only if a known row changes.
+    New rows are appended; the table is rewritten only if a known row changes. `changing` is called before it is: that rows
+    changed can be told from nothing else, as their number does not, so it must be known even if we die behind it.
     """
     keys = list(table.key)
     incoming = _first_of_each(rows, keys)
@@ -62,6 +71,7 @@ def merge(engine: Engine, table: Table, rows: pa.Table, known: Known) -> Merged:
     after, differs = _combine(table, incoming.take(pa.array(mine)), before, known)
     changed = after.filter(pa.array(differs))
     if changed.num_rows:
+        changing()
         rest = held.anti_join(ibis.memtable(changed.select(keys)), keys)
         # Ibis unites tables of the same types only, and one that may be null is another type: leave that to the engine.
         nullable = pa.table(changed.columns, names=list(table.names))

@@ -1,6 +1,9 @@
 """From the log into the warehouse: each record once, however often this is run, stopped or killed.
 
 The position in the log up to which records have landed is the marker of the last append, committed with its rows.
+A listener whom nobody told about gets a row in `listeners` with the defaults of an import, which are what requests assume of
+them as well. A track gets none: what may be recommended is said by the catalogue, not by who claims to have played it.
+
 Whoever keeps the ledger is told about a landing after it is visible; a second marker, committed at the end, says up to
 where they were told, so that a kill in between makes the next run tell again rather than never.
 """
@@ -21,10 +24,11 @@ import pyarrow.compute as pc
 
 from segue.contracts.ports import Engine, Log
 from segue.contracts.schema import Table
-from segue.contracts.tables import CANDIDATES, EXPOSURES, RAW_EVENTS
+from segue.contracts.tables import CANDIDATES, EXPOSURES, LISTENERS, RAW_EVENTS
 from segue.contracts.vocabulary import HOUR
 from segue.events.columns import days_of
 from segue.events.dedup import first_of_each, not_yet_there, rows_by_day
+from segue.events.dimensions import Known, merge
 from segue.events.records import decode_candidates, decode_events, decode_exposures
 from segue.events.rejects import Rejects, keep_rejects
 from segue.events.validation import MAX_CONTENT, ROW, check
@@ -141,6 +145,8 @@ def _land(log: Log, engine: Engine, stream: _Stream, now: int, on_landed: OnLand
         rows = stream.rows(records, start, now)
         keep_rejects(engine, stream.landed, now, rows.rejects)
         fresh = not_yet_there(engine, stream.table, rows.good, stream.identity)
+        if stream.table is RAW_EVENTS:
+            merge(engine, LISTENERS, fresh.select(["user_id"]), Known.FILL)
         if not engine.append(stream.table, fresh, marker=(stream.landed, end)):
             return report  # another process is landing the same topic and was first
         if on_landed is not None:

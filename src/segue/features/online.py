@@ -145,7 +145,12 @@ class OnlineFeatures:
             "genre": self._catalogue.genre[candidates].astype(np.int64),
         }
         history = _History(state, moment, self._catalogue)
-        rows = {name: program.run(history.reader(name)) for name, program in self._programs.items()}
+        rows = {
+            name: program.run(history.reader(name))
+            if history.size(name)
+            else np.empty((len(program.folds), 0))
+            for name, program in self._programs.items()
+        }
         for block in self._blocks:
             self._write(out, block, history, rows, keys)
         given = np.empty((len(self._candidate), len(candidates)), np.float32)

@@ -14,7 +14,7 @@ from typing import Literal
 from segue.contracts.errors import InvalidInput
 from segue.contracts.ports import Days
 from segue.contracts.schema import Table
-from segue.flows.task import Task
+from segue.flows.task import Stores, Task
 
 Partition = Literal["day", "whole"]
 
@@ -45,7 +45,8 @@ class Step:
     A step of partition "day" builds the days that its first read has (with `after=-1`: the days behind them). One of
     partition "whole" reads all days and writes things without days: a table, or models and bundles, which
     are declared as a Table without columns. `version` is raised when the code changes what it writes; `settings` names the
-    sections and keys of the settings tree that the result depends on.
+    sections and keys of the settings tree that the result depends on. `gone` looks, before a step is found up to date, whether
+    what it made outside the tables is still there, and says what is not.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Step:
     version: int
     settings: tuple[str, ...]
     run: Callable[[Task], None]
+    gone: Callable[[Stores], str | None] = lambda stores: None
 
 
 def step(
@@ -66,13 +68,14 @@ def step(
     version: int = 1,
     settings: Sequence[str] = (),
     name: str | None = None,
+    gone: Callable[[Stores], str | None] = lambda stores: None,
 ) -> Callable[[Callable[[Task], None]], Step]:
     """Make a step of a function. Its name and its prose are the function's, unless given."""
 
     def declared(run: Callable[[Task], None]) -> Step:
         title = name or run.__name__.replace("_", "-")
         doc = (run.__doc__ or "").strip()
-        made = Step(title, doc, tuple(reads), tuple(writes), partition, version, tuple(settings), run)
+        made = Step(title, doc, tuple(reads), tuple(writes), partition, version, tuple(settings), run, gone)
         _validate(made)
         return made
 

@@ -6,8 +6,8 @@ A kill between the commit of a day and its entry in the ledger only means that t
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Literal
@@ -18,8 +18,9 @@ from segue.flows.ledger import Entries, Ledger, Written
 from segue.flows.lock import exclusive
 from segue.flows.plan import Chunk, Scope, plan, window
 from segue.flows.registry import Step, chosen, in_order
-from segue.flows.task import Task
+from segue.flows.task import Stores, Task, quiet
 from segue.settings.tree import Settings
+from segue.warehouse.contract import check_fresh
 
 State = Literal["up-to-date", "running", "done", "failed"]
 
@@ -39,12 +40,15 @@ class StepProgress:
 
 
 class Runner:
-    """The flow over one engine's tables. `home` holds the lock, and what steps write that is no table."""
+    """The flow over one engine's tables. `home` holds the lock, `stores` what steps write that is no table."""
 
-    def __init__(self, engine: Engine, settings: Settings, home: Path, steps: Sequence[Step]) -> None:
+    def __init__(
+        self, engine: Engine, settings: Settings, home: Path, stores: Stores, steps: Sequence[Step]
+    ) -> None:
         self._engine = engine
         self._settings = settings
         self._home = home
+        self._stores = stores
         self._ledger = Ledger(engine)
         self.steps = in_order(steps)
 
@@ -55,27 +59,45 @@ class Runner:
         *,
         as_of: date | None = None,
         force: bool = False,
+        wait: float = 0.0,
+        first: Callable[[], None] = lambda: None,
+        say: Callable[[str, str], None] = quiet,
     ) -> Iterator[StepProgress]:
         """Build what is stale, step by step, and tell how it goes. Nothing happens unless the progress is consumed.
 
         `steps` limits the run to those names and `days` to those days of daily steps; `as_of` hides all later days, also
-        from steps that read whole tables; `force` builds what is up to date as well.
+        from steps that read whole tables; `force` builds what is up to date as well. `first` is called as soon as the home
+        is ours, for `wait` seconds of waiting at most: to take in what came. `say` is told what a step is at.
 
-        Raises InvalidInput for an unknown step, Conflict if another run is at work, ContractBroken if a step's rows break
-        their contract (behind a last progress of state "failed"): steps behind it do not run.
+        Raises InvalidInput for an unknown step, Conflict if somebody else writes this home, ContractBroken if a step's rows
+        break their contract (behind a last progress of state "failed"): steps behind it do not run.
         """
         wanted = chosen(self.steps, steps)
         scope = Scope(days, as_of, force)
-        with exclusive(self._home / "run.lock"):
+        with exclusive(self._home, _title(steps), wait):
+            first()
             # Why: the ledger is read before any table is. What lands meanwhile is built now, and found stale next time.
             entries = self._take_in(wanted)
             for step in wanted:
-                chunks = plan(step, entries, scope, self._settings)
+                chunks = plan(step, entries, scope, self._settings) or self._lost(step, entries, scope, say)
                 if not chunks:
                     yield StepProgress(step.name, "up-to-date")
                 for part, chunk in enumerate(chunks, 1):
-                    yield from self._run_chunk(step, entries, chunk, part, len(chunks))
+                    yield from self._run_chunk(step, entries, chunk, part, len(chunks), scope, say)
+                if as_of is not None and self._settings.warehouse.expect:
+                    for table in step.writes:
+                        check_fresh(self._engine, table, as_of)
             self._engine.compact(RUNS)
+
+    def _lost(
+        self, step: Step, entries: Entries, scope: Scope, say: Callable[[str, str], None]
+    ) -> list[Chunk]:
+        """What has to be made again of a step that is up to date by the ledger, because its result is gone."""
+        gone = step.gone(self._stores)
+        if gone is None:
+            return []
+        say(step.name, gone)
+        return plan(step, entries, replace(scope, force=True), self._settings)
 
     def _take_in(self, steps: Sequence[Step]) -> Entries:
         """Bring what landed from outside into the ledger, and its many small files into few. Returns the ledger."""
@@ -86,7 +108,14 @@ class Runner:
         return self._ledger.reconcile(sources.values())
 
     def _run_chunk(
-        self, step: Step, entries: Entries, chunk: Chunk, part: int, parts: int
+        self,
+        step: Step,
+        entries: Entries,
+        chunk: Chunk,
+        part: int,
+        parts: int,
+        scope: Scope,
+        say: Callable[[str, str], None],
     ) -> Iterator[StepProgress]:
         def progress(state: State, written_rows: int = 0, seconds: float = 0.0) -> StepProgress:
             return StepProgress(
@@ -97,7 +126,8 @@ class Runner:
         started = time.time_ns() // 1000
         clock = time.monotonic()
         try:
-            written = self._build(step, chunk)
+            newest = _newest(step, entries, scope)
+            written = self._build(step, chunk, scope, newest, lambda what: say(step.name, what))
         except Exception:
             yield progress("failed", seconds=time.monotonic() - clock)
             raise
@@ -112,15 +142,20 @@ class Runner:
         )
         yield progress("done", sum(item.rows for item in written), seconds)
 
-    def _build(self, step: Step, chunk: Chunk) -> list[Written]:
+    def _build(
+        self, step: Step, chunk: Chunk, scope: Scope, newest: date, say: Callable[[str], None]
+    ) -> list[Written]:
         """Run the step over one chunk. Returns what has to be entered in the ledger."""
         task = Task(
             self._engine,
             self._settings,
-            self._home,
+            self._stores,
             chunk.days,
             windows={r.table.name: window(step, r, chunk.days) for r in step.reads},
             builds=frozenset(chunk.fingerprints) if step.partition == "day" else None,
+            say=say,
+            as_of=scope.as_of,
+            newest=newest,
         )
         step.run(task)
         forgotten = [t.name for t in step.writes if t.name not in task.written]
@@ -131,3 +166,14 @@ class Runner:
             for table in step.writes
             for day, fingerprint in chunk.fingerprints.items()
         ]
+
+
+def _newest(step: Step, entries: Entries, scope: Scope) -> date:
+    """The last day, in the run's sight, that the table which drives the step has."""
+    driver = step.reads[0].table.name
+    days = (day for (name, day), entry in entries.items() if name == driver and entry.rows)
+    return max(filter(scope.known, days), default=date.max)
+
+
+def _title(steps: Collection[str] | None) -> str:
+    return "the flow" if steps is None else f"step {', '.join(steps)}"

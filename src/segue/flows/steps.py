@@ -1,18 +1,36 @@
 """The steps of the flow.
 
-To add one: write a function that reads what it declares and writes what it declares, and put it into FLOW. Its place in
-the order follows from the tables. Raise `version` when a change of code changes the rows it writes.
+`BUILD` makes the tables, `PUBLISH` what answers requests from them. To add one: write a function that reads what it declares
+and writes what it declares, and put it into one of them. Its place in the order follows from the tables. Raise `version`
+when a change of code changes what it writes.
 """
 
 from __future__ import annotations
 
 from segue.contracts import tables as t
+from segue.contracts.schema import Table
+from segue.flows.publish import (
+    fill_state,
+    no_challenger,
+    no_champion,
+    no_state,
+    publish_challenger,
+    train_challenger,
+)
 from segue.flows.registry import Read, Step, step
 from segue.flows.task import Task
 from segue.warehouse import co_listens, daily, events, listens, outcomes, sessions
 
+CHALLENGER = Table("challenger", "The newest bundle.", (), key=(), daily=False)
+STATE = Table("listener_state", "A record per listener, read at each request.", (), key=(), daily=False)
 
-@step(reads=[Read(t.RAW_EVENTS, before=1), Read(t.TRACKS, tracked=False)], writes=[t.EVENTS], name="events")
+
+@step(
+    reads=[Read(t.RAW_EVENTS, before=1), Read(t.TRACKS, tracked=False)],
+    writes=[t.EVENTS],
+    version=2,
+    name="events",
+)
 def build_events(task: Task) -> None:
     """Clean events: duplicates out, artists in, sessions cut, plays judged."""
     task.write(t.EVENTS, events.clean_events(task.read(t.RAW_EVENTS), task.read(t.TRACKS)))
@@ -60,7 +78,60 @@ def build_outcomes(task: Task) -> None:
     task.write(t.OUTCOMES, outcomes.outcomes(task.read(t.EXPOSURES), task.read(t.EVENTS)))
 
 
-FLOW: tuple[Step, ...] = (
+@step(
+    reads=[
+        Read(t.EVENTS),
+        Read(t.DAILY_TRACKS),
+        Read(t.DAILY_ARTISTS),
+        Read(t.TRACKS),
+        Read(t.ARTISTS),
+        Read(t.LISTENERS),
+    ],
+    writes=[CHALLENGER],
+    partition="whole",
+    settings=[
+        "training",
+        "surfaces",
+        "gate.days",
+        "gate.max_requests",
+        "state.max_plays",
+        "state.max_marks",
+    ],
+    name="train",
+    gone=no_challenger,
+)
+def train(task: Task) -> None:
+    """A challenger: models and rankers, judged on the last days, in a bundle that is not published yet."""
+    task.wrote(CHALLENGER, rows=train_challenger(task).tracks)
+
+
+@step(
+    reads=[Read(CHALLENGER), Read(t.EVENTS, tracked=False)],
+    writes=[t.VERDICTS],
+    partition="whole",
+    settings=["gate.tolerance"],
+    name="publish",
+    gone=no_champion,
+)
+def publish(task: Task) -> None:
+    """The gate: the challenger becomes the champion unless it ranks worse."""
+    task.wrote(t.VERDICTS, rows=publish_challenger(task))
+
+
+@step(
+    reads=[Read(t.EVENTS), Read(t.LISTENERS)],
+    writes=[STATE],
+    partition="whole",
+    settings=["state.max_plays", "state.max_marks"],
+    name="state",
+    gone=no_state,
+)
+def state(task: Task) -> None:
+    """Listeners' latest plays and marks, where requests read them."""
+    task.wrote(STATE, fill_state(task.engine, task.settings, task.stores.state, task.days.last))
+
+
+BUILD: tuple[Step, ...] = (
     build_events,
     build_sessions,
     build_listens,
@@ -70,3 +141,5 @@ FLOW: tuple[Step, ...] = (
     build_co_listens,
     build_outcomes,
 )
+PUBLISH: tuple[Step, ...] = (train, publish, state)
+FLOW: tuple[Step, ...] = (*BUILD, *PUBLISH)

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
+from typing import Protocol
 
 import ibis.expr.types as ir
 
+from segue.bundle import BundleStore
 from segue.contracts.ports import Days, Engine
 from segue.contracts.schema import Table
+from segue.listener.states import ListenerStates
 from segue.settings.tree import Settings
-from segue.warehouse.contract import check
+from segue.warehouse.contract import check, check_references, check_volume
 
 WHOLE = date(1970, 1, 1)
 """The day under which the ledger keeps what has no days."""
+
+
+class Stores(Protocol):
+    """Where a step writes what is no table. Opened on first use."""
+
+    @property
+    def bundles(self) -> BundleStore:
+        """Models."""
+
+    @property
+    def state(self) -> ListenerStates:
+        """Listener state."""
+
+
+def quiet(_step: str, _what: str) -> None:
+    """Says nothing."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +42,19 @@ class Task:
 
     `days` is the range to build; for a step without days, the range of its inputs. `windows` holds, per daily table the
     step declared, the days it may read (None for a table without days); `builds` the single days of the range, where some
-    have nothing to build. `home` is where files go that are no tables.
+    have nothing to build. `stores` is where things go that are no tables. `as_of`, where given, is the last day of the run, and
+    says that it is over; `newest` is the last day there is of what drives the step.
     """
 
     engine: Engine
     settings: Settings
-    home: Path
+    stores: Stores
     days: Days
     windows: Mapping[str, Days | None]
     builds: frozenset[date] | None = None
+    say: Callable[[str], None] = lambda what: None
+    as_of: date | None = None
+    newest: date = date.max
     written: dict[str, dict[date, int]] = field(default_factory=dict)
 
     def read(self, table: Table) -> ir.Table:
@@ -46,11 +68,20 @@ class Task:
         """
         with self.engine.staged(self._of_days(table, rows)) as held:
             check(self.engine, table, held)
+            if self.settings.warehouse.expect:
+                self._check_expected(table, held)
             self.written[table.name] = self.engine.overwrite(table, held, self.days if table.daily else None)
 
     def wrote(self, output: Table, rows: int = 0) -> None:
         """Say that an output that is no table of the warehouse (models, a bundle) was made, and of how many rows."""
         self.written[output.name] = {WHOLE: rows}
+
+    def _check_expected(self, table: Table, held: ir.Table) -> None:
+        check_references(self.engine, table, held)
+        if table.daily and table.volume is not None:
+            counted = self.engine.collect(held.group_by("day").aggregate(n=held.count())).to_pylist()
+            written = dict.fromkeys(self.builds or self.days, 0) | {row["day"]: row["n"] for row in counted}
+            check_volume(table, self.engine.row_counts(table), written, self.newest, self.as_of)
 
     def _of_days(self, table: Table, rows: ir.Table) -> ir.Table:
         if not table.daily:

@@ -65,7 +65,7 @@ OF_ARTIST: Final = (FOLLOW, BLOCK)
 """Kinds of mark whose target is an artist; the others' is a track."""
 GUARANTEES: Final = (HIDE, BLOCK)
 """Kinds of mark that are evicted last."""
-_KINDS: Final = pa.array([*PLAYED, *MARKED], pa.string())
+_KINDS: Final = (*PLAYED, *MARKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def read_events(events: pa.Table | pa.RecordBatch, tracks: TrackFacts | None = N
     play of 30 s or more, of unknown length, or to the track's end is listened to; any other play and every skip
     is skipped), with durations and missing artists taken from `tracks`.
     """
-    kind = _ints(pc.index_in(events["type"], value_set=_KINDS), -1)
+    kind = _ints(pc.index_in(events["type"], value_set=pa.array(_KINDS, pa.string())), -1)
     user, ts = _ints(events["user_id"], -1), _ints(events["ts"], 0)
     track, artist = _ints(events["track_id"], -1), _ints(events["artist_id"], -1)
     if tracks is None:

@@ -24,8 +24,6 @@ from numba import njit
 
 from segue.contracts.errors import InvalidInput, InvalidSettings
 
-TURNED: Final = 16
-
 # Bits of `Selection.moved_by`: why a track is lower than its score, or here at all.
 MOVED_BY_DIVERSITY: Final = 1  # had the best score of those allowed, but a less similar track was taken first
 MOVED_BY_SPACING: Final = 2  # would have been taken earlier, but its artist had just been placed
@@ -97,7 +95,7 @@ def select(
         min(k, n),
         np.float32(config.strength),
         artists[by_score],
-        np.empty((0, n), np.float32) if vectors is None else _unit_columns(vectors, by_score),
+        np.empty((n, 0), np.float32) if vectors is None else _unit_rows(vectors, by_score),
         vectors is None,
         config.artist_spacing,
         config.max_per_artist if config.max_per_artist > 0 else n,
@@ -134,25 +132,18 @@ def _check(
 
 
 @njit(cache=True, nogil=True)
-def _unit_columns(vectors: npt.NDArray[np.float32], order: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """float32[d, n]: rows of unit length, reordered and turned, so that one track against all is a run of axpys.
-
-    A few rows at a time are turned, so that what is written fills whole cache lines.
-    """
+def _unit_rows(vectors: npt.NDArray[np.float32], order: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """float32[n, d]: rows of unit length, reordered; zeros stay zeros."""
     n, d = vectors.shape
-    out = np.empty((d, n), np.float32)
-    scale = np.empty(TURNED, np.float32)
-    for first in range(0, n, TURNED):
-        rows = min(TURNED, n - first)
-        for i in range(rows):
-            row = vectors[order[first + i]]
-            norm = np.float32(0)
-            for c in range(d):
-                norm += row[c] * row[c]
-            scale[i] = np.float32(1) / np.sqrt(norm) if norm > 0 else np.float32(0)
+    out = np.empty((n, d), np.float32)
+    for i in range(n):
+        row = vectors[order[i]]
+        norm = np.float32(0)
         for c in range(d):
-            for i in range(rows):
-                out[c, first + i] = vectors[order[first + i], c] * scale[i]
+            norm += row[c] * row[c]
+        scale = np.float32(1) / np.sqrt(norm) if norm > 0 else np.float32(0)
+        for c in range(d):
+            out[i, c] = row[c] * scale
     return out
 
 
@@ -170,7 +161,11 @@ def _select(
     pool: npt.NDArray[np.bool_],
     uniforms: npt.NDArray[np.float64],
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
-    """The greedy loop over candidates sorted by falling score; ties go to the earlier one."""
+    """The greedy loop over candidates sorted by falling score; ties go to the earlier one.
+
+    A candidate's largest similarity to what is placed can only grow, its value only fall: most are ruled out by a value
+    that leaves the latest slots out, and are compared with those only once they might win (Minoux's lazy greedy, 1978).
+    """
     n = scores.size
     one = np.float32(1)
     spread = scores[0] - scores[-1] if n else np.float32(0)
@@ -178,8 +173,10 @@ def _select(
     if spread > 0:
         for i in range(n):
             relevance[i] = (one - strength) * ((scores[i] - scores[-1]) / spread)
-    sameness = np.zeros(n, np.float32)  # max similarity to what is placed; 0 while nothing is
-    similarity = np.empty(n, np.float32)
+    sameness = np.zeros(
+        n, np.float32
+    )  # max similarity to the first `compared` placed; 0 while there are none
+    compared = np.zeros(n, np.int64)
     taken = np.zeros(n, np.bool_)  # placed, or its artist has reached its limit
     blocked_to = np.full(n, -1, np.int64)  # last slot its artist may not have
     of_artist = np.zeros(n, np.int64)
@@ -195,10 +192,19 @@ def _select(
         for i in range(n):
             if taken[i]:
                 continue
+            fits = blocked_to[i] < slot
             value = relevance[i] - strength * sameness[i]
+            # What was never compared may be unlike the first one placed: its value may still rise.
+            if slot > 0 and (compared[i] == 0 or value > free_value or (fits and value > greedy_value)):
+                for earlier in range(compared[i], slot):
+                    alike = _similarity(order[earlier], i, unit, artists, by_artist)
+                    if earlier == 0 or alike > sameness[i]:
+                        sameness[i] = alike
+                compared[i] = slot
+                value = relevance[i] - strength * sameness[i]
             if value > free_value:
                 free, free_value = i, value
-            if blocked_to[i] < slot:
+            if fits:
                 in_pool += pool[i]
                 if top < 0:
                     top = i
@@ -234,11 +240,6 @@ def _select(
         propensity[slot] = (aimed if chosen == greedy else 0.0) + drawn
         order[slot] = chosen
         taken[chosen] = True
-        _similar_to(chosen, unit, artists, by_artist, similarity)
-        first = slot == 0
-        for i in range(n):
-            if first or similarity[i] > sameness[i]:
-                sameness[i] = similarity[i]
         artist = artists[chosen]
         if artist > 0:
             for i in range(n):
@@ -249,20 +250,14 @@ def _select(
     return order, propensity, moved[order]
 
 
-@njit(cache=True, nogil=True)
-def _similar_to(
-    chosen: int,
-    unit: npt.NDArray[np.float32],
-    artists: npt.NDArray[np.int64],
-    by_artist: bool,
-    out: npt.NDArray[np.float32],
-) -> None:
-    n = out.size
-    out[:] = np.float32(0)
+# Fastmath lets the compiler reorder the sum, which is what vectorizes it.
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def _similarity(
+    one: int, other: int, unit: npt.NDArray[np.float32], artists: npt.NDArray[np.int64], by_artist: bool
+) -> np.float32:
     if by_artist:
-        for i in range(n):
-            out[i] = np.float32(artists[chosen] > 0 and artists[i] == artists[chosen])
-    for c in range(unit.shape[0]):
-        weight = unit[c, chosen]
-        for i in range(n):
-            out[i] += weight * unit[c, i]
+        return np.float32(artists[one] > 0 and artists[one] == artists[other])
+    product = np.float32(0)
+    for c in range(unit.shape[1]):
+        product += unit[one, c] * unit[other, c]
+    return product

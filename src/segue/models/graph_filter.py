@@ -31,11 +31,11 @@ Floats = npt.NDArray[np.float32]
 class GraphFilterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of the filter; the exponents follow the module's docstring."""
 
-    history_exponent: float = 0.7
+    history_exponent: float = 0.6
     """a: how little a popular item of the history says."""
-    listener_exponent: float = 0.6
+    listener_exponent: float = 0.7
     """b: how little a listener of many items says."""
-    target_exponent: float = 0.2
+    target_exponent: float = 0.1
     """c: how much popularity of the scored item is taken back."""
 
     def __post_init__(self) -> None:
@@ -93,12 +93,14 @@ class GraphFilter:
         return out
 
     def neighbours(self, k: int) -> Neighbours:
-        """The `k` strongest other items of each item's row of the filter, for serving."""
+        """The `k` strongest items of each item's row of the filter, itself among them, for serving: what was played says
+        most for itself.
+        """
         half = np.sqrt(self.listener_factor)
         rows, columns = self.listeners.scaled(user_factor=half), self.items.scaled(item_factor=half)
         # `top_neighbours` divides by norms_i norms_j: the row's own norm, wrong here, changes no order and is undone.
         norms = np.float32(1) / self.target_factor
-        ids, weights = top_neighbours(rows, columns, norms, np.float32(0), k)
+        ids, weights = top_neighbours(rows, columns, norms, np.float32(0), k, itself=True)
         return Neighbours(ids, weights * (self.history_factor / self.target_factor)[:, None])
 
 

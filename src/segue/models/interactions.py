@@ -12,13 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 from numba import njit
 
 from segue.contracts.errors import InvalidData
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 INT32_MAX = 2**31 - 1
 
@@ -73,18 +76,6 @@ class Interactions:
             n_items,
         )
 
-    @classmethod
-    def from_scipy(cls, matrix: sp.spmatrix | sp.sparray) -> Interactions:
-        """Copy a SciPy sparse matrix of listeners x items."""
-        csr = sp.csr_matrix(matrix)
-        csr.sum_duplicates()
-        return cls(
-            csr.indptr.astype(np.int64),
-            csr.indices.astype(np.int32),
-            csr.data.astype(np.float32),
-            int(csr.shape[1]),
-        )
-
     @property
     def n_users(self) -> int:
         """Number of rows."""
@@ -96,7 +87,9 @@ class Interactions:
         return len(self.indices)
 
     def to_scipy(self) -> sp.csr_matrix:
-        """The same matrix for SciPy (float32)."""
+        """The same matrix for SciPy (float32), which only offline work loads."""
+        import scipy.sparse as sp
+
         return sp.csr_matrix((self.data, self.indices, self.indptr), shape=(self.n_users, self.n_items))
 
     def transpose(self) -> Interactions:

@@ -21,25 +21,14 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from segue.contracts.errors import InvalidData, InvalidSettings
+from segue.contracts.errors import InvalidSettings
 from segue.models.interactions import Interactions
+from segue.models.sparse_sum import add, best, damp, empty_table
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int32]
 
-
-class Scratch:
-    """Reusable memory of one thread to add up scores by item: no allocation of catalogue size per request.
-
-    Holds float32[n_items] that is all zeros between calls (each call cleans what it touched) and the touched
-    items. Not safe to share between threads.
-    """
-
-    __slots__ = ("scores", "touched")
-
-    def __init__(self, n_items: int) -> None:
-        self.scores = np.zeros(n_items, np.float32)
-        self.touched = np.empty(n_items, np.int32)
+_NOTHING: Ids = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,30 +52,15 @@ class Neighbours:
         """Number of items."""
         return len(self.ids)
 
-    def candidates(self, items: Ids, weights: Floats, k: int, scratch: Scratch) -> tuple[Ids, Floats]:
-        """The `k` best items for a history (items int32[n], weights float32[n]), best first, history
-        included.
+    def score(self, items: Ids, weights: Floats, k: int) -> tuple[Ids, Floats]:
+        """The `k` best items for a weighted set of items (int32[n], negative for unknown; float32[n]), which may come back.
 
-        Returns (items int32[m], scores float32[m]), m <= k, of items that are in some list of the history;
-        equal scores go to the lower item. Raises InvalidData for an item outside the catalogue.
+        Returns (items int32[m], scores float32[m]), m <= k, best first, equal scores by item.
         """
-        if len(items) and (int(items.min()) < 0 or int(items.max()) >= self.n_items):
-            raise InvalidData(
-                "a listener's items must be indexes of the catalogue",
-                field="items",
-                limit=f"0 <= item < {self.n_items}",
-            )
-        count = int(_accumulate(self.ids, self.weights, items, weights, scratch.scores, scratch.touched))
-        touched = scratch.touched[:count]
-        scores = scratch.scores[touched]
-        scratch.scores[touched] = 0
-        order = np.arange(count)
-        if k < count:
-            # All that tie with the k-th stay for the final sort, so that the result does not depend on the
-            # order.
-            order = np.flatnonzero(scores >= np.partition(scores, count - k)[count - k])
-        order = order[np.lexsort((touched[order], -scores[order]))][:k]
-        return touched[order], scores[order]
+        found: tuple[Ids, Floats] = score_lists(
+            self.ids, self.weights, items, weights.astype(np.float64), _NOTHING, 1.0, k
+        )
+        return found
 
     def scores(self, histories: Interactions) -> Floats:
         """float32[n, n_items]: every item for every listener, zero where no list has it."""
@@ -123,15 +97,30 @@ def fit_item_knn(interactions: Interactions, config: ItemKNNConfig) -> Neighbour
 
 
 def top_neighbours(
-    rows: Interactions, columns: Interactions, norms: Floats, shrink: np.float32, k: int
+    rows: Interactions,
+    columns: Interactions,
+    norms: Floats,
+    shrink: np.float32,
+    k: int,
+    *,
+    itself: bool = False,
 ) -> tuple[Ids, Floats]:
-    """The `k` best j != i for each i by sum_u x_ui x_uj / (norms_i norms_j + shrink).
+    """The `k` best j for each i by sum_u x_ui x_uj / (norms_i norms_j + shrink); j = i only if `itself`.
 
     rows: users x items; columns: the same, transposed; norms: float32[n_items].
     Cost: the sum over users of their squared history length; memory: the lists and one float per item.
     """
     ids, weights = _top_neighbours(
-        rows.indptr, rows.indices, rows.data, columns.indptr, columns.indices, columns.data, norms, shrink, k
+        rows.indptr,
+        rows.indices,
+        rows.data,
+        columns.indptr,
+        columns.indices,
+        columns.data,
+        norms,
+        shrink,
+        k,
+        itself,
     )
     return ids, weights
 
@@ -147,6 +136,7 @@ def _top_neighbours(
     norms: Floats,
     shrink: np.float32,
     k: int,
+    itself: bool,
 ) -> tuple[Ids, Floats]:
     n_items = len(norms)
     ids = np.full((n_items, k), -1, np.int32)
@@ -169,7 +159,7 @@ def _top_neighbours(
             other = kept[position]
             similarity[position] = sums[other] / (norms[item] * norms[other] + shrink)
             sums[other] = 0
-            if other == item:
+            if other == item and not itself:
                 similarity[position] = -np.inf
         if count > k:
             threshold = np.partition(similarity, count - k)[count - k]
@@ -187,25 +177,34 @@ def _top_neighbours(
 
 
 @njit(cache=True, nogil=True)
-def _accumulate(
-    ids: Ids, weights: Floats, items: Ids, item_weights: Floats, scores: Floats, touched: Ids
-) -> int:
-    """Add up the lists of a history in `scores`, all zero before; returns how many of `touched` are set."""
-    count = 0
-    for n in range(len(items)):
-        item = items[n]
-        for position in range(ids.shape[1]):
-            other = ids[item, position]
-            if other < 0:
+def score_lists(
+    neighbours: Ids,
+    weights: Floats,
+    items: Ids,
+    item_weights: npt.NDArray[np.float64],
+    seen: Ids,
+    seen_weight: float,
+    k: int,
+) -> tuple[Ids, Floats]:
+    """Sum the neighbour lists of ``items``, each times its weight; items in ``seen`` get ``seen_weight`` of
+    theirs.
+
+    Returns the ``k`` best (ids int32[m], scores float32[m]). Cost is len(items) x list length, not the
+    catalogue.
+    """
+    keys, sums = empty_table(len(items) * neighbours.shape[1])
+    for i in range(len(items)):
+        source = items[i]
+        if source < 0 or item_weights[i] <= 0.0:
+            continue
+        for place in range(neighbours.shape[1]):
+            target = neighbours[source, place]
+            if target < 0:
                 break
-            value = item_weights[n] * weights[item, position]
-            if value == 0:
-                continue
-            if scores[other] == 0:
-                touched[count] = other
-                count += 1
-            scores[other] += value
-    return count
+            add(keys, sums, target, item_weights[i] * weights[source, place])
+    damp(keys, sums, seen, seen_weight)
+    found: tuple[Ids, Floats] = best(keys, sums, k)
+    return found
 
 
 @njit(cache=True, nogil=True)

@@ -18,13 +18,15 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from segue.models.item_knn import Neighbours, score_lists
 from segue.models.sessions import Sessions
-from segue.models.sparse_sum import add, best, empty_table, scale
+from segue.models.sparse_sum import padded
 
-__all__ = ["SequenceRules", "SequenceRulesConfig", "count_pairs", "score_lists"]
+__all__ = ["SequenceRules", "SequenceRulesConfig", "by_distance", "count_pairs"]
 
 Ids = npt.NDArray[np.int32]
 Scores = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
 
 
 class SequenceRulesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,12 +48,56 @@ class SequenceRulesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     target_damping: float = 0.2
     neighbours: int = 100
     prefix_window: int = 10
-    prefix_power: float = 1.0
+    prefix_power: float = 1.5
     seen_weight: float = 0.5
 
 
-@njit(cache=True, nogil=True)
 def count_pairs(
+    sessions: Sessions,
+    weight: Scores,
+    forward: Floats,
+    backward: Floats,
+    gap_rate: float,
+    source_damping: float,
+    target_damping: float,
+    k: int,
+) -> Neighbours:
+    """The ``k`` best-paired items of every item.
+
+    A pair of plays at distance d in one session adds forward[d] (or backward[d]) x the newer play's ``weight``
+    (float32[n_plays]) x 2^-(microseconds between them x gap_rate); a sum is divided by powers of both items' weighted
+    plays.
+    """
+    count = np.bincount(sessions.items, weights=weight, minlength=sessions.n_items).astype(np.float64)
+    ids, scores = _count_pairs(
+        sessions.indptr,
+        sessions.items,
+        sessions.ts,
+        weight,
+        sessions.session_of_play(),
+        *sessions.occurrences(),
+        forward,
+        backward,
+        gap_rate,
+        _damping(count, source_damping),
+        _damping(count, target_damping),
+        k,
+    )
+    return Neighbours(ids, scores)
+
+
+def by_distance(reach: int, power: float) -> Floats:
+    """Weights distance^-power of the distances 1..reach. float64[reach]."""
+    return np.arange(1, reach + 1, dtype=np.float64) ** -power
+
+
+def _damping(count: Floats, power: float) -> Floats:
+    """count^-power, with 1 where the count is zero (nothing pairs with such an item anyway)."""
+    return np.where(count > 0.0, np.maximum(count, 1e-12) ** -power, 1.0)
+
+
+@njit(cache=True, nogil=True)
+def _count_pairs(
     indptr: npt.NDArray[np.int64],
     items: Ids,
     ts: npt.NDArray[np.int64],
@@ -59,20 +105,14 @@ def count_pairs(
     session: npt.NDArray[np.int64],
     occ_indptr: npt.NDArray[np.int64],
     occurrences: npt.NDArray[np.int64],
-    forward: npt.NDArray[np.float64],
-    backward: npt.NDArray[np.float64],
+    forward: Floats,
+    backward: Floats,
     gap_rate: float,
-    source_scale: npt.NDArray[np.float64],
-    target_scale: npt.NDArray[np.float64],
+    source_scale: Floats,
+    target_scale: Floats,
     k: int,
 ) -> tuple[Ids, Scores]:
-    """The ``k`` best-paired items of every item, best first: (int32[n_items, k] padded by -1,
-    float32[n_items, k]).
-
-    A pair of plays at distance d in one session adds forward[d] (or backward[d]) x the newer play's weight x
-    2^-(microseconds between them x gap_rate), times the scales of both items. One dense row of sums is reused
-    for all items, so memory is the catalogue once and never the number of pairs.
-    """
+    """One dense row of sums is reused for all items: memory is the catalogue once and never the number of pairs."""
     n_items = len(occ_indptr) - 1
     ids = np.full((n_items, k), -1, dtype=np.int32)
     scores = np.zeros((n_items, k), dtype=np.float32)
@@ -111,107 +151,39 @@ def count_pairs(
     return ids, scores
 
 
-@njit(cache=True, nogil=True)
-def score_lists(
-    neighbours: Ids,
-    weights: Scores,
-    items: Ids,
-    item_weights: npt.NDArray[np.float64],
-    seen: Ids,
-    seen_weight: float,
-    k: int,
-) -> tuple[Ids, Scores]:
-    """Sum the neighbour lists of ``items``, each times its weight; items in ``seen`` get ``seen_weight`` of
-    theirs.
-
-    Returns the ``k`` best (ids int32[m], scores float32[m]). Cost is len(items) x list length, not the
-    catalogue.
-    """
-    keys, sums = empty_table(len(items) * neighbours.shape[1])
-    for i in range(len(items)):
-        source = items[i]
-        if source < 0 or item_weights[i] <= 0.0:
-            continue
-        for place in range(neighbours.shape[1]):
-            target = neighbours[source, place]
-            if target < 0:
-                break
-            add(keys, sums, target, item_weights[i] * weights[source, place])
-    distinct = np.unique(seen)
-    for i in range(len(distinct)):
-        if distinct[i] >= 0:
-            scale(keys, sums, distinct[i], seen_weight)
-    found: tuple[Ids, Scores] = best(keys, sums, k)
-    return found
-
-
-@njit(cache=True, nogil=True)
-def _score_batch(
-    neighbours: Ids,
-    weights: Scores,
-    indptr: npt.NDArray[np.int64],
-    items: Ids,
-    decay: npt.NDArray[np.float64],
-    seen_weight: float,
-    k: int,
-) -> tuple[Ids, Scores]:
-    n = len(indptr) - 1
-    ids = np.full((n, k), -1, dtype=np.int32)
-    scores = np.zeros((n, k), dtype=np.float32)
-    for row in range(n):
-        prefix = items[indptr[row] : indptr[row + 1]]
-        last = prefix[::-1][: len(decay)]
-        got, values = score_lists(neighbours, weights, last, decay[: len(last)], prefix, seen_weight, k)
-        ids[row, : len(got)] = got
-        scores[row, : len(got)] = values
-    return ids, scores
-
-
 @dataclass(frozen=True, slots=True)
 class SequenceRules:
-    """Fitted rules: ``neighbours`` int32[n_items, K] (best first, -1 at the end), ``weights``
-    float32[n_items, K].
-    """
+    """Fitted rules: what follows each item, best first."""
 
     config: SequenceRulesConfig
-    neighbours: Ids
-    weights: Scores
+    rules: Neighbours
 
     @classmethod
     def fit(cls, sessions: Sessions, config: SequenceRulesConfig, *, now: int) -> SequenceRules:
         """Count the rules of all sessions. ``now`` (microseconds) is the moment ages are measured from."""
-        weight = sessions.play_weights(now, config.half_life_days)
-        distance = np.arange(1, config.window + 1, dtype=np.float64) ** -config.power
-        forward = np.concatenate([[0.0], distance])
-        count = np.bincount(sessions.items, weights=weight, minlength=sessions.n_items).astype(np.float64)
-        occ_indptr, occurrences = sessions.occurrences()
-        ids, scores = count_pairs(
-            sessions.indptr,
-            sessions.items,
-            sessions.ts,
-            weight,
-            sessions.session_of_play(),
-            occ_indptr,
-            occurrences,
+        forward = np.concatenate([[0.0], by_distance(config.window, config.power)])
+        rules = count_pairs(
+            sessions,
+            sessions.play_weights(now, config.half_life_days),
             forward,
             forward * config.backward,
             0.0,
-            damping(count, config.source_damping),
-            damping(count, config.target_damping),
+            config.source_damping,
+            config.target_damping,
             config.neighbours,
         )
-        return cls(config, ids, scores)
+        return cls(config, rules)
 
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         """The arrays to save, by name."""
-        return {"neighbours": self.neighbours, "weights": self.weights}
+        return self.rules.arrays()
 
     @classmethod
     def from_arrays(
         cls, config: SequenceRulesConfig, arrays: dict[str, npt.NDArray[np.generic]]
     ) -> SequenceRules:
         """The model back from `arrays` (mapped from disk or in memory) and its config."""
-        return cls(config, arrays["neighbours"], arrays["weights"])  # type: ignore[arg-type]
+        return cls(config, Neighbours.from_arrays(arrays))
 
     def score(self, prefix: Ids, k: int) -> tuple[Ids, Scores]:
         """The ``k`` best next tracks of one session: (ids int32[m], scores float32[m]), best first, m <= k.
@@ -219,24 +191,20 @@ class SequenceRules:
         ``prefix``: int32, the session so far, oldest first; negative ids (unknown tracks) keep their place
         and say nothing.
         """
-        last = np.ascontiguousarray(prefix[::-1][: self.config.prefix_window])
-        decay = self._decay()[: len(last)]
+        config, rules = self.config, self.rules
+        last = np.ascontiguousarray(prefix[::-1][: config.prefix_window])
         found: tuple[Ids, Scores] = score_lists(
-            self.neighbours, self.weights, last, decay, prefix, self.config.seen_weight, k
+            rules.ids,
+            rules.weights,
+            last,
+            by_distance(len(last), config.prefix_power),
+            prefix,
+            config.seen_weight,
+            k,
         )
         return found
 
     def score_batch(self, indptr: npt.NDArray[np.int64], items: Ids, k: int) -> tuple[Ids, Scores]:
         """`score` for many sessions given as ragged prefixes: (int32[n, k] padded by -1, float32[n, k])."""
-        found: tuple[Ids, Scores] = _score_batch(
-            self.neighbours, self.weights, indptr, items, self._decay(), self.config.seen_weight, k
-        )
-        return found
-
-    def _decay(self) -> npt.NDArray[np.float64]:
-        return np.arange(1, self.config.prefix_window + 1, dtype=np.float64) ** -self.config.prefix_power
-
-
-def damping(count: npt.NDArray[np.float64], power: float) -> npt.NDArray[np.float64]:
-    """count^-power, with 1 where the count is zero (nothing pairs with such an item anyway)."""
-    return np.where(count > 0.0, np.maximum(count, 1e-12) ** -power, 1.0)
+        n = len(indptr) - 1
+        return padded((self.score(items[indptr[row] : indptr[row + 1]], k) for row in range(n)), n, k)

@@ -8,6 +8,8 @@ kernels.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
@@ -46,11 +48,13 @@ def add(keys: Keys, sums: Sums, item: int, amount: float) -> None:
 
 
 @njit(cache=True, nogil=True)
-def scale(keys: Keys, sums: Sums, item: int, factor: float) -> None:
-    """Multiply the sum of ``item``, if it is there."""
-    slot = slot_of(keys, item)
-    if keys[slot] == item:
-        sums[slot] *= factor
+def damp(keys: Keys, sums: Sums, items: Keys, factor: float) -> None:
+    """Multiply the sums of ``items`` that are there, each once however often it is named; negatives are unknown."""
+    distinct = np.unique(items)
+    for i in range(len(distinct)):
+        slot = slot_of(keys, distinct[i])
+        if distinct[i] >= 0 and keys[slot] == distinct[i]:
+            sums[slot] *= factor
 
 
 @njit(cache=True, nogil=True)
@@ -65,9 +69,19 @@ def best(keys: Keys, sums: Sums, k: int) -> tuple[npt.NDArray[np.int32], npt.NDA
     ):  # sort only what can be among the best: some thousands are touched, hundreds wanted
         enough = scores >= np.partition(scores, len(scores) - k)[len(scores) - k]
         used, scores = used[enough], scores[enough]
-    items = keys[used]
-    by_item = np.argsort(items)
-    items, scores = items[by_item], scores[by_item]
-    # A stable sort of the negated scores keeps equal scores by item, whatever the table's size was.
-    order = np.argsort(-scores, kind="mergesort")[:k]
-    return items[order], scores[order]
+    # Bits of positive floats are ordered as the floats are: one number to sort, falling by score, then by item.
+    place = (np.uint64(0xFFFFFFFF) - scores.view(np.uint32)) << np.uint64(32)
+    order = np.argsort(place | keys[used].astype(np.uint64))[:k]
+    return keys[used][order], scores[order]
+
+
+def padded(
+    lists: Iterable[tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]], n: int, k: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """The lists of ``n`` requests, at most ``k`` long, as a batch: int32[n, k] padded by -1, float32[n, k] by 0."""
+    ids = np.full((n, k), -1, dtype=np.int32)
+    scores = np.zeros((n, k), dtype=np.float32)
+    for row, (items, values) in enumerate(lists):
+        ids[row, : len(items)] = items
+        scores[row, : len(items)] = values
+    return ids, scores

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from segue.models.sequence_rules import by_distance
 from segue.models.sessions import DAY_US
-from segue.models.sparse_sum import add, best, empty_table, scale
+from segue.models.sparse_sum import add, best, damp, empty_table
 
-__all__ = ["TransitionsConfig", "own_transitions", "own_transitions_batch"]
+__all__ = ["TransitionsConfig", "own_transitions"]
 
 Ids = npt.NDArray[np.int32]
 Times = npt.NDArray[np.int64]
@@ -103,66 +104,9 @@ def _score(
     _match(keys, sums, past_items, past_ts, prefix, now, rate, max_gap, near, decay, backward)
     # The session is matched against itself only forward: what came just before is what is being played.
     _match(keys, sums, prefix, prefix_ts, prefix, now, rate, max_gap, near, decay, 0.0)
-    distinct = np.unique(prefix)
-    for i in range(len(distinct)):
-        if distinct[i] >= 0:
-            scale(keys, sums, distinct[i], seen_weight)
+    damp(keys, sums, prefix, seen_weight)
     found: tuple[Ids, Scores] = best(keys, sums, k)
     return found
-
-
-@njit(cache=True, nogil=True)
-def _score_batch(
-    past_indptr: npt.NDArray[np.int64],
-    past_items: Ids,
-    past_ts: Times,
-    listener: npt.NDArray[np.int64],
-    indptr: npt.NDArray[np.int64],
-    items: Ids,
-    ts: Times,
-    now: Times,
-    rate: float,
-    max_gap: int,
-    near: npt.NDArray[np.float64],
-    decay: npt.NDArray[np.float64],
-    backward: float,
-    seen_weight: float,
-    k: int,
-) -> tuple[Ids, Scores]:
-    n = len(indptr) - 1
-    ids = np.full((n, k), -1, dtype=np.int32)
-    scores = np.zeros((n, k), dtype=np.float32)
-    for row in range(n):
-        begin = 0
-        end = 0
-        if listener[row] >= 0:
-            begin = past_indptr[listener[row]]
-            end = past_indptr[listener[row] + 1]
-        got, values = _score(
-            past_items[begin:end],
-            past_ts[begin:end],
-            items[indptr[row] : indptr[row + 1]],
-            ts[indptr[row] : indptr[row + 1]],
-            now[row],
-            rate,
-            max_gap,
-            near,
-            decay,
-            backward,
-            seen_weight,
-            k,
-        )
-        ids[row, : len(got)] = got
-        scores[row, : len(got)] = values
-    return ids, scores
-
-
-def _rate(config: TransitionsConfig) -> float:
-    return 0.0 if config.half_life_days is None else 1.0 / (config.half_life_days * DAY_US)
-
-
-def _weights(window: int, power: float) -> npt.NDArray[np.float64]:
-    return np.arange(1, window + 1, dtype=np.float64) ** -power
 
 
 def own_transitions(
@@ -186,39 +130,10 @@ def own_transitions(
         prefix,
         prefix_ts,
         now,
-        _rate(config),
+        0.0 if config.half_life_days is None else 1.0 / (config.half_life_days * DAY_US),
         int(config.max_gap_minutes * 60e6),
-        _weights(config.window, config.power),
-        _weights(config.prefix_window, config.prefix_power),
-        config.backward,
-        config.seen_weight,
-        k,
-    )
-    return found
-
-
-def own_transitions_batch(
-    past: tuple[npt.NDArray[np.int64], Ids, Times],
-    listener: npt.NDArray[np.int64],
-    prefix: tuple[npt.NDArray[np.int64], Ids, Times],
-    now: Times,
-    k: int,
-    config: TransitionsConfig,
-) -> tuple[Ids, Scores]:
-    """`own_transitions` for many requests: (int32[n, k] padded by -1, float32[n, k]).
-
-    ``past``: ragged plays of listeners (indptr, items, ts); ``listener``: the row of ``past`` of each
-    request, -1 for none; ``prefix``: the ragged sessions so far (indptr, items, ts); ``now``: int64[n].
-    """
-    found: tuple[Ids, Scores] = _score_batch(
-        *past,
-        listener,
-        *prefix,
-        now,
-        _rate(config),
-        int(config.max_gap_minutes * 60e6),
-        _weights(config.window, config.power),
-        _weights(config.prefix_window, config.prefix_power),
+        by_distance(config.window, config.power),
+        by_distance(config.prefix_window, config.prefix_power),
         config.backward,
         config.seen_weight,
         k,

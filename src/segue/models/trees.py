@@ -23,32 +23,18 @@ on lower down gets more of the credit. In return they cost one walk, a hundredth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from segue.contracts.errors import InvalidData, InvalidInput
+from segue.models.lightgbm_text import Model, parse
+from segue.models.tree_kernels import LANES, credit_paths, encode, walk
 
-LANES: Final = 64
-_ALL: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
-_ZERO: Final = np.float32(1e-35)  # LightGBM's kZeroThreshold: what counts as zero where zeros are missing
-_MAX_LEAVES: Final = 32_768
 _MAX_THRESHOLDS: Final = 65_535
-_FEW: Final = 64  # thresholds that are counted one by one
-
-# How a column treats missing values. A missing value goes the same way at every node of a column.
-_NAN_IS_ZERO: Final = 0
-_NAN_LEFT: Final = 1
-_NAN_RIGHT: Final = 2
-_ZERO_LEFT: Final = 3  # zeros and NaN are missing
-_ZERO_RIGHT: Final = 4
 
 Array = npt.NDArray[Any]
 
@@ -70,7 +56,7 @@ class TreeScorer:
     n_features: npt.NDArray[np.int64]  # [1]
     leaf_slot: npt.NDArray[np.int64]  # [1]
     column_feature: npt.NDArray[np.int32]  # [columns]
-    column_missing: npt.NDArray[np.uint8]  # [columns] one of the constants above
+    column_missing: npt.NDArray[np.uint8]  # [columns] one of the constants of tree_kernels
     column_start: npt.NDArray[
         np.int64
     ]  # [columns + 1] into thresholds, each part padded with +inf to a power of two
@@ -95,7 +81,7 @@ class TreeScorer:
         """
         if not models:
             raise InvalidInput("give at least one model", field="models", limit=">= 1")
-        parsed = [_parse(m if isinstance(m, str) else m.model_to_string()) for m in models]
+        parsed = [parse(m if isinstance(m, str) else m.model_to_string()) for m in models]
         if len({p.n_features for p in parsed}) != 1:
             counts = [p.n_features for p in parsed]
             raise InvalidData(
@@ -139,7 +125,7 @@ class TreeScorer:
     def score_many(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Raw scores float64[models, n] for rows float32[n, features]; rows are coded once for all models."""
         self._check_matrix(x)
-        codes = _encode(
+        codes = encode(
             _frozen(x),
             self.column_feature,
             self.column_missing,
@@ -153,7 +139,7 @@ class TreeScorer:
         )
         most_leaves = int(np.diff(self.tree_leaves).max(initial=1))
         out: npt.NDArray[np.float64] = np.zeros((self.n_models, len(x)))
-        _walk(
+        walk(
             codes,
             self.node_column,
             self.node_cut,
@@ -181,7 +167,7 @@ class TreeScorer:
                 f"there is no model {model}", field="model", limit=f"0 <= model < {self.n_models}"
             )
         out: npt.NDArray[np.float64] = np.zeros((len(x), x.shape[1] + 1))
-        _credit_paths(
+        credit_paths(
             _frozen(x),
             self.column_feature,
             self.column_missing,
@@ -267,169 +253,7 @@ def _frozen(array: Array) -> Array:
     return view
 
 
-# -- reading LightGBM's text ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Tree:
-    feature: npt.NDArray[np.int32]
-    threshold: npt.NDArray[np.float32]
-    missing: npt.NDArray[np.uint8]
-    left: npt.NDArray[np.int64]  # >= 0 a node, else ~leaf
-    right: npt.NDArray[np.int64]
-    leaf_value: npt.NDArray[np.float64]
-    node_value: npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class _Model:
-    n_features: int
-    trees: list[_Tree]
-
-
-def _parse(text: str) -> _Model:
-    header, *bodies = text.split("\nTree=")
-    head = _key_values(header)
-    if not text.startswith("tree") or "max_feature_idx" not in head or "\nend of trees" not in text:
-        raise InvalidData(
-            "not a whole LightGBM text model; write one with booster.model_to_string()",
-            field="model",
-        )
-    if head.get("num_tree_per_iteration") != "1":
-        raise InvalidData(
-            f"model has {head.get('num_tree_per_iteration')} trees per iteration; train one model per objective",
-            field="num_tree_per_iteration",
-            limit="1",
-        )
-    if "\naverage_output\n" in header:
-        raise InvalidData(
-            "random forest models are not scored; train with boosting=gbdt, dart or goss", field="boosting"
-        )
-    n_features = int(head["max_feature_idx"]) + 1
-    return _Model(
-        n_features, [_parse_tree(_key_values(body), i, n_features) for i, body in enumerate(bodies)]
-    )
-
-
-def _key_values(text: str) -> dict[str, str]:
-    pairs = (line.partition("=") for line in text.split("\nend of trees", 1)[0].splitlines())
-    return {key: value for key, equals, value in pairs if equals}
-
-
-def _parse_tree(body: Mapping[str, str], index: int, n_features: int) -> _Tree:
-    if body.get("num_cat", "0") != "0":
-        raise InvalidData(
-            f"tree {index} splits on categories; encode categorical features as numbers before training",
-            field="num_cat",
-            limit="0",
-        )
-    if body.get("is_linear", "0") != "0":
-        raise InvalidData(
-            f"tree {index} has linear leaves; train with linear_tree=false",
-            field="is_linear",
-            limit="0",
-        )
-    try:
-        n_leaves = int(body["num_leaves"])
-        nodes = n_leaves - 1
-        numbers = {k: np.array(body[k].split(), np.float64) if nodes else np.empty(0) for k in _NODE_FIELDS}
-        leaf_value = np.array(body["leaf_value"].split(), np.float64)
-        leaf_count = np.array(body["leaf_count"].split(), np.float64) if nodes else np.ones(1)
-    except (KeyError, ValueError) as error:
-        raise InvalidData(
-            f"tree {index} of the LightGBM text cannot be read: {error!r}",
-            field="model",
-        ) from error
-    if n_leaves > _MAX_LEAVES:
-        raise InvalidData(
-            f"tree {index} has {n_leaves} leaves",
-            field="num_leaves",
-            limit=f"<= {_MAX_LEAVES}",
-        )
-    left, right = (numbers[k].astype(np.int64) for k in ("left_child", "right_child"))
-    feature = numbers["split_feature"].astype(np.int32)
-    children = np.sort(np.concatenate([left, right]))
-    whole = (
-        n_leaves >= 1
-        and len(leaf_value) == len(leaf_count) == n_leaves
-        and all(len(v) == nodes for v in numbers.values())
-        # Every node but the root, and every leaf, is somebody's child once; parents come before children.
-        and np.array_equal(
-            children,
-            np.concatenate([np.arange(-n_leaves, 0), np.arange(1, nodes)]) if nodes else [],
-        )
-        and bool(
-            np.all((left < 0) | (left > np.arange(nodes)))
-            and np.all((right < 0) | (right > np.arange(nodes)))
-        )
-        and bool(np.all((feature >= 0) & (feature < n_features)))
-        and bool(np.all(~np.isnan(numbers["threshold"])))
-    )
-    if not whole:
-        raise InvalidData(
-            f"tree {index} of the LightGBM text is not a tree; the file is damaged",
-            field="model",
-        )
-    missing = _missing_treatment(numbers["decision_type"].astype(np.int64))
-    return _Tree(
-        feature,
-        _float32_at_most(numbers["threshold"]),
-        missing,
-        left,
-        right,
-        leaf_value,
-        _node_means(left, right, leaf_value, leaf_count),
-    )
-
-
-def _node_means(
-    left: npt.NDArray[np.int64],
-    right: npt.NDArray[np.int64],
-    leaf_value: npt.NDArray[np.float64],
-    leaf_count: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
-    """Mean of the leaves below each node, weighted by their training rows. Children come after their parents."""
-    total, count = np.zeros(len(left)), np.zeros(len(left))
-    for node in range(len(left) - 1, -1, -1):
-        for child in (int(left[node]), int(right[node])):
-            if child >= 0:
-                total[node] += total[child]
-                count[node] += count[child]
-            else:
-                total[node] += leaf_value[~child] * leaf_count[~child]
-                count[node] += leaf_count[~child]
-    return total / np.maximum(count, 1.0)
-
-
-_NODE_FIELDS: Final = (
-    "split_feature",
-    "threshold",
-    "decision_type",
-    "left_child",
-    "right_child",
-)
-
-
-def _missing_treatment(decision_type: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """LightGBM packs: bit 0 categorical, bit 1 missing goes left, bits 2-3 what is missing (none, zero, NaN)."""
-    goes_left = (decision_type & 2) != 0
-    kind = (decision_type >> 2) & 3
-    treatment = np.where(
-        kind == 2,
-        np.where(goes_left, _NAN_LEFT, _NAN_RIGHT),
-        np.where(kind == 1, np.where(goes_left, _ZERO_LEFT, _ZERO_RIGHT), _NAN_IS_ZERO),
-    )
-    return treatment.astype(np.uint8)
-
-
-def _float32_at_most(threshold: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """The largest float32 <= threshold: for a float32 x, `x <= threshold` and `x <= this` are the same."""
-    with np.errstate(over="ignore"):
-        rounded = threshold.astype(np.float32)
-    return np.where(rounded > threshold, np.nextafter(rounded, np.float32(-np.inf)), rounded)
-
-
-def _flatten(models: Sequence[_Model]) -> TreeScorer:
+def _flatten(models: Sequence[Model]) -> TreeScorer:
     trees = [tree for model in models for tree in model.trees]
     feature = _concat((t.feature for t in trees), np.int32)
     missing = _concat((t.missing for t in trees), np.uint8)
@@ -494,207 +318,3 @@ def _concat(parts: Iterator[Array], dtype: type[np.generic]) -> Array:
 
 def _starts(sizes: Iterator[int]) -> npt.NDArray[np.int64]:
     return np.cumsum([0, *sizes], dtype=np.int64)
-
-
-# -- kernels -------------------------------------------------------------------------------------------------------
-
-
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: Any = None) -> Any:
-    data = context.make_array(array_type)(context, builder, array).data
-    return data if offset is None else builder.gep(data, [offset])
-
-
-def _splat(builder: Any, value: Any, lanes: ir.VectorType) -> Any:
-    first = builder.insert_element(ir.Constant(lanes, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-    return builder.shuffle_vector(first, ir.Constant(lanes, ir.Undefined), zeros)
-
-
-def _at_most_ir(typingctx: Any, codes: Any, offset: Any, cut: Any) -> tuple[Any, Callable[..., Any]]:
-    """uint64 whose bit i says `codes[offset + i] <= cut`, for 64 codes."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lanes = ir.VectorType(ir.IntType(signature.args[0].dtype.bitwidth), LANES)
-        pointer = _pointer(context, builder, signature.args[0], args[0], args[1])
-        values = builder.load(builder.bitcast(pointer, lanes.as_pointer()))
-        values.align = 1
-        mask = builder.icmp_unsigned("<=", values, _splat(builder, args[2], lanes))
-        return builder.bitcast(mask, ir.IntType(64))
-
-    return types.uint64(codes, types.intp, codes.dtype), codegen
-
-
-_at_most: Any = intrinsic(_at_most_ir)
-
-
-def _leaf_numbers_ir(
-    typingctx: Any, reach: Any, first: Any, count: Any, out: Any
-) -> tuple[Any, Callable[..., Any]]:
-    """out[i] = the leaf in 0..count-1 whose word `reach[first + leaf]` has bit i, for 64 bits."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        number = ir.IntType(signature.args[3].dtype.bitwidth)
-        lanes = ir.VectorType(number, LANES)
-        words = _pointer(context, builder, signature.args[0], args[0], args[1])
-        # LLVM keeps this variable in registers.
-        found = cgutils.alloca_once_value(builder, ir.Constant(lanes, [0] * LANES))
-        with cgutils.for_range(builder, args[2]) as loop:
-            word = builder.load(builder.gep(words, [loop.index]))
-            mask = builder.bitcast(word, ir.VectorType(ir.IntType(1), LANES))
-            leaf = _splat(builder, builder.trunc(loop.index, number), lanes)
-            builder.store(builder.select(mask, leaf, builder.load(found)), found)
-        target = builder.bitcast(_pointer(context, builder, signature.args[3], args[3]), lanes.as_pointer())
-        builder.store(builder.load(found), target).align = 1
-        return context.get_dummy_value()
-
-    return types.void(reach, types.intp, types.intp, out), codegen
-
-
-_leaf_numbers: Any = intrinsic(_leaf_numbers_ir)
-
-
-@njit(cache=True, nogil=True)
-def _encode(
-    x: Array,
-    feature: Array,
-    missing: Array,
-    start: Array,
-    count: Array,
-    thresholds: Array,
-    codes: Array,
-) -> Array:
-    """codes[block, column * 64 + i] = number of the column's thresholds below row i of the block."""
-    n = x.shape[0]
-    value = np.zeros(LANES, np.float32)
-    position = np.empty(LANES, np.uint32)
-    for block in range(codes.shape[0]):
-        first = block * LANES
-        rows = min(LANES, n - first)
-        for column in range(feature.size):
-            f = feature[column]
-            for i in range(rows):
-                v = x[first + i, f]
-                value[i] = np.float32(0) if np.isnan(v) else v
-            offset = column * LANES
-            base = np.uint32(start[column])
-            if count[column] <= _FEW:  # comparing with every threshold beats searching
-                position[:] = np.uint32(0)
-                for t in range(base, base + np.uint32(count[column])):
-                    cut = thresholds[t]
-                    for i in range(LANES):
-                        position[i] += np.uint32(cut < value[i])
-                for i in range(LANES):
-                    codes[block, offset + i] = position[i]
-            else:
-                position[:] = base
-                step = np.uint32(start[column + 1] - start[column]) >> np.uint32(1)
-                while step > 0:
-                    for i in range(LANES):  # 64 binary searches in step: LLVM turns them into gathers
-                        below = thresholds[np.intp(position[i] + step - np.uint32(1))] < value[i]
-                        position[i] += step if below else np.uint32(0)
-                    step >>= np.uint32(1)
-                for i in range(LANES):
-                    codes[block, offset + i] = position[i] - base
-            if missing[column] != _NAN_IS_ZERO:
-                zero_too = missing[column] >= _ZERO_LEFT
-                goes_left = missing[column] == _NAN_LEFT or missing[column] == _ZERO_LEFT
-                for i in range(rows):
-                    v = x[first + i, f]
-                    if np.isnan(v) or (zero_too and abs(v) <= _ZERO):
-                        codes[block, offset + i] = 0 if goes_left else count[column]
-    return codes
-
-
-@njit(cache=True, nogil=True)
-def _walk(
-    codes: Array,
-    node_column: Array,
-    node_cut: Array,
-    node_left: Array,
-    node_right: Array,
-    tree_nodes: Array,
-    tree_leaves: Array,
-    leaf_value: Array,
-    model_trees: Array,
-    leaf_slot: int,
-    leaf: Array,
-    out: Array,
-) -> None:
-    """Adds every tree of every model into out[model, row]; `leaf` is scratch for 64 leaf numbers."""
-    n = out.shape[1]
-    reach = np.zeros(2 * leaf_slot + 1, np.uint64)
-    total = np.empty(LANES, np.float64)
-    for block in range(codes.shape[0]):
-        block_codes = codes[block]
-        for model in range(out.shape[0]):
-            total[:] = 0.0
-            for tree in range(model_trees[model], model_trees[model + 1]):
-                first, last = tree_nodes[tree], tree_nodes[tree + 1]
-                reach[0] = (
-                    _ALL  # a tree without nodes has leaf_slot's word or, if all trees are such, this one
-                )
-                if first == last:
-                    reach[leaf_slot] = _ALL
-                for node in range(first, last):
-                    here = reach[node - first]
-                    left = _at_most(block_codes, np.intp(node_column[node]) * LANES, node_cut[node])
-                    reach[node_left[node]] = here & left
-                    reach[node_right[node]] = here & ~left
-                _leaf_numbers(reach, leaf_slot, last - first + 1, leaf)
-                leaf_base = tree_leaves[tree]
-                for i in range(LANES):
-                    total[i] += leaf_value[leaf_base + leaf[i]]
-            rows = min(LANES, n - block * LANES)
-            for i in range(rows):
-                out[model, block * LANES + i] = total[i]
-
-
-@njit(cache=True, nogil=True)
-def _credit_paths(
-    x: Array,
-    column_feature: Array,
-    column_missing: Array,
-    column_start: Array,
-    thresholds: Array,
-    node_column: Array,
-    node_cut: Array,
-    node_left: Array,
-    node_right: Array,
-    node_value: Array,
-    tree_nodes: Array,
-    tree_leaves: Array,
-    leaf_value: Array,
-    first_tree: int,
-    last_tree: int,
-    leaf_slot: int,
-    out: Array,
-) -> None:
-    """Adds to out[row, feature] every step of the row's paths, and to the last column the values of the roots."""
-    bias = out.shape[1] - 1
-    for row in range(x.shape[0]):
-        for tree in range(first_tree, last_tree):
-            first, leaf = tree_nodes[tree], tree_leaves[tree]
-            if first == tree_nodes[tree + 1]:
-                out[row, bias] += leaf_value[leaf]
-                continue
-            slot = np.intp(0)
-            out[row, bias] += node_value[first]
-            while slot < leaf_slot:
-                node = first + slot
-                column = np.intp(node_column[node])
-                feature = column_feature[column]
-                threshold = thresholds[column_start[column] + np.intp(node_cut[node])]
-                left = _goes_left(x[row, feature], threshold, column_missing[column])
-                slot = np.intp(node_left[node] if left else node_right[node])
-                at_leaf = slot >= leaf_slot
-                reached = leaf_value[leaf + slot - leaf_slot] if at_leaf else node_value[first + slot]
-                out[row, feature] += reached - node_value[node]
-
-
-@njit(cache=True, nogil=True)
-def _goes_left(value: np.float32, threshold: np.float32, missing: int) -> bool:
-    """One row at one node, by the column's treatment of what is missing."""
-    absent = np.isnan(value) or (missing >= _ZERO_LEFT and abs(value) <= _ZERO)
-    if absent and missing != _NAN_IS_ZERO:
-        return bool(missing in (_NAN_LEFT, _ZERO_LEFT))
-    return bool((np.float32(0) if np.isnan(value) else value) <= threshold)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import (
     CollectorRegistry,
@@ -25,6 +25,7 @@ from prometheus_client import (
     multiprocess,
     values,
 )
+from prometheus_client.metrics import MetricWrapperBase
 
 from segue.recommend.api import Response
 
@@ -135,21 +136,22 @@ class Metrics:
         )
         self._bundle: str | None = None
         self._reasons: set[str] = set()
+        self._lines: dict[tuple[str, ...], Any] = {}
 
     def request(self, method: str, route: str, surface: str, status: int, seconds: float) -> None:
         """Count one HTTP request."""
-        self._requests.labels(method, route, surface, str(status)).inc()
-        self._latency.labels(route, surface).observe(seconds)
+        self._line(self._requests, method, route, surface, str(status)).inc()
+        self._line(self._latency, route, surface).observe(seconds)
 
     def answer(self, response: Response) -> None:
         """Count what one recommendation took, lost and left out."""
         surface = response.surface
         for stage in response.trace.stages:
-            self._stage.labels(surface, stage.name).observe(stage.ms / 1000)
+            self._line(self._stage, surface, stage.name).observe(stage.ms / 1000)
             if stage.degraded is not None:
                 self._degraded.labels(surface, stage.name).inc()
         for reason, count in response.trace.removed.items():
-            self._removed.labels(surface, reason).inc(count)
+            self._line(self._removed, surface, reason).inc(count)
         if not response.items:
             self._empty.labels(surface).inc()
 
@@ -166,7 +168,7 @@ class Metrics:
 
     def waited(self, lane: str, seconds: float) -> None:
         """Count the time a request waited for a thread."""
-        self._waited.labels(lane).observe(seconds)
+        self._line(self._waited, lane).observe(seconds)
 
     def bundle(self, version: str | None) -> None:
         """Note the bundle this worker answers from."""
@@ -186,6 +188,14 @@ class Metrics:
         everyone = CollectorRegistry()
         multiprocess.MultiProcessCollector(everyone, str(self._directory))  # type: ignore[no-untyped-call]
         return generate_latest(everyone)
+
+    def _line(self, metric: MetricWrapperBase, *labels: str) -> Any:
+        """The metric's line with these labels. The library looks it up under a lock, some thirty times a request."""
+        key = (metric._name, *labels)
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = metric.labels(*labels)
+        return line
 
     def _bounded(self, reason: str) -> str:
         if reason not in self._reasons:

@@ -15,7 +15,6 @@ from segue.bundle import catalogue as catalogues
 from segue.bundle.catalogue import Catalogue
 from segue.features.online import Catalogue as FeatureKeys
 from segue.features.online import Daily, OnlineFeatures
-from segue.models.co_listen import CoListen, CoListenConfig
 from segue.models.content import Content
 from segue.models.ials import IALS, IALSConfig
 from segue.models.item_knn import Neighbours
@@ -41,7 +40,7 @@ class Retrieval:
 
     ials: IALS
     graph: Neighbours
-    co_listens: CoListen
+    co_listens: Neighbours
     rules: SequenceRules
     session_knn: SessionKNN
     transitions: TransitionsConfig
@@ -65,7 +64,6 @@ class Retrieval:
             writer.arrays(f"models/{name}", model.arrays())
         configs = {
             "ials": self.ials.config,
-            "co_listens": self.co_listens.config,
             "rules": self.rules.config,
             "session_knn": self.session_knn.config,
             "transitions": self.transitions,
@@ -83,9 +81,7 @@ class Retrieval:
         return cls(
             ials=IALS.from_arrays(arrays("ials"), msgspec.convert(configs["ials"], IALSConfig)),
             graph=Neighbours.from_arrays(arrays("graph")),
-            co_listens=CoListen.from_arrays(
-                msgspec.convert(configs["co_listens"], CoListenConfig), arrays("co_listens")
-            ),
+            co_listens=Neighbours.from_arrays(arrays("co_listens")),
             rules=SequenceRules.from_arrays(
                 msgspec.convert(configs["rules"], SequenceRulesConfig), arrays("rules")
             ),

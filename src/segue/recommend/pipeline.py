@@ -104,8 +104,8 @@ class Recommender:
     """Answers requests from one bundle. Thread-safe: nothing is written after construction.
 
     A listener whose state cannot be read is refused (Unavailable), or, `without_state` and if the request says the country,
-    answered as a stranger who wants nothing explicit. `clock` is what stages are timed by; a benchmark gives `time.thread_time`, which busy neighbours do
-    not stretch.
+    answered as a stranger who wants nothing explicit. `clock` is what stages are timed by; a benchmark gives
+    `time.thread_time`, which busy neighbours do not stretch.
     """
 
     def __init__(
@@ -176,10 +176,13 @@ class Recommender:
         return Answer(response, query, candidates, scored, shown, removals)
 
     def gather(self, request: Request, state: ListenerState) -> tuple[Query, Candidates]:
-        """The query and the candidates of a request, up to and without scoring: what training samples are drawn from."""
+        """The query and the candidates of a request, up to and without scoring: what training samples are drawn from.
+
+        Here the clock stands still: how busy the machine is must not decide what is learnt and judged.
+        """
         recipe = self._recipe(request)
         query = hydrate(request, recipe, self.artifacts, state, _moment(request))
-        return query, self._gather(query, Clock(self._clock))[0]
+        return query, self._gather(query, Clock(lambda: 0.0))[0]
 
     def rank(self, request: Request, state: ListenerState) -> npt.NDArray[np.int64]:
         """Ids of the k best tracks by score alone, without page selection or exploration. int64[m], m <= k."""

@@ -1,5 +1,6 @@
 """Query hydration: what is asked, who asks, and their history as positions in the catalogue."""
 
+# mypy: disallow-untyped-decorators=False
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -7,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from segue.bundle.catalogue import Catalogue
 from segue.contracts.errors import InvalidInput, NotFound
@@ -74,22 +76,12 @@ class Query:
     def history(self) -> History:
         """The listener's distinct listened or liked tracks that the catalogue still has."""
         plays, tracks = self.state.plays, self.played
-        heard = (tracks >= 0) & plays["listened"]
+        heard = np.flatnonzero((tracks >= 0) & plays["listened"])
         likes = self.marked(LIKE)
         track = np.concatenate([tracks[heard], likes])
-        listens = np.concatenate([np.ones(int(heard.sum()), np.float32), np.ones(len(likes), np.float32)])
         ts = np.concatenate([plays["ts"][heard], np.zeros(len(likes), np.int64)])
-        distinct, place = np.unique(track, return_inverse=True)
         age = np.maximum(self.now - ts, 0) / (HISTORY_HALF_LIFE_DAYS * DAY)
-        decayed = np.bincount(place, listens * np.exp2(-age), len(distinct)).astype(np.float32)
-        last = np.zeros(len(distinct), np.int64)
-        np.maximum.at(last, place, ts)
-        return History(
-            distinct.astype(np.int32),
-            np.bincount(place, listens, len(distinct)).astype(np.float32),
-            decayed,
-            last,
-        )
+        return History(*_by_track(track, ts, np.exp2(-age)))
 
     @cached_property
     def taste(self) -> Weighted:
@@ -166,6 +158,25 @@ def hydrate(request: Request, recipe: Surface, artifacts: Artifacts, state: List
         anchors=anchors,
         session=_session(request, catalogue, usable, now),
     )
+
+
+@njit(cache=True, nogil=True)
+def _by_track(
+    track: Ids, ts: npt.NDArray[np.int64], weight: npt.NDArray[np.float64]
+) -> tuple[Ids, Floats, Floats, npt.NDArray[np.int64]]:
+    """Distinct tracks ascending, and of each: how often it occurs, the sum of its weights, its latest time."""
+    n = 0
+    distinct = np.empty(len(track), np.int32)
+    count, total = np.zeros(len(track), np.float32), np.zeros(len(track))
+    last = np.zeros(len(track), np.int64)
+    for i in np.argsort(track, kind="mergesort"):
+        if n == 0 or distinct[n - 1] != track[i]:
+            distinct[n] = track[i]
+            n += 1
+        count[n - 1] += np.float32(1)
+        total[n - 1] += weight[i]
+        last[n - 1] = max(last[n - 1], ts[i])
+    return distinct[:n].copy(), count[:n].copy(), total[:n].astype(np.float32), last[:n].copy()
 
 
 def without_history(state: ListenerState) -> ListenerState:

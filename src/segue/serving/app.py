@@ -22,7 +22,8 @@ from segue.monitoring.metrics import Metrics
 from segue.serving import openapi
 from segue.serving.edge import REQUEST_ID, ROUTE, Edge
 from segue.serving.handlers import Service
-from segue.serving.lanes import READ_THREADS, WRITE_THREADS, Lane
+from segue.serving.hosts import allowed_hosts
+from segue.serving.lanes import Lane
 from segue.serving.operations import Operation, operations
 from segue.serving.pages import console_routes, docs_routes
 from segue.serving.parameters import read_parameters
@@ -37,18 +38,18 @@ def make_app(platform: Platform, settings: Settings, metrics: Metrics | None = N
     `metrics` are those of this worker among several; None counts this process alone.
     """
     counted = Metrics() if metrics is None else metrics
-    table = operations(settings)
+    table, limits = operations(settings), settings.serving
     service = Service(
         platform=platform,
         settings=settings,
         metrics=counted,
-        reads=Lane("read", READ_THREADS, counted),
-        writes=Lane("write", WRITE_THREADS, counted),
+        reads=Lane("read", limits.read_threads, counted, limits.max_waiting),
+        writes=Lane("write", limits.write_threads, counted, limits.max_waiting),
         openapi=msgspec.json.encode(openapi.document(table)),
     )
     routes: list[BaseRoute] = [_route(service, operation) for operation in table]
     routes += docs_routes()
-    if settings.serving.console:
+    if limits.console:
         routes += console_routes()
 
     @asynccontextmanager
@@ -58,7 +59,7 @@ def make_app(platform: Platform, settings: Settings, metrics: Metrics | None = N
 
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Edge, metrics=counted)],
+        middleware=[Middleware(Edge, metrics=counted, hosts=allowed_hosts(limits))],
         exception_handlers={SegueError: _on_segue_error, HTTPException: _on_http_error},
         lifespan=lifespan,
     )

@@ -11,7 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segue.contracts.ids import format_id, new_id
 from segue.monitoring.metrics import Metrics
-from segue.serving.problems import instance_of, unexpected
+from segue.serving.hosts import name_of
+from segue.serving.problems import INVALID, instance_of, problem, unexpected
 
 logger = logging.getLogger("segue.serving")
 
@@ -41,9 +42,10 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 class Edge:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, hosts: frozenset[str] | None) -> None:
         self._app = app
         self._metrics = metrics
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -65,7 +67,8 @@ class Edge:
             await send(message)
 
         try:
-            await self._app(scope, receive, leave)
+            stranger = self._stranger(scope)
+            await (self._app if stranger is None else _not_here(stranger, request_id))(scope, receive, leave)
         except Exception:
             # The one place that catches everything: what gets here is a fault of ours. The caller gets an
             # id, the log the traceback, and the worker lives on. An answer that had already begun can only
@@ -88,6 +91,23 @@ class Edge:
                 status,
                 perf_counter() - started,
             )
+
+    def _stranger(self, scope: Scope) -> str | None:
+        """The name the caller used for this server, if it is not one of ours. Browsers always send one."""
+        if self._hosts is None:
+            return None
+        named = (name_of(value) for name, value in scope["headers"] if name == b"host")
+        return next((name for name in named if name not in self._hosts), None)
+
+
+def _not_here(name: str, request_id: str) -> ASGIApp:
+    return problem(
+        INVALID,
+        f"Host: {name[:60]!r} is no name of this server; use localhost, or add the name to serving.allowed_hosts",
+        request_id,
+        field="Host",
+        limit="a name in serving.allowed_hosts",
+    )
 
 
 def _request_id(scope: Scope) -> str:

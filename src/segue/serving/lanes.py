@@ -5,8 +5,9 @@ kernels without the interpreter lock. Run on the event loop it would be a little
 of such work and 16 callers on one core: 305 requests/s against 280), but nothing else would be heard
 meanwhile: a health check took 51 ms at the median instead of 0.2, and the loop cannot refuse what it has
 not read. In a lane the loop stays free, knows how many wait, and says "busy" at once instead of letting a
-queue grow beyond what a caller's patience allows. More cores are used by more workers, not by more threads;
-the second thread only covers a wait for a store or a page of disk.
+queue grow beyond what a caller's patience allows. More cores are used by more workers, not by more threads: two
+threads that take turns at the interpreter lock answered 7% fewer requests per second of CPU than one. A second one pays
+where a store waits long for a network or a disk.
 
 Events have a lane of their own, since each waits for a disk to say that it is written.
 """
@@ -17,7 +18,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
-from typing import Final, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from segue.contracts.errors import Overloaded
 from segue.monitoring.metrics import Metrics
@@ -25,16 +26,11 @@ from segue.monitoring.metrics import Metrics
 P = ParamSpec("P")
 T = TypeVar("T")
 
-READ_THREADS: Final = 2
-WRITE_THREADS: Final = 1
-MAX_INSIDE: Final = 64
-"""Calls that may be in one lane, running or waiting: a quarter of a second of work at 4 ms each."""
-
 
 class Lane:
     """A thread pool with a bounded queue. Used from one event loop."""
 
-    def __init__(self, name: str, threads: int, metrics: Metrics, max_inside: int = MAX_INSIDE) -> None:
+    def __init__(self, name: str, threads: int, metrics: Metrics, max_inside: int) -> None:
         self._name = name
         self._metrics = metrics
         self._max_inside = max_inside

@@ -175,5 +175,6 @@ def _column(column: Column) -> Document:
     elif column.one_of is not None:
         found |= {"type": "string", "enum": list(column.one_of)}
     else:
-        found |= {"type": "string", "maxLength": column.max_bytes}
+        doc = f"{column.doc}; at most {column.max_bytes:,} bytes of UTF-8"
+        found |= {"type": "string", "maxLength": column.max_bytes, "description": doc}
     return found

@@ -10,7 +10,7 @@ Marks (likes, follows, hides, ...) come with plays, more often when the track is
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -96,6 +96,22 @@ _LOOKS = 4
 """Tracks a browsing listener compares."""
 
 
+class _Scene(NamedTuple):
+    """What every step of a segment reads and writes: the world, the sessions, and the rows of events.
+
+    period: the history's start and end in microseconds; at int64[1]: the next free row.
+    """
+
+    music: Music
+    people: People
+    memory: Memory
+    crowd: Crowd
+    sessions: Sessions
+    period: tuple[int, int]
+    rows: Rows
+    at: I64
+
+
 @njit(cache=True, nogil=True)
 def stock_libraries(
     music: Music, people: People, memory: Memory, crowd: Crowd, users: I32, uploaded: int
@@ -161,6 +177,7 @@ def react(
     """
     at = np.empty(1, np.int64)
     at[0] = written
+    scene = _Scene(music, people, memory, crowd, sessions, period, rows, at)
     for i in range(len(active)):
         s = active[i]
         what, asked = np.int64(origin[i]), np.int64(request[i])
@@ -168,11 +185,11 @@ def react(
         limit = at[0] + ROWS_PER_SEGMENT - 24
         sessions["clock"][s] += int(exponential(memory["rng"], sessions["user"][s]) * 8 * SECOND)
         if what in (HOME, RELATED):
-            _look(music, people, memory, crowd, sessions, s, what, asked, slates, period, rows, at, limit)
+            _look(scene, s, what, asked, slates, limit)
         elif what in (STATION, NEXT_UP):
-            _let_play(music, people, memory, sessions, s, what, asked, slates, period, rows, at, limit)
+            _let_play(scene, s, what, asked, slates, limit)
         else:
-            _own_way(music, people, memory, crowd, sessions, s, what, period, rows, at, limit)
+            _own_way(scene, s, what, limit)
         _maybe_stop(memory, sessions, s, before)
     return int(at[0])
 
@@ -190,47 +207,30 @@ def _maybe_stop(memory: Memory, sessions: Sessions, s: int, before: int) -> None
 
 
 @njit(cache=True, nogil=True)
-def _look(
-    music: Music,
-    people: People,
-    memory: Memory,
-    crowd: Crowd,
-    sessions: Sessions,
-    s: int,
-    surface: int,
-    request: int,
-    slates: I32,
-    period: tuple[int, int],
-    rows: Rows,
-    at: I64,
-    limit: int,
-) -> None:
+def _look(scene: _Scene, s: int, surface: int, request: int, slates: I32, limit: int) -> None:
     """Scan a page from the top and play what looks good; some plays lead on to a run of the listener's own."""
+    sessions, memory = scene.sessions, scene.memory
     user = sessions["user"][s]
     bias = _PICK_BIAS + (_PICK_RELATED if surface == RELATED else 0.0)
     slot = np.int64(0)
-    while slot < SLOTS and slates[request, slot] >= 0 and at[0] < limit:
+    while slot < SLOTS and slates[request, slot] >= 0 and scene.at[0] < limit:
         track = np.int64(slates[request, slot])
-        if not may_play(
-            music.track, music.gate, people.refuses, memory, user, track, np.int64(sessions["uploaded"][s])
-        ):
+        if not _may_play(scene, s, track):
             slot += 1
             continue
-        _write(rows, at, s, sessions["clock"][s], IMPRESSION, track, _NONE, surface, slot, request, _NONE)
+        _write(scene, s, sessions["clock"][s], IMPRESSION, track, _NONE, surface, slot, request, _NONE)
         sessions["clock"][s] += SECOND // 4 + int(uniform(memory["rng"], user) * SECOND)
-        like = relevance(music, people, user, track, _drift(sessions["clock"][s], period))
+        like = relevance(scene.music, scene.people, user, track, _drift(sessions["clock"][s], scene.period))
         looks = like + _GLIMPSE * normal(memory["rng"], user)
         if uniform(memory["rng"], user) < 1.0 / (1.0 + math.exp(-(bias + _PICK_SLOPE * looks))):
             if uniform(memory["rng"], user) < 0.3:
-                _write(rows, at, s, sessions["clock"][s], CLICK, track, _NONE, surface, slot, request, _NONE)
+                _write(scene, s, sessions["clock"][s], CLICK, track, _NONE, surface, slot, request, _NONE)
                 sessions["clock"][s] += 2 * SECOND
-            stayed = _play(
-                music, people, memory, sessions, s, track, surface, slot, request, period, rows, at
-            )
+            stayed = _play(scene, s, track, surface, slot, request)
             if sessions["played"][s] >= sessions["planned"][s]:
                 return
             if stayed and uniform(memory["rng"], user) < 0.4:
-                _run_on(music, people, memory, sessions, s, track, _NONE, period, rows, at, limit)
+                _run_on(scene, s, track, _NONE, limit)
                 return
         if uniform(memory["rng"], user) >= _SEEN:
             return
@@ -238,32 +238,18 @@ def _look(
 
 
 @njit(cache=True, nogil=True)
-def _let_play(
-    music: Music,
-    people: People,
-    memory: Memory,
-    sessions: Sessions,
-    s: int,
-    surface: int,
-    request: int,
-    slates: I32,
-    period: tuple[int, int],
-    rows: Rows,
-    at: I64,
-    limit: int,
-) -> None:
+def _let_play(scene: _Scene, s: int, surface: int, request: int, slates: I32, limit: int) -> None:
     """Let a queue play; give it up after skips."""
+    sessions, memory = scene.sessions, scene.memory
     user = sessions["user"][s]
     slot = np.int64(0)
-    while slot < SLOTS and slates[request, slot] >= 0 and at[0] < limit:
+    while slot < SLOTS and slates[request, slot] >= 0 and scene.at[0] < limit:
         track = np.int64(slates[request, slot])
-        if not may_play(
-            music.track, music.gate, people.refuses, memory, user, track, np.int64(sessions["uploaded"][s])
-        ):
+        if not _may_play(scene, s, track):
             slot += 1
             continue
-        _write(rows, at, s, sessions["clock"][s], IMPRESSION, track, _NONE, surface, slot, request, _NONE)
-        stayed = _play(music, people, memory, sessions, s, track, surface, slot, request, period, rows, at)
+        _write(scene, s, sessions["clock"][s], IMPRESSION, track, _NONE, surface, slot, request, _NONE)
+        stayed = _play(scene, s, track, surface, slot, request)
         if sessions["played"][s] >= sessions["planned"][s]:
             return
         if uniform(memory["rng"], user) < (0.04 if stayed else 0.3):
@@ -272,76 +258,53 @@ def _let_play(
 
 
 @njit(cache=True, nogil=True)
-def _own_way(
-    music: Music,
-    people: People,
-    memory: Memory,
-    crowd: Crowd,
-    sessions: Sessions,
-    s: int,
-    what: int,
-    period: tuple[int, int],
-    rows: Rows,
-    at: I64,
-    limit: int,
-) -> None:
+def _own_way(scene: _Scene, s: int, what: int, limit: int) -> None:
     """Go where the listener wants: library, search, an artist, friends, what is talked about, or browsing."""
-    user, uploaded, surface, slot = sessions["user"][s], np.int64(sessions["uploaded"][s]), _NONE, _NONE
-    track = _target(music, people, memory, crowd, sessions, s, what, _drift(sessions["clock"][s], period))
+    sessions, memory = scene.sessions, scene.memory
+    user, surface, slot = sessions["user"][s], _NONE, _NONE
+    track = _target(scene, s, what, _drift(sessions["clock"][s], scene.period))
     if track < 0:
         return
     if what == SEARCH_RUN:
         surface = np.int64(SEARCH)
         slot = np.int64(min(int(exponential(memory["rng"], user) * 1.2), 9))
         _write(
-            rows,
-            at,
-            s,
-            sessions["clock"][s],
-            SEARCHED,
-            track,
-            -1,
-            SEARCH,
-            -1,
-            -1,
-            below(memory["rng"], user, 5),
+            scene, s, sessions["clock"][s], SEARCHED, track, -1, SEARCH, -1, -1, below(memory["rng"], user, 5)
         )
         sessions["clock"][s] += int((4.0 + 8.0 * uniform(memory["rng"], user)) * SECOND)
-        _write(rows, at, s, sessions["clock"][s], CLICK, track, _NONE, SEARCH, slot, _NONE, _NONE)
+        _write(scene, s, sessions["clock"][s], CLICK, track, _NONE, SEARCH, slot, _NONE, _NONE)
         sessions["clock"][s] += SECOND
     shuffle = what == LIBRARY_RUN and uniform(memory["rng"], user) < 0.55
-    stayed = _play(music, people, memory, sessions, s, track, surface, slot, _NONE, period, rows, at)
+    stayed = _play(scene, s, track, surface, slot, _NONE)
     if sessions["played"][s] >= sessions["planned"][s]:
         return
     if shuffle:
-        while at[0] < limit and uniform(memory["rng"], user) < _RUN:
+        while scene.at[0] < limit and uniform(memory["rng"], user) < _RUN:
             track = _from_library(memory, user)
-            if not may_play(music.track, music.gate, people.refuses, memory, user, track, uploaded):
+            if not _may_play(scene, s, track):
                 return
-            _play(music, people, memory, sessions, s, track, _NONE, _NONE, _NONE, period, rows, at)
+            _play(scene, s, track, _NONE, _NONE, _NONE)
             if sessions["played"][s] >= sessions["planned"][s]:
                 return
     elif stayed:
-        _run_on(music, people, memory, sessions, s, track, what, period, rows, at, limit)
+        _run_on(scene, s, track, what, limit)
 
 
 @njit(cache=True, nogil=True)
-def _target(
-    music: Music,
-    people: People,
-    memory: Memory,
-    crowd: Crowd,
-    sessions: Sessions,
-    s: int,
-    what: int,
-    drift: float,
-) -> int:
+def _target(scene: _Scene, s: int, what: int, drift: float) -> int:
     """The track a listener goes to of their own accord, or -1."""
+    music, people, memory, crowd, sessions = (
+        scene.music,
+        scene.people,
+        scene.memory,
+        scene.crowd,
+        scene.sessions,
+    )
     user, uploaded, track = sessions["user"][s], np.int64(sessions["uploaded"][s]), -1
     if what == LIBRARY_RUN or (what == SEARCH_RUN and uniform(memory["rng"], user) < 0.4):
         track = _from_library(memory, user)
     elif what == ARTIST_RUN:
-        track = _of_artist(music, people, memory, sessions, s, drift)
+        track = _of_artist(scene, s, drift)
     elif what == FRIENDS_RUN:
         first, last = people.friend_ptr[user], people.friend_ptr[user + 1]
         if last > first:
@@ -360,7 +323,7 @@ def _target(
                 best, track = value, other
     if track < 0 and what != LIBRARY_RUN:
         track = _browse(music, people, memory, crowd, user, uploaded, np.int64(sessions["mood"][s]), drift)
-    return track if may_play(music.track, music.gate, people.refuses, memory, user, track, uploaded) else -1
+    return track if _may_play(scene, s, track) else -1
 
 
 @njit(cache=True, nogil=True)
@@ -399,8 +362,9 @@ def _browse(
 
 
 @njit(cache=True, nogil=True)
-def _of_artist(music: Music, people: People, memory: Memory, sessions: Sessions, s: int, drift: float) -> int:
+def _of_artist(scene: _Scene, s: int, drift: float) -> int:
     """A track of an artist the listener knows: the one just heard, a followed one, or one of the library."""
+    music, people, memory, sessions = scene.music, scene.people, scene.memory, scene.sessions
     user, uploaded, known = sessions["user"][s], np.int64(sessions["uploaded"][s]), sessions["last"][s]
     artist = -1
     if memory["n_follows"][user] > 0 and (known < 0 or uniform(memory["rng"], user) < 0.3):
@@ -423,22 +387,11 @@ def _of_artist(music: Music, people: People, memory: Memory, sessions: Sessions,
 
 
 @njit(cache=True, nogil=True)
-def _run_on(
-    music: Music,
-    people: People,
-    memory: Memory,
-    sessions: Sessions,
-    s: int,
-    track: int,
-    what: int,
-    period: tuple[int, int],
-    rows: Rows,
-    at: I64,
-    limit: int,
-) -> None:
+def _run_on(scene: _Scene, s: int, track: int, what: int, limit: int) -> None:
     """Go on from a track: the next of its release, a track that goes well with it, or another of the artist."""
+    music, memory, sessions = scene.music, scene.memory, scene.sessions
     user, uploaded = sessions["user"][s], np.int64(sessions["uploaded"][s])
-    while at[0] < limit and uniform(memory["rng"], user) < _RUN:
+    while scene.at[0] < limit and uniform(memory["rng"], user) < _RUN:
         dart, following = uniform(memory["rng"], user), -1
         if what == ARTIST_RUN:
             dart *= 0.6
@@ -460,9 +413,9 @@ def _run_on(
             following = music.track[track]["neighbours"][
                 min(int(exponential(memory["rng"], user) * 3.5), NEIGHBOURS - 1)
             ]
-        if not may_play(music.track, music.gate, people.refuses, memory, user, following, uploaded):
+        if not _may_play(scene, s, following):
             return
-        stayed = _play(music, people, memory, sessions, s, following, _NONE, _NONE, _NONE, period, rows, at)
+        stayed = _play(scene, s, following, _NONE, _NONE, _NONE)
         if sessions["played"][s] >= sessions["planned"][s]:
             return
         if stayed:
@@ -472,23 +425,11 @@ def _run_on(
 
 
 @njit(cache=True, nogil=True)
-def _play(
-    music: Music,
-    people: People,
-    memory: Memory,
-    sessions: Sessions,
-    s: int,
-    track: int,
-    surface: int,
-    slot: int,
-    request: int,
-    period: tuple[int, int],
-    rows: Rows,
-    at: I64,
-) -> bool:
+def _play(scene: _Scene, s: int, track: int, surface: int, slot: int, request: int) -> bool:
     """Start a track: how long it runs, what the listener does beside it, what they remember. True for a listen."""
+    music, memory, sessions = scene.music, scene.memory, scene.sessions
     user, ts, duration = sessions["user"][s], sessions["clock"][s], music.track["duration"][track]
-    like = relevance(music, people, user, track, _drift(ts, period))
+    like = relevance(scene.music, scene.people, user, track, _drift(ts, scene.period))
     known = _place_in_library(memory, user, track)
     moment = like + (FAMILIAR if known >= 0 else 0.0)
     moment -= TIRED if _just_heard(memory, user, track) else 0.0
@@ -502,8 +443,8 @@ def _play(
         top = min(LISTEN_MS - 1, duration - END_MS - 1)
         ms = min(int(1_000 + 9_000 * math.exp(0.8 * normal(memory["rng"], user))), top)
     gave_up = not stayed and ms < _SHORT_SKIP_MS
-    _write(rows, at, s, ts, SKIP if gave_up else PLAY, track, ms, surface, slot, request, _NONE)
-    _mark(music, memory, user, s, track, like, stayed, known, ts, ms, surface, slot, request, rows, at)
+    _write(scene, s, ts, SKIP if gave_up else PLAY, track, ms, surface, slot, request, _NONE)
+    _mark(scene, s, track, like, stayed, known, ts, ms, surface, slot, request)
     if stayed and (known >= 0 or uniform(memory["rng"], user) < 0.45 * listen_chance(like)):
         _remember(memory, user, track)
     memory[user]["recent"][memory["n_recent"][user] % RECENT] = track
@@ -519,9 +460,7 @@ def _play(
 
 @njit(cache=True, nogil=True)
 def _mark(
-    music: Music,
-    memory: Memory,
-    user: int,
+    scene: _Scene,
     s: int,
     track: int,
     like: float,
@@ -532,24 +471,22 @@ def _mark(
     surface: int,
     slot: int,
     request: int,
-    rows: Rows,
-    at: I64,
 ) -> None:
     """Likes and the rest, somewhere within the play."""
+    music, memory, user = scene.music, scene.memory, scene.sessions["user"][s]
     joy = 1.0 / (1.0 + math.exp(-(like - 2.5)))
     if stayed:
         when = ts + int(uniform(memory["rng"], user) * ms * 1_000)
         liked = known >= 0 and memory[user]["liked"][known] == 1
         if not liked and uniform(memory["rng"], user) < 0.10 * joy:
-            _write(rows, at, s, when, LIKE, track, _NONE, surface, slot, request, _NONE)
+            _write(scene, s, when, LIKE, track, _NONE, surface, slot, request, _NONE)
             _remember(memory, user, track)
             _set_liked(memory, user, track, 1)
         if uniform(memory["rng"], user) < 0.012 * joy:
-            _write(rows, at, s, when + 1_000, REPOST, track, _NONE, surface, slot, request, _NONE)
+            _write(scene, s, when + 1_000, REPOST, track, _NONE, surface, slot, request, _NONE)
         if uniform(memory["rng"], user) < 0.03 * joy:
             _write(
-                rows,
-                at,
+                scene,
                 s,
                 when + 2_000,
                 PLAYLIST_ADD,
@@ -561,33 +498,32 @@ def _mark(
                 music.track["mood"][track] % 4,
             )
         if uniform(memory["rng"], user) < 0.006 * joy:
-            _write(rows, at, s, when + 3_000, SHARE, track, _NONE, surface, slot, request, _NONE)
+            _write(scene, s, when + 3_000, SHARE, track, _NONE, surface, slot, request, _NONE)
         follows = uniform(memory["rng"], user) < 0.02 * joy and memory["n_follows"][user] < FOLLOWS
         if follows and _follow(memory, user, music.track["artist"][track]):
-            _write(rows, at, s, when + 4_000, FOLLOW, track, _NONE, surface, slot, request, _NONE)
+            _write(scene, s, when + 4_000, FOLLOW, track, _NONE, surface, slot, request, _NONE)
         return
     when = ts + ms * 1_000
     if known >= 0 and memory[user]["liked"][known] == 1 and uniform(memory["rng"], user) < 0.05:
-        _write(rows, at, s, when, UNLIKE, track, _NONE, surface, slot, request, _NONE)
+        _write(scene, s, when, UNLIKE, track, _NONE, surface, slot, request, _NONE)
         _set_liked(memory, user, track, 0)
     dislike = 1.0 / (1.0 + math.exp(like + 0.5))
     if known < 0 and uniform(memory["rng"], user) < 0.03 * dislike:
         if memory["n_hidden"][user] < HIDDEN:
             memory[user]["hidden"][memory["n_hidden"][user]] = track
             memory["n_hidden"][user] += 1
-            _write(rows, at, s, when + 1, HIDE, track, _NONE, surface, slot, request, _NONE)
+            _write(scene, s, when + 1, HIDE, track, _NONE, surface, slot, request, _NONE)
     elif uniform(memory["rng"], user) < 0.003 * dislike and memory["n_blocked"][user] < BLOCKED:
         memory[user]["blocked"][memory["n_blocked"][user]] = music.track["artist"][track]
         memory["n_blocked"][user] += 1
         if _unfollow(memory, user, music.track["artist"][track]):
-            _write(rows, at, s, when + 1, UNFOLLOW, track, _NONE, surface, slot, request, _NONE)
-        _write(rows, at, s, when + 2, BLOCK_ARTIST, track, _NONE, surface, slot, request, _NONE)
+            _write(scene, s, when + 1, UNFOLLOW, track, _NONE, surface, slot, request, _NONE)
+        _write(scene, s, when + 2, BLOCK_ARTIST, track, _NONE, surface, slot, request, _NONE)
 
 
 @njit(cache=True, nogil=True)
 def _write(
-    rows: Rows,
-    at: I64,
+    scene: _Scene,
     s: int,
     ts: int,
     kind: int,
@@ -598,7 +534,7 @@ def _write(
     request: int,
     extra: int,
 ) -> None:
-    i = at[0]
+    rows, i = scene.rows, scene.at[0]
     rows[i]["session"] = s
     rows[i]["ts"] = ts
     rows[i]["type"] = kind
@@ -608,7 +544,15 @@ def _write(
     rows[i]["position"] = slot
     rows[i]["request"] = request
     rows[i]["extra"] = extra
-    at[0] = i + 1
+    scene.at[0] = i + 1
+
+
+@njit(cache=True, nogil=True)
+def _may_play(scene: _Scene, s: int, track: int) -> bool:
+    """Whether the listener of a session may play a track that had been uploaded when it began."""
+    user, uploaded = scene.sessions["user"][s], np.int64(scene.sessions["uploaded"][s])
+    music, refuses = scene.music, scene.people.refuses
+    return bool(may_play(music.track, music.gate, refuses, scene.memory, user, track, uploaded))
 
 
 @njit(cache=True, nogil=True)

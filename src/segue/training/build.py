@@ -87,7 +87,6 @@ def write(
     store: BundleStore,
     settings: Settings,
     metrics: dict[str, dict[str, float]],
-    notes: dict[str, str],
     extra: Callable[[BundleWriter], None],
 ) -> Manifest:
     """Write the bundle; it is not published yet. `extra` may add files of its own."""
@@ -107,7 +106,6 @@ def write(
             settings=digest,
             tracks=len(trained.catalogue),
             metrics=metrics,
-            notes=notes,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import lightgbm
 import numpy as np
 import numpy.typing as npt
 
@@ -36,6 +35,8 @@ def _fit(
     settings: Training,
     growth: RankerFit,
 ) -> str:
+    import lightgbm  # here, because it loads pandas, a second that commands which grow no trees need not wait
+
     parameters = {
         "objective": "binary",
         "num_leaves": growth.leaves,

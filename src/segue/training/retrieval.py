@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from segue.bundle.catalogue import Catalogue
 from segue.contracts.vocabulary import DAY
-from segue.models.co_listen import CoListen, CoListenConfig
+from segue.models.co_listen import CoListenConfig, fit_co_listens
 from segue.models.content import Content, ContentConfig
 from segue.models.graph_filter import GraphFilter, GraphFilterConfig
 from segue.models.ials import IALS, IALSConfig
@@ -78,7 +78,7 @@ def fit_retrieval(
     progress("graph filter")
     graph = GraphFilter.fit(interactions, GraphFilterConfig()).neighbours(settings.neighbours)
     progress("co-listening")
-    co_listens = CoListen.fit(sessions, CoListenConfig(neighbours=settings.neighbours), now=now)
+    co_listens = fit_co_listens(sessions, CoListenConfig(neighbours=settings.neighbours), now=now)
     progress("sequence rules")
     rules = SequenceRules.fit(
         sessions,

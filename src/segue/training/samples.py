@@ -1,8 +1,8 @@
 """Ranker samples: earlier moments, the candidates the sources would have proposed then, and what the listener did next.
 
 The retrieval models are fitted on what lay before `cut`; the moments lie between `cut` and `now`; so no score among the
-features has seen the play it is to predict. A home sample is a listener's first session of the window, with everything
-heard until its end as positives; a next-up sample is a place inside a session, with the next track as the positive.
+features has seen the play it is to predict. A home sample is the beginning of a session, with everything heard until
+the window's end as positives; a next-up sample is a place inside a session, with the next track as the positive.
 The negatives are the sources' own candidates: those that were started and given up, or shown and not played (impressions),
 are kept always, the others at random.
 """
@@ -71,26 +71,21 @@ class Samples:
 
 
 def home_moments(plays: Plays, track_id: I64, cut: int, most: int, rng: np.random.Generator) -> Moments:
-    """Each listener's first session from `cut` on; what is heard from then to the end of `plays` is the target."""
-    window = plays.where(plays.ts >= cut)
-    starts = (
-        np.flatnonzero(np.r_[True, window.user_id[1:] != window.user_id[:-1]])
-        if len(window)
-        else np.empty(0, int)
-    )
-    stops = np.r_[starts[1:], len(window)].astype(int)
-    chosen = _some(len(starts), most, rng)
+    """Beginnings of sessions from `cut` on; what is heard from then to the end of `plays` is the target."""
+    window = plays.where(plays.session_start >= cut)
+    starts = _begins(window)
+    starts = starts[_some(len(starts), most, rng)]
+    stops = np.searchsorted(window.user_id, window.user_id[starts], "right")
     ids = track_id[window.track]
     heard, skipped = [], []
-    for start, stop in zip(starts[chosen], stops[chosen], strict=True):
+    for start, stop in zip(starts, stops, strict=True):
         listened = window.listened[start:stop]
         heard.append(np.unique(ids[start:stop][listened]))
         skipped.append(np.setdiff1d(ids[start:stop][~listened], heard[-1]))
     nothing = np.empty(0, np.int64)
-    first = starts[chosen]
-    until = np.full(len(first), window.ts.max(initial=0) + 1)
+    until = np.full(len(starts), window.ts.max(initial=0) + 1)
     return Moments(
-        "home", window.user_id[first], window.ts[first], until, [nothing] * len(chosen), heard, skipped
+        "home", window.user_id[starts], window.ts[starts], until, [nothing] * len(starts), heard, skipped
     )
 
 
@@ -189,6 +184,15 @@ def together(parts: list[Samples]) -> Samples:
         liked=np.concatenate([part.liked for part in parts]),
         columns=np.concatenate([part.columns for part in parts]),
     )
+
+
+def _begins(plays: Plays) -> npt.NDArray[np.intp]:
+    """The first play of each session. `plays` are sorted by listener and time."""
+    first = np.ones(len(plays), np.bool_)
+    first[1:] = (plays.user_id[1:] != plays.user_id[:-1]) | (
+        plays.session_start[1:] != plays.session_start[:-1]
+    )
+    return np.flatnonzero(first)
 
 
 def _some(n: int, most: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:

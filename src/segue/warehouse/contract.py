@@ -1,24 +1,50 @@
 """The contract of a table, checked on the rows themselves before anybody can read them.
 
-Every rule of `contracts.tables` that can be asked of a row (not null, range, closed set, text length, a number that is one)
-and the uniqueness of the key within a day, in one aggregation: one pass of the engine, one row back.
+`check`: every rule of `contracts.tables` that can be asked of a row (not null, range, closed set, text length, a number that
+is one) and the uniqueness of the key within a day, in one aggregation: one pass of the engine, one row back.
+
+`check_volume`, `check_references`, `check_fresh`: what is expected of the table as a whole. They are there to notice that
+half of the input is missing, not to model it: the bounds are wide, and a home that is new or small is left alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, timedelta
+from statistics import median
 
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
 from segue.contracts.errors import ContractBroken
-from segue.contracts.ports import Engine
+from segue.contracts.ports import Days, Engine
 from segue.contracts.schema import Column, Table
+from segue.contracts.tables import TABLES
+from segue.contracts.vocabulary import DAY, HOUR
 
 EXAMPLES = 3
 """Rows shown of each breach."""
+HISTORY = timedelta(days=56)
+"""How far back it is looked for what is usual."""
+MIN_DAYS = 14
+"""Days with rows that there must have been before anything is called unusual."""
+MIN_ROWS = 1_000
+"""Rows a day, in the median, below which chance alone makes days differ."""
+RECENT = timedelta(days=7)
+"""Only the last days are held against the ones before: history that is loaded once is as it is."""
+SAME_WEEKDAY = 3
+"""From so many days on, a Sunday is compared with Sundays."""
+_ACCEPT = (
+    "see whether part of the input is missing; if all is right, accept it with `--set warehouse.expect=false`"
+)
 _UNIQUE = "unique"
+
+
+@ibis.udf.scalar.builtin(name="bit_length")  # type: ignore[untyped-decorator]
+def _bits(text: str) -> int:  # type: ignore[empty-body]
+    """Bits of the text in UTF-8. DuckDB and Spark know it by that name."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +81,95 @@ def check(engine: Engine, table: Table, rows: ir.Table) -> None:
     )
 
 
+def check_volume(
+    table: Table,
+    before: Mapping[date, int],
+    written: Mapping[date, int],
+    newest: date,
+    whole: date | None = None,
+) -> None:
+    """Raise ContractBroken if one of the table's last days would hold far fewer or far more rows than is usual.
+
+    `before` and `written` are rows per day, as the table stands and as it would be. Usual is the median of the same weekday in
+    the eight weeks before, or of all their days. The `newest` day that there is may still be filling up, so it cannot hold too
+    few, unless the caller says by `whole` that all days up to there are over.
+    """
+    if table.volume is None:
+        return
+    rows = {**before, **written}
+    for day in sorted(day for day in written if day > newest - RECENT):
+        usual = _usual(rows, day)
+        over = day < newest or (whole is not None and day <= whole)
+        if usual is None or not (
+            rows[day] > usual * table.volume or (over and rows[day] < usual / table.volume)
+        ):
+            continue
+        raise ContractBroken(
+            f"{table.name}: {day} would hold {rows[day]:,} rows, where {usual:,.0f} are usual (the median of such days in the "
+            f"eight weeks before); from {usual / table.volume:,.0f} to {usual * table.volume:,.0f} are taken. Nothing was "
+            f"written; {_ACCEPT}",
+            field=f"{table.name}.day",
+            limit=f"within a factor of {table.volume:g}",
+        )
+
+
+def check_references(engine: Engine, table: Table, rows: ir.Table) -> None:
+    """Raise ContractBroken if too many rows name a listener, track or artist that their own table does not have.
+
+    A table of which nothing is kept here is not asked, and fewer than MIN_ROWS rows are taken as they are.
+    """
+    for column in table.columns if table.known is not None else ():
+        target = TABLES.get(column.references or "")
+        if target is None or not engine.row_counts(target):
+            continue
+        key = column.name
+        named = rows.filter(rows[key].notnull()).group_by(key).aggregate(n=ibis._.count())
+        there = engine.read(target).select(**{key: target.key[0]})
+        lost = named.anti_join(there, key)
+        total = engine.collect(named.aggregate(n=named.n.sum()))["n"][0].as_py() or 0
+        unknown = engine.collect(lost.aggregate(n=lost.n.sum()))["n"][0].as_py() or 0
+        if total < MIN_ROWS or unknown <= (1 - (table.known or 0.0)) * total:
+            continue
+        most = engine.collect(lost.order_by(lost.n.desc(), key).limit(EXAMPLES))
+        shown = ", ".join(f"{row[key]} ({row['n']:,} rows)" for row in most.to_pylist())
+        raise ContractBroken(
+            f"{table.name}: of {total:,} rows {unknown:,} name a {key} that table {target.name} does not have, such as {shown}; "
+            f"at least {table.known:.0%} must be known. Nothing was written; import {target.name}, or {_ACCEPT}",
+            field=f"{table.name}.{key}",
+            limit=f"at least {table.known:.0%} in {target.name}",
+        )
+
+
+def check_fresh(engine: Engine, table: Table, whole: date) -> None:
+    """Raise ContractBroken if the newest row is too old for a run that takes all days up to `whole` to be over."""
+    if table.fresh_hours is None:
+        return
+    counts = {day: n for day, n in engine.row_counts(table).items() if day <= whole}
+    if len(counts) < MIN_DAYS or median(counts.values()) < MIN_ROWS:
+        return
+    last = max(counts)
+    rows = engine.read(table, Days(last, last))
+    newest = int(engine.collect(rows.aggregate(ts=rows.ts.max()))["ts"][0].as_py())
+    age = ((whole - date(1970, 1, 1)).days + 1) * DAY - newest
+    if age > table.fresh_hours * HOUR:
+        raise ContractBroken(
+            f"{table.name}: its newest row is {age / HOUR:.0f} hours older than the end of {whole}; at most {table.fresh_hours} "
+            f"are taken. What reads it does not run; {_ACCEPT}",
+            field=f"{table.name}.ts",
+            limit=f"{table.fresh_hours} hours",
+        )
+
+
+def _usual(rows: Mapping[date, int], day: date) -> float | None:
+    """The rows that such a day holds in the median, or None where too little is known."""
+    past = [d for d, n in rows.items() if n and day - HISTORY <= d < day]
+    alike = [d for d in past if d.weekday() == day.weekday()]
+    if len(past) < MIN_DAYS:
+        return None
+    usual = median(rows[d] for d in (alike if len(alike) >= SAME_WEEKDAY else past))
+    return usual if usual >= MIN_ROWS else None
+
+
 def rules_of(table: Table, rows: ir.Table) -> list[Rule]:
     """The rules of the table's columns, over these rows."""
     return [rule for column in table.columns for rule in _column_rules(column, rows[column.name])]
@@ -76,9 +191,8 @@ def _column_rules(column: Column, value: ir.Value) -> list[Rule]:
         must("is a number", value.isnan())
     if column.one_of is not None:
         must(f"is one of {', '.join(column.one_of)}", ~value.isin([str(v) for v in column.one_of]))
-    # Why: a text has at most as many characters as bytes, and characters are what every engine counts.
     if column.max_bytes is not None:
-        must(f"has at most {column.max_bytes} characters", value.length() > column.max_bytes)
+        must(f"has at most {column.max_bytes} bytes of UTF-8", _bits(value) > 8 * column.max_bytes)
     return rules
 
 

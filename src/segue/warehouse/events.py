@@ -1,7 +1,7 @@
 """Clean events: one row an event_id, the artist filled in, sessions cut, plays judged.
 
 A session is what the client says it is (`session_id`), else a stretch of a listener's unnamed events without a
-silence longer than SESSION_GAP. Its start is looked for on the event's own day and the day before, no further: so
+silence of SESSION_GAP. Its start is looked for on the event's own day and the day before, no further: so
 a partition depends on two days of raw events only, and is the same whether it is built alone or with a year around it.
 """
 
@@ -43,7 +43,7 @@ def cut_sessions(rows: ir.Table) -> ir.Table:
         before=rows.ts.lag(1).over(group_by=stream, order_by=order),
         earliest=rows.ts.min().over(yesterday),
     )
-    begins = rows.session_id.isnull() & (rows.before.isnull() | (rows.ts - rows.before > SESSION_GAP))
+    begins = rows.session_id.isnull() & (rows.before.isnull() | (rows.ts - rows.before >= SESSION_GAP))
     rows = rows.mutate(begin=ibis.ifelse(begins, rows.ts, ibis.null("int64")))
     last_begin = rows.begin.max().over(
         ibis.cumulative_window(group_by=stream, order_by=[rows.ts, rows.event_id])

@@ -6,19 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from segue.adapters.engines.duckdb import DuckDBDelta
-from segue.adapters.log.files import FileLog
 from segue.bundle import BundleStore
 from segue.contracts.ports import Engine, Log
-from segue.listener.states import ListenerStates
 from segue.settings import Settings, load_settings
-from segue.wiring.stores import open_store
+
+if TYPE_CHECKING:
+    from segue.listener.states import ListenerStates
 
 
 @dataclass(frozen=True)
 class Home:
-    """`root/warehouse`, `root/bundles`, `root/log`, `root/state`, `root/truth`; adapters open on first use."""
+    """`root/warehouse`, `root/bundles`, `root/log`, `root/state`, `root/truth`.
+
+    An adapter is imported and opened on first use.
+    """
 
     root: Path
     settings: Settings
@@ -34,16 +37,23 @@ class Home:
     @cached_property
     def engine(self) -> Engine:
         """The warehouse."""
+        from segue.adapters.engines.duckdb import DuckDBDelta
+
         return DuckDBDelta(self.root / "warehouse", self.settings.warehouse)
 
     @cached_property
     def state(self) -> ListenerStates:
         """Listener state."""
+        from segue.listener.states import ListenerStates
+        from segue.wiring.stores import open_store
+
         return ListenerStates(open_store(self.root, self.settings.state), self.settings.state)
 
     @cached_property
     def log(self) -> Log:
         """The event and exposure logs."""
+        from segue.adapters.log.files import FileLog
+
         return FileLog(self.root / "log")
 
     @cached_property

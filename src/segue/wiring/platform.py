@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
@@ -15,15 +16,17 @@ from threadpoolctl import threadpool_limits
 from segue.bundle.catalogue import EXPLICIT, PUBLIC, Catalogue
 from segue.contracts.errors import NotFound, SegueError, Unavailable
 from segue.contracts.ids import MAX_ID
+from segue.contracts.vocabulary import MINUTE
 from segue.events.incoming import decode_body
 from segue.events.records import Event
 from segue.listener.fold import TrackFacts, read_events
-from segue.listener.state import ADD, BLOCK, FOLLOW, HIDE, LIKE, REPOST, ListenerState, anonymous
+from segue.listener.state import ADD, BLOCK, FOLLOW, HIDE, LIKE, PLAY, REPOST, ListenerState, anonymous
 from segue.recommend.api import Request, Response
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.pipeline import Answer, Recommender
 from segue.recommend.titles import Titles
 from segue.serving.platform import EventResult, ListenerProfile, ListenerSummary, Mark, Play, TrackInfo
+from segue.settings.tree import Settings
 from segue.wiring.exposures import ExposureWriter, exposure_of
 from segue.wiring.home import Home
 
@@ -178,6 +181,7 @@ class HomePlatform:
         """Open a bundle and answer one request of each surface, so that no listener pays for compiling."""
         settings = self._home.settings
         artifacts = Artifacts.load(self._home.bundles.open(version))
+        warm_up(artifacts, settings)
         recommender = Recommender(
             artifacts,
             settings.surfaces,
@@ -187,7 +191,6 @@ class HomePlatform:
         )
         catalogue = artifacts.catalogue
         artist_id = np.where(catalogue.artist >= 0, catalogue.artist_id[catalogue.artist], -1)
-        warm_up(recommender)
         return Champion(
             version,
             catalogue,
@@ -205,18 +208,28 @@ def open_platform(
     return HomePlatform(Home.open(root, config=config, environ=environ, overrides=overrides))
 
 
-def warm_up(recommender: Recommender) -> None:
-    """Answer a few requests, as a listener with plays and as a stranger, on every surface."""
-    artifacts = recommender.artifacts
-    tracks = artifacts.most_played[:3]
+def warm_up(artifacts: Artifacts, settings: Settings) -> None:
+    """Answer a request of each surface, as a listener with plays and as a stranger, so that no real one pays for compiling."""
+    tracks = artifacts.most_played[:5]
     if len(tracks) == 0:
         return
-    ids = artifacts.catalogue.track_id[tracks]
-    for surface in recommender.surfaces:
-        request = Request(
-            surface=surface, k=1, track_id=int(ids[0]), session=tuple(ids.tolist()), why=True, seed=0
-        )
-        recommender.recommend(request)
+    catalogue = artifacts.catalogue
+    ids = catalogue.track_id[tracks]
+    now = time.time_ns() // 1000
+    plays = np.zeros(len(ids), PLAY)
+    plays["ts"] = plays["session_start"] = now - np.arange(len(ids))[::-1] * MINUTE
+    plays["track_id"], plays["artist_id"], plays["listened"] = ids, -1, True
+    known = ListenerState(0, plays=plays)
+    patient = {n: msgspec.structs.replace(s, deadline_ms=60_000) for n, s in settings.surfaces.items()}
+    recommender = Recommender(artifacts, patient, lambda _: known, settings.serving.max_k)
+    for surface in patient:
+        for user_id in (0, None):
+            session = tuple(ids.tolist()) if user_id is None else None
+            recommender.recommend(
+                Request(
+                    surface, user_id, k=1, track_id=int(ids[0]), session=session, now=now, seed=0, why=True
+                )
+            )
 
 
 def _columns(events: list[Event]) -> pa.Table:

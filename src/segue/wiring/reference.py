@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from segue.contracts import errors
+from segue.contracts.schema import Table
 from segue.contracts.tables import TABLES
 from segue.features.page import features_page
 from segue.recommend.sources import PHRASES, SOURCES
@@ -84,17 +85,30 @@ def _tables() -> str:
             "",
             table.doc,
             "",
-            f"Key: {key}. {'One partition a day.' if table.daily else 'Not partitioned.'}",
+            f"Key: {key}. {'One partition a day.' if table.daily else 'Not partitioned.'}{_expected(table)}",
             "",
         ]
         lines += ["| column | type | null | what it is |", "| --- | --- | --- | --- |"]
         for column in table.columns:
             values = f" One of: {', '.join(column.one_of)}." if column.one_of else ""
+            values += f" At most {column.max_bytes:,} bytes of UTF-8." if column.max_bytes else ""
             lines.append(
                 f"| `{column.name}` | {column.type} | {'yes' if column.nullable else ''} | {column.doc}{values} |"
             )
         lines.append("")
     return "\n".join(lines)
+
+
+def _expected(table: Table) -> str:
+    said = []
+    if table.fresh_hours is not None:
+        said.append(f"the newest row within {table.fresh_hours} hours of the end of the run's day")
+    if table.volume is not None:
+        said.append(f"a day's rows within a factor of {table.volume:g} of the usual")
+    if table.known is not None:
+        targets = ", ".join(sorted({f"`{c.references}`" for c in table.columns if c.references}))
+        said.append(f"at least {table.known:.0%} of the rows known to {targets}")
+    return f" Expected: {'; '.join(said)}." if said else ""
 
 
 def _sources() -> str:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from segue.contracts.errors import Conflict
 from segue.contracts.tables import ARTISTS, EXPOSURES, FRIENDSHIPS, LISTENERS, RAW_EVENTS, TRACKS
+from segue.flows.lock import exclusive
 from segue.simulation import SimulationConfig, generate_catalogue, simulate_days
 from segue.wiring.home import Home
 
@@ -26,8 +27,13 @@ class SimulationReport(Struct, frozen=True):
 def simulate_into(home: Home, size: SimulationConfig, advance: Callable[[date], None]) -> SimulationReport:
     """Write a simulated history. The same history again adds nothing; another one into the same home is refused.
 
-    Raises Conflict if the home already holds other tracks.
+    Raises Conflict if the home already holds other tracks, or is being written.
     """
+    with exclusive(home.root, "simulate"):
+        return _simulate(home, size, advance)
+
+
+def _simulate(home: Home, size: SimulationConfig, advance: Callable[[date], None]) -> SimulationReport:
     started = time.perf_counter()
     engine = home.engine
     catalogue = generate_catalogue(size)

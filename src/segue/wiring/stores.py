@@ -1,4 +1,4 @@
-"""Which store listener state lives in. A store's client is imported only where the store is chosen: it is an extra."""
+"""Which store listener state lives in. A store's client is imported where the store is chosen: most are extras."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segue.adapters.state.lmdb import LMDBState
 from segue.contracts.errors import InvalidSettings
 from segue.contracts.ports import StateStore
 from segue.listener.codec import longest_record
@@ -29,7 +28,7 @@ def open_store(root: Path, settings: State) -> StateStore:
     elif settings.kind == "dynamodb":
         store = _adapter("dynamodb").DynamoDBState(settings, longest_record(settings))
     else:
-        store = LMDBState(root / "state", settings)
+        store = _adapter("lmdb").LMDBState(root / "state", settings)
     return store
 
 

@@ -42,13 +42,12 @@ def backtested(*, with_others: bool = True) -> Backtest:
         task: {name: evaluate(split.tasks[task], scorer(shift), keep=1_000) for name, shift in names.items()}
         for task in (HOME, HOME_NEW, NEXT_UP)
     }
-    spec = RankerSpec(features=("a", "b"), objectives=("play", "like"), requests=12)
     return Backtest(
         split=split,
         evaluations=evaluations,
         items=items,
         countries=countries,
-        fitted=Fitted(60, 9, 4, {"home": spec}, 1.0, 2.0),
+        fitted=Fitted(60, 9, 4, 1.0, 2.0),
         rankers={},
     )
 
@@ -59,8 +58,9 @@ def report() -> Report:
 
 
 def about(settings: Settings | None = None) -> About:
-    fitted = Fitted(60, 9, 4, {}, 1.0, 2.0)
-    return About(1_795_000_000_000_000, "0.1", settings or Settings(), fitted, EVIL)
+    fitted = Fitted(60, 9, 4, 1.0, 2.0)
+    rankers = {"home": RankerSpec(features=("a", "b"), objectives=("play", "like"), requests=12)}
+    return About(1_795_000_000_000_000, "0.1", settings or Settings(), fitted, rankers, EVIL)
 
 
 class Reader(HTMLParser):

@@ -63,6 +63,21 @@ def test_friendships_have_two_keys(engine: DuckDBDelta, rows: Any) -> None:
     assert len(rows(FRIENDSHIPS)) == 3
 
 
+def test_whoever_must_know_of_a_change_is_told_before_it_and_only_then(
+    engine: DuckDBDelta, rows: Any
+) -> None:
+    told: list[bool] = []
+
+    def changing() -> None:
+        told.append(rows(LISTENERS)[0]["personalization_consent"])
+
+    for consent in (True, True, False, False):
+        given = pa.table({"user_id": [1], "personalization_consent": [consent]})
+        merge(engine, LISTENERS, given, Known.UPDATE, changing=changing)
+    assert told == [True]
+    assert not rows(LISTENERS)[0]["personalization_consent"]
+
+
 TRACK = st.fixed_dictionaries(
     {
         "track_id": st.integers(0, 4),

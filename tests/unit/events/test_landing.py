@@ -11,7 +11,7 @@ from segue.adapters.engines.duckdb import DuckDBDelta
 from segue.adapters.log.files import FileLog
 from segue.contracts.ids import uuid7
 from segue.contracts.schema import Table
-from segue.contracts.tables import CANDIDATES, EXPOSURES, RAW_EVENTS, REJECTS
+from segue.contracts.tables import CANDIDATES, EXPOSURES, LISTENERS, RAW_EVENTS, REJECTS, TRACKS
 from segue.contracts.vocabulary import DAY, SECOND
 from segue.events import landing
 from segue.events.landing import LandReport, land, land_candidates, land_exposures
@@ -179,3 +179,18 @@ def test_what_was_not_shown_lands_once_beside(engine: DuckDBDelta, log: FileLog,
         (9, "country", 1.0, None, None),
     ]
     assert len(rows(REJECTS)) == 2
+
+
+def test_a_listener_nobody_told_about_gets_a_row_and_a_track_none(
+    engine: DuckDBDelta, log: FileLog, rows: Any
+) -> None:
+    known = {"user_id": [1], "personalization_consent": [False], "explicit_ok": [False], "country": ["DE"]}
+    blank = {f.name: pa.nulls(1, f.type) for f in LISTENERS.arrow}
+    engine.append(LISTENERS, pa.table(blank | known))
+    log.append("events", [event(n, user_id=1 + n % 2) for n in range(6)])
+    assert land(log, engine, now=NOW).landed == 6
+    found = {row["user_id"]: row for row in rows(LISTENERS)}
+    assert set(found) == {1, 2}
+    assert (found[1]["personalization_consent"], found[1]["country"]) == (False, "DE")
+    assert (found[2]["personalization_consent"], found[2]["country"]) == (True, None)
+    assert rows(TRACKS) == []

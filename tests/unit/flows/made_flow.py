@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -16,8 +16,11 @@ from segue.contracts.ports import Days, Engine
 from segue.contracts.schema import Table
 from segue.contracts.tables import EXPOSURES, RAW_EVENTS, TABLES, TRACKS
 from segue.contracts.vocabulary import DAY
-from segue.flows import FLOW, Runner, StepProgress
+from segue.flows.registry import Step
+from segue.flows.runner import Runner, StepProgress
+from segue.flows.steps import BUILD
 from segue.settings.tree import Settings, Warehouse
+from segue.wiring.home import Home
 
 FIRST = date(2026, 3, 1)
 D = [FIRST + timedelta(days=n) for n in range(9)]
@@ -94,10 +97,17 @@ def home_with(path: Path, raw: pa.Table) -> DuckDBDelta:
     return engine
 
 
+def runner(
+    engine: Engine, path: Path, steps: Sequence[Step] = BUILD, given: Settings | None = None
+) -> Runner:
+    given = given or settings()
+    return Runner(engine, given, path, Home(path, given), steps)
+
+
 def run(engine: Engine, path: Path, **how: object) -> list[StepProgress]:
     chunk_rows = how.pop("chunk_rows", 5_000_000)
     assert isinstance(chunk_rows, int)
-    return list(Runner(engine, settings(chunk_rows), path, FLOW).run(**how))  # type: ignore[arg-type]
+    return list(runner(engine, path, given=settings(chunk_rows)).run(**how))  # type: ignore[arg-type]
 
 
 def work(progress: Iterable[StepProgress]) -> dict[str, list[Days]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from segue.listener.state import HIDE, MARK, ListenerState, anonymous
 from segue.wiring.home import Home
 
 NOW = 1_795_305_600_000_000
+TODAY = date(2026, 11, 21)
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def test_what_came_by_http_stays(home: Home) -> None:
     users = sorted(home.state.sample(1_000))
     hide(home, users[3], 42)
     before = {user: state_of(home, user) for user in users}
-    assert fill_state(home.engine, home.settings, home.state) == len(users)
+    assert fill_state(home.engine, home.settings, home.state, TODAY) == len(users)
     for user in users:
         after = state_of(home, user)
         assert after.plays.tolist() == before[user].plays.tolist()
@@ -72,7 +74,7 @@ def test_what_comes_by_http_meanwhile_stays(home: Home) -> None:
     other.start()
     try:
         for _ in range(3):
-            fill_state(home.engine, home.settings, home.state)
+            fill_state(home.engine, home.settings, home.state, TODAY)
     finally:
         done.set()
         other.join()

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 
 from segue.contracts.schema import Column, Table
-from segue.flows import FLOW, Read, Step, Task, step
-from segue.flows.registry import Partition, in_order
+from segue.flows.registry import Partition, Read, Step, in_order, step
+from segue.flows.steps import FLOW
+from segue.flows.task import Task
 
 
 def table(name: str, *, daily: bool = True, derived: bool = True) -> Table:

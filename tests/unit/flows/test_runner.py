@@ -19,7 +19,10 @@ from segue.contracts.errors import Conflict, ContractBroken, InvalidInput
 from segue.contracts.ports import Days
 from segue.contracts.schema import Column, Table
 from segue.contracts.tables import EVENTS, LISTENS, RAW_EVENTS, RUNS, SESSIONS, TABLES, TRACKS
-from segue.flows import FLOW, Ledger, Read, Runner, Task, step
+from segue.flows.ledger import Ledger
+from segue.flows.registry import Read, step
+from segue.flows.steps import BUILD
+from segue.flows.task import Task
 from segue.settings.tree import Training
 
 DAILY = ("daily-tracks", "daily-artists", "daily-listeners")
@@ -66,7 +69,7 @@ def test_a_second_run_finds_everything_up_to_date_and_commits_nothing(
 ) -> None:
     before = commits(tmp_path)
     again = run(built, tmp_path)
-    assert [(item.step, item.state) for item in again] == [(s.name, "up-to-date") for s in FLOW]
+    assert [(item.step, item.state) for item in again] == [(s.name, "up-to-date") for s in BUILD]
     assert commits(tmp_path) == before
 
 
@@ -167,7 +170,7 @@ def test_a_broken_contract_stops_what_is_downstream_and_changes_nothing(
     before, ledger = contents(built), built.collect(built.read(RUNS).filter(~RUNS_LANDED)).num_rows
     late = raw_events([5], seed=5, per_day=3)
     built.append(RAW_EVENTS, _with_type(late, 1, "dance"))
-    progress = Runner(built, made_flow.settings(), tmp_path, FLOW).run()
+    progress = made_flow.runner(built, tmp_path).run()
     seen = [next(progress), next(progress)]
     with pytest.raises(ContractBroken, match=r"events: of \d+ rows 1 rows break `type is one of .*dance"):
         next(progress)
@@ -179,9 +182,34 @@ def test_a_broken_contract_stops_what_is_downstream_and_changes_nothing(
     assert list(work(run(built, tmp_path, steps=["events", "sessions"]))) == ["events", "sessions"]
 
 
+def test_a_day_that_nearly_nothing_arrived_of_stops_what_is_downstream(tmp_path: Path) -> None:
+    engine = home_with(tmp_path, raw_events(range(16), per_day=1_100))
+    engine.append(RAW_EVENTS, raw_events([16], seed=2, per_day=40))
+    day = D[0] + timedelta(days=16)
+    progress = made_flow.runner(engine, tmp_path).run(as_of=day)
+    with pytest.raises(ContractBroken, match=f"{day} would hold 40 rows, where 1,100 are usual"):
+        list(progress)
+    assert engine.days(EVENTS) is None, "the chunk was refused whole"
+    accepting = made_flow.settings()
+    accepting = msgspec.structs.replace(
+        accepting, warehouse=msgspec.structs.replace(accepting.warehouse, expect=False)
+    )
+    assert "sessions" in work(made_flow.runner(engine, tmp_path, given=accepting).run(as_of=day))
+
+
+def test_a_run_for_a_day_that_has_not_come_stops_at_the_events(tmp_path: Path) -> None:
+    engine = home_with(tmp_path, raw_events(range(15), per_day=1_000))
+    day = D[0] + timedelta(days=15)
+    seen: list[made_flow.StepProgress] = []
+    with pytest.raises(ContractBroken, match=f"hours older than the end of {day}"):
+        seen.extend(made_flow.runner(engine, tmp_path).run(as_of=day))
+    assert {item.step for item in seen} == {"events"}
+    assert {item.step for item in run(engine, tmp_path)} > {"events", "sessions"}
+
+
 def test_two_runs_cannot_interleave(tmp_path: Path) -> None:
     engine = home_with(tmp_path, raw_events([0]))
-    first = Runner(engine, made_flow.settings(), tmp_path, FLOW).run()
+    first = made_flow.runner(engine, tmp_path).run()
     next(first)
     with pytest.raises(Conflict, match=f"process {os.getpid()} holds"):
         run(engine, tmp_path)
@@ -215,7 +243,9 @@ def popular(task: Task) -> None:
 @step(reads=[Read(POPULAR)], writes=[MODELS], partition="whole", settings=["training.seed"])
 def train(task: Task) -> None:
     """A model file."""
-    (task.home / "model.txt").write_text(str(task.settings.training.seed))
+    root = task.stores.bundles.root
+    root.mkdir(exist_ok=True)
+    (root / "model.txt").write_text(str(task.settings.training.seed))
     task.wrote(MODELS, rows=1)
 
 
@@ -228,21 +258,21 @@ def snapshot(task: Task) -> None:
     task.write(SNAPSHOT, rows.group_by("day").aggregate(n=rows.count()))
 
 
-MORE = (*FLOW, train, popular, snapshot)
+MORE = (*BUILD, train, popular, snapshot)
 
 
 def test_steps_over_whole_tables_and_files_take_part(tmp_path: Path) -> None:
     engine = home_with(tmp_path, raw_events(range(3)))
 
     def ran(settings: made_flow.Settings, **how: object) -> list[str]:
-        return list(work(Runner(engine, settings, tmp_path, MORE).run(**how)))  # type: ignore[arg-type]
+        return list(work(made_flow.runner(engine, tmp_path, MORE, settings).run(**how)))  # type: ignore[arg-type]
 
     plain = made_flow.settings()
     assert ran(plain)[-3:] == ["popular", "train", "snapshot"]
     assert ran(plain) == []
     seeded = msgspec.structs.replace(plain, training=Training(seed=7))
     assert ran(seeded) == ["train"]
-    assert (tmp_path / "model.txt").read_text() == "7"
+    assert (tmp_path / "bundles" / "model.txt").read_text() == "7"
     whole = engine.collect(engine.read(POPULAR).n.sum().as_table()).to_pylist()
     assert ran(seeded, as_of=D[1]) == ["popular", "train"]
     assert engine.collect(engine.read(POPULAR).n.sum().as_table()).to_pylist() != whole
@@ -252,7 +282,7 @@ def test_steps_over_whole_tables_and_files_take_part(tmp_path: Path) -> None:
 
 def test_a_snapshot_stands_on_the_day_behind_its_last_input(tmp_path: Path) -> None:
     engine = home_with(tmp_path, raw_events([0, 1, 5]))
-    list(Runner(engine, made_flow.settings(), tmp_path, MORE).run())
+    list(made_flow.runner(engine, tmp_path, MORE).run())
     listens = engine.row_counts(LISTENS)
     rows = engine.collect(engine.read(SNAPSHOT)).to_pylist()
     assert {row["day"]: row["n"] for row in rows} == {
@@ -269,7 +299,7 @@ def test_a_step_that_forgets_to_write_is_told_so(tmp_path: Path) -> None:
 
     engine = home_with(tmp_path, raw_events([0]))
     with pytest.raises(ValueError, match="forgetful declares that it writes popular, and did not"):
-        list(Runner(engine, made_flow.settings(), tmp_path, (*FLOW, forgetful)).run())
+        list(made_flow.runner(engine, tmp_path, (*BUILD, forgetful)).run())
 
 
 def test_a_year_of_nearly_empty_days_is_one_commit_a_table(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segue.contracts.errors import InvalidData
@@ -107,6 +107,7 @@ events_of_a_few = st.lists(
 )
 
 
+@settings(deadline=None)  # the first table that is made loads libraries
 @given(events_of_a_few, st.integers(1, 3))
 def test_equals_the_rules_applied_one_event_at_a_time(events: list[Event], user: int) -> None:
     state = fold(events, user=user)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segue.models.co_listen import CoListen, CoListenConfig
+from segue.models.co_listen import CoListenConfig, fit_co_listens
 from segue.models.sessions import DAY_US, Sessions
 
 N_ITEMS = 12
@@ -29,7 +29,7 @@ def test_weights_equal_all_pairs(seed: int, gap: float | None, half_life: float 
     config = CoListenConfig(
         window=4, power=0.8, gap_half_life_days=gap, half_life_days=half_life, neighbours=N_ITEMS
     )
-    model = CoListen.fit(sessions, config, now=now)
+    model = fit_co_listens(sessions, config, now=now)
     weight = sessions.play_weights(now, half_life).astype(np.float64)
     count = np.bincount(sessions.items, weights=weight, minlength=N_ITEMS)
     want = np.zeros((N_ITEMS, N_ITEMS))
@@ -48,20 +48,19 @@ def test_weights_equal_all_pairs(seed: int, gap: float | None, half_life: float 
     want *= scale[:, None] ** -config.source_damping * scale[None, :] ** -config.target_damping
     got = np.zeros_like(want)
     for a in range(N_ITEMS):
-        kept = model.neighbours[a] >= 0
-        got[a, model.neighbours[a][kept]] = model.weights[a][kept]
+        kept = model.ids[a] >= 0
+        got[a, model.ids[a][kept]] = model.weights[a][kept]
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-9)
 
 
 def test_score_sums_weighted_lists() -> None:
     sessions = make_sessions(1)
-    fitted = CoListen.fit(sessions, CoListenConfig(neighbours=5), now=0)
-    model = CoListen.from_arrays(fitted.config, fitted.arrays())
-    ids, scores = model.score(np.array([3, -1, 4], np.int32), np.array([1.0, 9.0, 0.5], np.float32), N_ITEMS)
+    fitted = fit_co_listens(sessions, CoListenConfig(neighbours=5), now=0)
+    ids, scores = fitted.score(np.array([3, -1, 4], np.int32), np.array([1.0, 9.0, 0.5], np.float32), N_ITEMS)
     want = np.zeros(N_ITEMS)
     for item, weight in ((3, 1.0), (4, 0.5)):
-        kept = fitted.neighbours[item] >= 0
-        want[fitted.neighbours[item][kept]] += weight * fitted.weights[item][kept]
+        kept = fitted.ids[item] >= 0
+        want[fitted.ids[item][kept]] += weight * fitted.weights[item][kept]
     dense = np.zeros(N_ITEMS)
     dense[ids] = scores
     np.testing.assert_allclose(dense, want, rtol=1e-5)
@@ -73,7 +72,7 @@ def test_popularity_damping_lets_a_close_pair_beat_a_hit() -> None:
     session = np.repeat(np.arange(len(pairs)), 2)
     items = np.array(pairs).ravel()
     sessions = Sessions.from_plays(session, items, np.arange(len(items)), session, n_items=9)
-    plain = CoListen.fit(sessions, CoListenConfig(target_damping=0.0), now=0)
-    damped = CoListen.fit(sessions, CoListenConfig(target_damping=0.5), now=0)
-    assert plain.neighbours[0, 0] == 2
-    assert damped.neighbours[0, 0] == 1
+    plain = fit_co_listens(sessions, CoListenConfig(target_damping=0.0), now=0)
+    damped = fit_co_listens(sessions, CoListenConfig(target_damping=0.5), now=0)
+    assert plain.ids[0, 0] == 2
+    assert damped.ids[0, 0] == 1

@@ -48,10 +48,9 @@ def test_with_the_exponents_of_gf_cf_it_is_its_linear_filter() -> None:
     )
 
 
-def test_lists_are_the_strongest_of_each_row() -> None:
+def test_lists_are_the_strongest_of_each_row_itself_among_them() -> None:
     interactions = random_interactions(3)
     expected = dense_filter(interactions, CONFIG)
-    np.fill_diagonal(expected, 0)
     lists = GraphFilter.fit(interactions, CONFIG).neighbours(6)
     for item in range(40):
         best = np.sort(expected[item])[::-1][:6]

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from segue.contracts.errors import InvalidData, InvalidSettings
 from segue.models.interactions import Interactions, top_k
-from segue.models.item_knn import ItemKNNConfig, Neighbours, Scratch, fit_item_knn
+from segue.models.item_knn import ItemKNNConfig, Neighbours, fit_item_knn
 
 
 def random_interactions(
@@ -59,31 +59,27 @@ def test_one_listener_equals_the_batch_and_the_dense_product() -> None:
         matrix[item, model.ids[item, known]] = model.weights[item, known]
     expected = interactions.to_scipy().toarray() @ matrix
     assert_allclose(model.scores(interactions), expected, rtol=1e-4, atol=1e-6)
-    scratch = Scratch(40)
     for user in range(interactions.n_users):
-        items, scores = model.candidates(*interactions.row(user), 10, scratch)
+        items, scores = model.score(*interactions.row(user), 10)
         assert_allclose(scores, expected[user, items], rtol=1e-4)
         assert_allclose(scores, np.sort(expected[user])[::-1][: len(items)], rtol=1e-4)
         assert len(items) == min(10, np.count_nonzero(expected[user]))
-        assert (scratch.scores == 0).all()
 
 
 def test_ties_go_to_the_lower_item_whatever_the_order_of_the_history() -> None:
     ids = np.array([[3, 2], [1, -1], [-1, -1], [-1, -1]], np.int32)
     model = Neighbours(ids, np.where(ids >= 0, 1, 0).astype(np.float32))
     for history in ([0, 1], [1, 0]):
-        items, scores = model.candidates(np.array(history, np.int32), np.ones(2, np.float32), 2, Scratch(4))
+        items, scores = model.score(np.array(history, np.int32), np.ones(2, np.float32), 2)
         assert_array_equal(items, [1, 2])
         assert_array_equal(scores, [1, 1])
 
 
-def test_empty_history_and_unknown_items() -> None:
+def test_empty_histories_and_unknown_items_say_nothing() -> None:
     model = fit_item_knn(random_interactions(3), ItemKNNConfig(neighbours=5))
-    items, scores = model.candidates(np.empty(0, np.int32), np.empty(0, np.float32), 5, Scratch(40))
-    assert len(items) == len(scores) == 0
-    for wrong in (-1, 40):
-        with pytest.raises(InvalidData, match="catalogue"):
-            model.candidates(np.array([wrong], np.int32), np.ones(1, np.float32), 5, Scratch(40))
+    for history in ([], [-1]):
+        items, scores = model.score(np.array(history, np.int32), np.ones(len(history), np.float32), 5)
+        assert len(items) == len(scores) == 0
 
 
 def test_items_without_listeners_have_no_neighbours() -> None:
@@ -127,7 +123,6 @@ def test_views_of_interactions_agree_with_scipy() -> None:
     assert_array_equal(interactions.rows(10, 30).to_scipy().toarray(), dense[10:30])
     chosen = np.array([5, 0, 59, 5])
     assert_array_equal(interactions.select(chosen).to_scipy().toarray(), dense[chosen])
-    assert_array_equal(Interactions.from_scipy(interactions.to_scipy()).indices, interactions.indices)
     assert_array_equal(interactions.item_counts(), np.count_nonzero(dense, axis=0))
     scaled = interactions.scaled(np.arange(60.0), np.arange(40.0)).to_scipy().toarray()
     assert_allclose(scaled, dense * np.arange(60.0)[:, None] * np.arange(40.0), rtol=1e-6)

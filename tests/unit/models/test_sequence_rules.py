@@ -73,12 +73,12 @@ def test_rules_and_scores_equal_brute_force(
     got = {
         (a, int(b)): float(w)
         for a in range(N_ITEMS)
-        for b, w in zip(model.neighbours[a], model.weights[a], strict=True)
+        for b, w in zip(model.rules.ids[a], model.rules.weights[a], strict=True)
         if b >= 0
     }
     assert got.keys() == want.keys()
     np.testing.assert_allclose([got[p] for p in want], list(want.values()), rtol=1e-5)
-    assert np.all(np.diff(model.weights, axis=1) <= 1e-7)  # best first
+    assert np.all(np.diff(model.rules.weights, axis=1) <= 1e-7)  # best first
 
     prefix = np.array([1, 4, -1, 4, 2], dtype=np.int32)
     scores = np.zeros(N_ITEMS)
@@ -98,8 +98,8 @@ def test_only_the_best_rules_are_kept() -> None:
     sessions = make_sessions(3, n=60)
     full = SequenceRules.fit(sessions, SequenceRulesConfig(neighbours=N_ITEMS), now=0)
     short = SequenceRules.fit(sessions, SequenceRulesConfig(neighbours=4), now=0)
-    np.testing.assert_array_equal(short.neighbours, full.neighbours[:, :4])
-    np.testing.assert_array_equal(short.weights, full.weights[:, :4])
+    np.testing.assert_array_equal(short.rules.ids, full.rules.ids[:, :4])
+    np.testing.assert_array_equal(short.rules.weights, full.rules.weights[:, :4])
 
 
 def test_batch_equals_one_by_one_and_arrays_round_trip() -> None:

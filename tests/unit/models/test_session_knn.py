@@ -92,12 +92,13 @@ def test_only_the_nearest_sessions_speak() -> None:
 def test_the_index_is_bounded_and_holds_the_newest() -> None:
     sessions = make_sessions(4, n=80)
     model = SessionKNN.fit(sessions, SessionKNNConfig(sessions_per_track=3))
-    lengths = np.diff(model.index_indptr)
+    indptr, sessions_of = model.index.track_indptr, model.index.track_sessions
+    lengths = np.diff(indptr)
     assert lengths.max() == 3
     for item in range(N_ITEMS):
-        mine = model.index_sessions[model.index_indptr[item] : model.index_indptr[item + 1]]
+        mine = sessions_of[indptr[item] : indptr[item + 1]]
         holders = np.unique(sessions.session_of_play()[sessions.items == item])
-        newest = holders[np.argsort(-model.start[holders], kind="stable")][:3]
+        newest = holders[np.argsort(-model.index.start[holders], kind="stable")][:3]
         np.testing.assert_array_equal(mine, newest)
 
 

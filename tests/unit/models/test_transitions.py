@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segue.models.sessions import DAY_US
-from segue.models.transitions import TransitionsConfig, own_transitions, own_transitions_batch
+from segue.models.transitions import TransitionsConfig, own_transitions
 
 MINUTE = 60_000_000
 
@@ -66,22 +66,3 @@ def test_scores_equal_loops(
     assert dict.fromkeys(ids.tolist()).keys() == want.keys()
     np.testing.assert_allclose(scores, [want[i] for i in ids.tolist()], rtol=1e-4)
     assert np.all(np.diff(scores) <= 0)
-
-
-def test_batch_equals_one_by_one_with_and_without_a_past() -> None:
-    rng = np.random.default_rng(2)
-    past = (np.array([0, 10, 30]), rng.integers(0, 6, 30).astype(np.int32), np.arange(30) * MINUTE)
-    prefix = (np.array([0, 3, 4, 8]), rng.integers(0, 6, 8).astype(np.int32), (np.arange(8) + 30) * MINUTE)
-    listener = np.array([1, -1, 0])
-    now = np.full(3, 50 * MINUTE)
-    config = TransitionsConfig()
-    ids, scores = own_transitions_batch(past, listener, prefix, now, 6, config)
-    for row in range(3):
-        known = listener[row] >= 0
-        span = slice(past[0][listener[row]], past[0][listener[row] + 1]) if known else slice(0, 0)
-        part = slice(prefix[0][row], prefix[0][row + 1])
-        one, values = own_transitions(
-            past[1][span], past[2][span], prefix[1][part], prefix[2][part], 50 * MINUTE, 6, config
-        )
-        np.testing.assert_array_equal(ids[row][ids[row] >= 0], one)
-        np.testing.assert_array_equal(scores[row, : len(one)], values)

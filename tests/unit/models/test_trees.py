@@ -346,3 +346,18 @@ def test_refuses_wrong_matrices(text: str) -> None:
             scorer.score(bad)  # type: ignore[arg-type]
     with pytest.raises(InvalidInput):
         TreeScorer.from_lightgbm()
+
+
+@given(seed=st.integers(0, 2**31), rows=st.integers(1, 200), zero_as_missing=st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_columns_with_one_value_in_all_rows_are_scored_alike(
+    seed: int, rows: int, zero_as_missing: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    x = messy(rng, 300, 6, 0.1)
+    booster = train(x, np.nan_to_num(x).clip(-9, 9).sum(1), num_leaves=31, zero_as_missing=zero_as_missing)
+    shown = messy(rng, rows, 6, 0.3)
+    shown[:, :4] = shown[0, :4]
+    np.testing.assert_allclose(
+        TreeScorer.from_lightgbm(booster).score(shown), reference(booster, shown), atol=1e-5
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -23,7 +24,11 @@ def artifacts(service: Home) -> Artifacts:
 
 @pytest.fixture(scope="module")
 def recommender(service: Home, artifacts: Artifacts) -> Recommender:
-    return Recommender(artifacts, service.settings.surfaces, service.state.read, 200)
+    patient = {  # compiling takes longer than a request may
+        name: msgspec.structs.replace(surface, deadline_ms=60_000)
+        for name, surface in service.settings.surfaces.items()
+    }
+    return Recommender(artifacts, patient, service.state.read, 200)
 
 
 @pytest.fixture(scope="module")

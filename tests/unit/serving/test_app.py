@@ -24,13 +24,13 @@ from segue.serving.server import claim_port
 from segue.settings.tree import Serving, Settings
 
 
-def ask(app: Any, *paths: str) -> list[httpx.Response]:
+def ask(app: Any, *paths: str, host: str = "localhost") -> list[httpx.Response]:
     """The answers to some GETs, without a socket."""
 
     async def go() -> list[httpx.Response]:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return [await client.get(path) for path in paths]
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8080") as client:
+            return [await client.get(path, headers={"Host": host}) for path in paths]
 
     return asyncio.run(go())
 
@@ -50,6 +50,34 @@ def test_the_page_can_be_turned_off_and_the_api_page_stays(tmp_path: Path) -> No
         200,
         200,
     )
+
+
+@pytest.mark.parametrize(
+    ("serving", "name", "status"),
+    [
+        ({}, "localhost:8080", 200),
+        ({}, "LOCALHOST", 200),
+        ({}, "127.0.0.1:9", 200),
+        ({}, "[::1]:8080", 200),
+        ({}, "rebound.example:8080", 400),
+        ({}, "localhost.rebound.example", 400),
+        ({}, "[::2]:8080", 400),
+        ({}, "", 400),
+        ({"host": "127.0.0.2"}, "127.0.0.2:8080", 200),
+        ({"host": "::1"}, "rebound.example", 400),
+        ({"host": "0.0.0.0"}, "music.example", 200),
+        ({"host": "0.0.0.0", "allowed_hosts": ("music.example",)}, "music.example:443", 200),
+        ({"host": "0.0.0.0", "allowed_hosts": ("music.example",)}, "other.example", 400),
+        ({"allowed_hosts": ("Music.example",)}, "music.example", 200),
+    ],
+)
+def test_a_name_that_is_not_ours_is_refused(
+    serving: dict[str, Any], name: str, status: int, tmp_path: Path
+) -> None:
+    (answer,) = ask(app_over(tmp_path, **serving), "/v1/listeners", host=name)
+    assert answer.status_code == status
+    if status == 400:
+        assert answer.json()["field"] == "Host"
 
 
 def test_the_largest_k_is_a_setting(tmp_path: Path) -> None:

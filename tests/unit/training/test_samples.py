@@ -54,15 +54,18 @@ def test_home_moments_ask_before_what_they_are_followed_by(seed: int, day: int, 
     plays = made(seed)
     cut = day * DAY
     moments = home_moments(plays, TRACK_ID, cut, most, np.random.default_rng(0))
-    active = np.unique(plays.user_id[plays.ts >= cut])
-    assert len(moments) == min(most, len(active))
-    assert len(np.unique(moments.user_id)) == len(moments)
+    begins = np.unique(
+        np.column_stack([plays.user_id, plays.session_start])[plays.session_start >= cut], axis=0
+    )
+    assert len(moments) == min(most, len(begins))
+    asked = np.column_stack([moments.user_id, moments.ts])
+    assert {*map(tuple, asked.tolist())} <= {*map(tuple, begins.tolist())}
+    assert len(np.unique(asked, axis=0)) == len(moments)
     for user, ts, session, heard, skipped in zip(
         moments.user_id, moments.ts, moments.session, moments.heard, moments.skipped, strict=True
     ):
         after = (plays.user_id == user) & (plays.ts >= ts)
         assert ts >= cut
-        assert not ((plays.user_id == user) & (plays.ts >= cut) & (plays.ts < ts)).any()
         assert len(session) == 0
         assert set(heard) == set(TRACK_ID[plays.track[after & plays.listened]])
         assert set(skipped) == set(TRACK_ID[plays.track[after & ~plays.listened]]) - set(heard)

@@ -100,7 +100,7 @@ def raw_events(seed: int, listeners: int = 150) -> list[Row]:
     for user in range(listeners):
         for _ in range(dice.randint(1, 14)):
             near = dice.choice([0, DAY, DAY, 2 * DAY, 2 * DAY, 3 * DAY])
-            steps = dice.randint(-8, 8) * dice.choice([MINUTE, SESSION_GAP, SESSION_GAP + 1, 1])
+            steps = dice.randint(-8, 8) * dice.choice([MINUTE, SESSION_GAP, SESSION_GAP - 1, 1])
             kind = dice.choice(_TYPES)
             of_track = kind not in ("follow", "block_artist")
             row = event(len(rows), min(max(near + steps, 0), 4 * DAY - 1), user_id=user, type=kind)
@@ -162,7 +162,7 @@ def _session_starts(rows: list[Row]) -> dict[bytes, int]:
             starts[row["event_id"]] = named.setdefault((row["user_id"], row["session_id"]), row["ts"])
         else:
             ts, start = last.get(row["user_id"], (-(2**62), 0))
-            start = start if row["ts"] - ts <= SESSION_GAP else row["ts"]
+            start = start if row["ts"] - ts < SESSION_GAP else row["ts"]
             last[row["user_id"]] = (row["ts"], start)
             starts[row["event_id"]] = start
     return starts

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
 
 import ibis
 import pyarrow as pa
@@ -12,8 +14,10 @@ import pytest
 from segue.adapters.engines.duckdb import DuckDBDelta
 from segue.contracts.errors import ContractBroken
 from segue.contracts.schema import Column, Table
+from segue.contracts.tables import LISTENERS, TRACKS
+from segue.contracts.vocabulary import DAY, HOUR
 from segue.settings.tree import Warehouse
-from segue.warehouse.contract import check
+from segue.warehouse.contract import MIN_ROWS, check, check_fresh, check_references, check_volume
 
 TABLE = Table(
     "things",
@@ -45,6 +49,7 @@ def rows(*changed: dict[str, object]) -> ibis.Table:
 
 
 def test_rows_that_keep_the_contract_pass(engine: DuckDBDelta) -> None:
+    check(engine, TABLE, rows({"name": "éa"}))
     blank = {"kind": None, "name": None, "share": None}
     other_day = {"day": date(2026, 1, 2), "id": b"\x00"}
     check(engine, TABLE, rows({}, {"size": 0}, blank, other_day))
@@ -58,7 +63,8 @@ def test_rows_that_keep_the_contract_pass(engine: DuckDBDelta) -> None:
         ({"size": -1}, "things.size", "size >= 0"),
         ({"size": 11}, "things.size", "size <= 10"),
         ({"kind": "c"}, "things.kind", "kind is one of a, b"),
-        ({"name": "abcd"}, "things.name", "name has at most 3 characters"),
+        ({"name": "abcd"}, "things.name", "name has at most 3 bytes of UTF-8"),
+        ({"name": "éé"}, "things.name", "name has at most 3 bytes of UTF-8"),
         ({"share": float("nan")}, "things.share", "share is a number"),
         ({"day": None}, "things.day", "day is not null"),
     ],
@@ -84,3 +90,112 @@ def test_every_broken_rule_is_counted_and_three_rows_are_shown(engine: DuckDBDel
         check(engine, TABLE, rows(*({"size": -n, "kind": "z"} for n in range(1, 6))))
     assert "5 rows break `size >= 0`; 5 rows break `kind is one of a, b`" in raised.value.message
     assert raised.value.message.count("{") == 3
+
+
+FIRST = date(2026, 1, 5)  # a Monday
+FLUID = replace(TABLE, volume=10)
+QUIET_SUNDAYS = [1_500 if n % 7 == 6 else 9_000 for n in range(42)]
+TODAY = FIRST + timedelta(days=42)
+
+
+def history(counts: list[int]) -> dict[date, int]:
+    return {FIRST + timedelta(days=n): count for n, count in enumerate(counts)}
+
+
+def volume_of(today: int, counts: list[int], *, whole: bool = True, day: date = TODAY) -> None:
+    """Check a day's rows behind a history of those counts."""
+    check_volume(FLUID, history(counts), {day: today}, day, day if whole else None)
+
+
+@pytest.mark.parametrize("today", [0, 800, 95_000])
+def test_a_day_far_from_the_usual_is_refused_with_both_numbers(today: int) -> None:
+    with pytest.raises(
+        ContractBroken, match=f"2026-02-16 would hold {today:,} rows, where 9,000 are usual"
+    ) as e:
+        volume_of(today, QUIET_SUNDAYS)
+    assert "warehouse.expect=false" in e.value.message
+    assert e.value.field == "things.day"
+
+
+def test_usual_is_what_that_weekday_usually_is() -> None:
+    busy_sundays = [90_000 if n % 7 == 6 else 1_500 for n in range(41)]
+    volume_of(95_000, busy_sundays, day=FIRST + timedelta(days=41))
+    with pytest.raises(ContractBroken):
+        volume_of(95_000, busy_sundays[:40], day=FIRST + timedelta(days=40))
+
+
+def test_what_is_within_the_bounds_new_small_or_unfinished_is_left_alone() -> None:
+    volume_of(1_000, QUIET_SUNDAYS)
+    volume_of(89_000, QUIET_SUNDAYS)
+    volume_of(1, [9_000] * 13, day=FIRST + timedelta(days=13))
+    volume_of(0, [MIN_ROWS - 1] * 42)
+    volume_of(3, QUIET_SUNDAYS, whole=False)
+    check_volume(TABLE, history(QUIET_SUNDAYS), {TODAY: 0}, TODAY, TODAY)
+
+
+def test_a_day_that_is_over_is_judged_though_nobody_says_so_and_old_history_never_is() -> None:
+    later = {TODAY + timedelta(days=n): 9_000 for n in range(1, 8)}
+    written = {TODAY: 10} | later
+    check_volume(FLUID, history(QUIET_SUNDAYS), written, max(later))
+    with pytest.raises(ContractBroken, match="2026-02-16"):
+        check_volume(FLUID, history(QUIET_SUNDAYS), written, TODAY + timedelta(days=2))
+
+
+NAMING = Table(
+    "plays",
+    "Rows that name a track, where they name one.",
+    (Column("track_id", pa.int64(), "", nullable=True, references="tracks"),),
+    key=(),
+    known=0.5,
+)
+
+
+def naming(known: int, unknown: int, none: int) -> ibis.Table:
+    ids = [*(n % 100 for n in range(known)), *(5_000 + n % 7 for n in range(unknown)), *([None] * none)]
+    return ibis.memtable(pa.table({"track_id": pa.array(ids, pa.int64())}))
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Iterator[DuckDBDelta]:
+    """An engine that keeps a hundred tracks and nobody who listens."""
+    made = DuckDBDelta(tmp_path, Warehouse(memory_mb=256, threads=1))
+    blank = {f.name: pa.nulls(100, f.type) for f in TRACKS.arrow}
+    flags = {name: pa.array([True] * 100) for name in ("explicit", "public")}
+    made.append(TRACKS, pa.table({**blank, **flags, "track_id": pa.array(range(100))}))
+    yield made
+    made.close()
+
+
+def test_rows_that_name_what_is_not_there_are_counted_and_named(catalogue: DuckDBDelta) -> None:
+    check_references(catalogue, NAMING, naming(1_000, 1_000, 500))
+    check_references(catalogue, NAMING, naming(0, MIN_ROWS - 1, 0))
+    nobody = replace(NAMING, columns=(replace(NAMING.columns[0], references=LISTENERS.name),))
+    check_references(catalogue, nobody, naming(0, 2_000, 0))
+    with pytest.raises(ContractBroken) as raised:
+        check_references(catalogue, NAMING, naming(900, 1_100, 5_000))
+    assert "of 2,000 rows 1,100 name a track_id that table tracks does not have" in raised.value.message
+    assert "5000 (158 rows), 5001 (157 rows), 5002 (157 rows)" in raised.value.message
+
+
+@pytest.mark.parametrize(("rows_a_day", "refused"), [(MIN_ROWS, True), (MIN_ROWS - 1, False)])
+def test_a_table_whose_newest_row_is_old_is_refused_unless_it_is_new_or_small(
+    catalogue: DuckDBDelta, rows_a_day: int, refused: bool
+) -> None:
+    columns = (Column("day", pa.date32(), ""), Column("ts", pa.int64(), ""))
+    aged = Table("aged", "Rows with a time.", columns, key=(), fresh_hours=12)
+
+    def land(days: range, hours: int) -> None:
+        start = (FIRST - date(1970, 1, 1)).days
+        ts = [(start + n) * DAY + hours * HOUR for n in days for _ in range(rows_a_day)]
+        day = pa.array([t // DAY for t in ts], pa.int32()).cast(pa.date32())
+        catalogue.append(aged, pa.table({"day": day, "ts": pa.array(ts)}))
+
+    land(range(13), 2)
+    check_fresh(catalogue, aged, FIRST + timedelta(days=40))
+    land(range(13, 14), 11)
+    check_fresh(catalogue, aged, FIRST + timedelta(days=12))
+    if refused:
+        with pytest.raises(ContractBroken, match="13 hours older than the end of 2026-01-18; at most 12"):
+            check_fresh(catalogue, aged, FIRST + timedelta(days=13))
+        land(range(13, 14), 12)
+    check_fresh(catalogue, aged, FIRST + timedelta(days=13))

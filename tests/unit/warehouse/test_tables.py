@@ -155,12 +155,13 @@ def test_outcomes_are_those_of_a_nested_loop(seed: int) -> None:
     assert computed(OUTCOMES, rows) == ordered(made.outcomes(shown, wanted))
 
 
-def test_a_silence_of_exactly_the_gap_does_not_end_a_session() -> None:
-    apart = [event(1, 0), event(2, SESSION_GAP), event(3, 2 * SESSION_GAP + 1)]
+def test_a_silence_of_exactly_the_gap_ends_a_session() -> None:
+    """As in listener state: see test_thirty_minutes_of_silence_end_a_session."""
+    apart = [event(1, 0), event(2, SESSION_GAP - 1), event(3, 2 * SESSION_GAP - 1)]
     assert [r["session_start"] - START for r in sorted(cleaned(apart), key=lambda r: r["ts"])] == [
         0,
         0,
-        2 * SESSION_GAP + 1,
+        2 * SESSION_GAP - 1,
     ]
 
 

@@ -91,7 +91,10 @@ class FileLog:
             self._clean[topic] = segment.end + len(frames)
 
     def read(self, topic: str, after: int, limit: int) -> tuple[list[bytes], int]:
-        """Up to `limit` records behind position `after` (0: from the start) and the position behind the last."""
+        """Up to `limit` records behind position `after` (0: from the start) and the position behind the last.
+
+        A log that was never written is empty. Raises Unavailable if something else is in its place.
+        """
         folder = self._folder(topic)
         records: list[bytes] = []
         position = after
@@ -145,6 +148,11 @@ class FileLog:
 
     def _readable(self, folder: Path, after: int) -> list[_Segment]:
         """Segments with bytes behind `after`, their sizes as of a moment when nobody was appending, durable."""
+        for path in (self._root, folder):
+            if path.exists() and not path.is_dir():
+                raise Unavailable(
+                    f"log {path}: is a file where a directory should be; move it away", field="log"
+                )
         if not (folder / "lock").exists():
             return []
         lock = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -41,6 +42,8 @@ from segue.settings.tree import Warehouse
 
 MAX_BATCH_BYTES: Final = 256_000_000
 """A batch is cut here however few rows it has."""
+WHOLE: Final = date(1970, 1, 1)
+"""The day of a table that has no days."""
 CLOCK_SKEW: Final = 5 * MINUTE
 """How far in the future an imported event may lie."""
 
@@ -125,7 +128,7 @@ def import_path(
     """Import everything behind `path`, yielding progress after each batch.
 
     `on_landed(table, {day: rows})` is called after rows became visible, at least once for each landing even if the import
-    is killed in between. `now` is UTC microseconds.
+    is killed in between; and before known rows of a table without days change. `now` is UTC microseconds.
 
     Raises NotFound or InvalidData; what was read before is landed, and the message says how much.
     """
@@ -232,14 +235,20 @@ class _Run:
             if table is TRACKS:
                 columns["artist_id"] = rows["artist_id"]
             checked = check(table, pa.table(columns), latest=self._now, optional=DEFAULTS)
-            merge(self._engine, table, checked.good, Known.FILL)
+            merge(self._engine, table, checked.good, Known.FILL, changing=partial(self._changing, table))
 
     def _land_dimension(self, piece: Piece, origin: str) -> None:
         table = piece.table
         checked = check(table, piece.rows, latest=self._now, optional=DEFAULTS)
         self._reject(origin, Rejects.join([piece.broken, checked.rejects]))
         given = [name for name in checked.good.column_names if name in table.names]
-        merged = merge(self._engine, table, checked.good.select(given), Known.UPDATE)
+        merged = merge(
+            self._engine,
+            table,
+            checked.good.select(given),
+            Known.UPDATE,
+            changing=partial(self._changing, table),
+        )
         if table.name in self._seen:
             self._seen[table.name].add(np.asarray(checked.good[table.key[0]].to_numpy(), np.int64))
         if piece.counted:
@@ -247,6 +256,10 @@ class _Run:
             self._read += piece.rows.num_rows + len(piece.broken)
             self._landed += landed
             self._duplicate += checked.good.num_rows - landed
+
+    def _changing(self, table: Table) -> None:
+        if self._on_landed:
+            self._on_landed(table, {WHOLE: 0})
 
     def _reject(self, origin: str, rejects: Rejects) -> None:
         keep_rejects(self._engine, origin, self._now, rejects)

@@ -11,7 +11,7 @@ An export of one's own account names no user: the name then comes from `user.jso
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -24,7 +24,7 @@ from segue.contracts.errors import InvalidData
 from segue.contracts.ids import MAX_ID
 from segue.contracts.tables import MAX_TEXT, RAW_EVENTS
 from segue.contracts.vocabulary import SECOND, EventType
-from segue.events.columns import Coerced, clip, iso_to_us, loose, scaled, stable_ids
+from segue.events.columns import Coerced, clip, iso_to_us, loose, mask_of, scaled, stable_ids
 from segue.events.importers.base import Part, Piece
 from segue.events.importers.readers import Decoded, find_files, json_lines
 from segue.events.validation import ROW
@@ -123,7 +123,11 @@ def _times(listens: list[Listen]) -> Coerced:
     """Seconds since 1970, or in some dumps ISO 8601 text."""
     said = [listen.listened_at if listen.listened_at is not None else listen.timestamp for listen in listens]
     if any(isinstance(t, str) for t in said):
-        return scaled(pa.array([_micros(t) for t in said], pa.int64()), 1)
+        micros = pa.array([_micros(t) for t in said], pa.int64())
+        given = _texts([None if t is None else str(t) for t in said])
+        return replace(
+            scaled(micros, 1), wrong=mask_of(pc.and_(pc.is_null(micros), pc.is_valid(given))), given=given
+        )
     return scaled(pa.array(said, pa.int64()), SECOND)
 
 

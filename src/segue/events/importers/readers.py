@@ -104,7 +104,8 @@ def parquet_columns(path: Path) -> list[str]:
         return list(pq.read_schema(path).names)
     except (pa.ArrowException, OSError) as error:
         raise InvalidData(
-            f"{path}: not a whole Parquet file (no readable footer, as if it were still being written): {_first_line(error)}",
+            f"{path}: not a whole Parquet file (no readable footer, as if it were still being written): {_first_line(error)}; "
+            f"{_AGAIN}",
             field="path",
         ) from error
 

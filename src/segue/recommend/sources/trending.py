@@ -16,14 +16,12 @@ GENRES = 3
 def trending(query: Query, artifacts: Artifacts, limit: int) -> tuple[Ids, Floats]:
     """Decayed popularity of the country and of the listener's main genres, each list at its own scale."""
     cells = [(query.country, ANY), *((query.country, genre) for genre in _genres(query))]
-    found: dict[int, float] = {}
-    for country, genre in cells:
-        tracks, scores = artifacts.retrieval.popularity.ranked(country, genre)
-        top = float(scores[0]) if len(scores) else 1.0
-        for track, score in zip(tracks[:limit].tolist(), scores[:limit].tolist(), strict=True):
-            found[track] = max(found.get(track, 0.0), score / top)
-    tracks = np.fromiter(found.keys(), np.int32, len(found))
-    return best(tracks, np.fromiter(found.values(), np.float32, len(found)), limit)
+    lists = [artifacts.retrieval.popularity.ranked(country, genre) for country, genre in cells]
+    tracks = np.concatenate([tracks[:limit] for tracks, _ in lists])
+    shares = np.concatenate([scores[:limit] / (scores[0] if len(scores) else 1.0) for _, scores in lists])
+    falling = np.argsort(-shares, kind="stable")
+    distinct, first = np.unique(tracks[falling], return_index=True)
+    return best(distinct, shares[falling][first], limit)
 
 
 def _genres(query: Query) -> list[int]:
