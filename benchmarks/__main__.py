@@ -17,6 +17,7 @@ from benchmarks import (  # noqa: E402
     bench_nearest,
     bench_request,
     bench_simulator,
+    bench_state,
     bench_trees,
 )
 from benchmarks.harness import Bench, main  # noqa: E402
@@ -29,6 +30,7 @@ BENCHES: dict[str, Bench] = {
     "flow": bench_flow.run,
     "request": bench_request.run,
     "http": bench_http.run,
+    "state": bench_state.run,
 }
 
 if __name__ == "__main__":

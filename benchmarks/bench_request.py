@@ -19,7 +19,6 @@ import numpy as np
 from benchmarks.harness import Row, at_most
 from benchmarks.service import just_after, known_listeners, published_home
 from segue.events.records import encode_exposure
-from segue.listener.codec import decode
 from segue.listener.state import ListenerState
 from segue.recommend.api import Request
 from segue.recommend.artifacts import Artifacts
@@ -66,13 +65,10 @@ def run() -> list[Row]:
 
 
 def _recommender(home: Home) -> Recommender:
-    def read(user_id: int) -> ListenerState | None:
-        record = home.state.get(user_id)
-        return decode(record) if record is not None else None
-
     settings = home.settings
+    artifacts = Artifacts.load(home.bundles.open())
     recommender = Recommender(
-        Artifacts.load(home.bundles.open()), settings.surfaces, read, settings.serving.max_k, time.thread_time
+        artifacts, settings.surfaces, home.state.read, settings.serving.max_k, time.thread_time
     )
     warm_up(recommender.artifacts, home.settings)
     return recommender

@@ -20,7 +20,6 @@ import numpy as np
 
 import segue
 from segue.contracts.vocabulary import HOUR
-from segue.listener.codec import decode
 from segue.listener.state import ListenerState
 from segue.simulation import SimulationConfig
 from segue.wiring.flow import runner_of
@@ -51,9 +50,9 @@ def published_home() -> Home:
 def known_listeners(home: Home, most: int) -> list[ListenerState]:
     """Consenting listeners with plays, drawn at random."""
     found = []
-    for user_id in np.random.default_rng(1).permutation(home.state.ids(0, 1_000_000)).tolist():
-        state = decode(home.state.get(user_id) or b"")
-        if state.consent and len(state.plays) >= KNOWN_PLAYS:
+    for user_id in np.random.default_rng(1).permutation(sorted(home.state.sample(1_000_000))).tolist():
+        state = home.state.read(user_id)
+        if state is not None and state.consent and len(state.plays) >= KNOWN_PLAYS:
             found.append(state)
         if len(found) == most:
             break

@@ -13,6 +13,8 @@ from segue.wiring.flow import runner_of
 from segue.wiring.home import Home
 from segue.wiring.simulate import simulate_into
 
+pytest_plugins = ["real_stores"]
+
 SMALL = SimulationConfig(tracks=500, artists=80, listeners=200, days=16, end=date(2026, 11, 21), seed=3)
 SETTINGS = [
     "warehouse.threads=1",

@@ -155,7 +155,7 @@ def test_choosing_a_listener_leads_to_their_shelves(visit: Visit) -> None:
     page.locator("#who a").click()
     expect(page.get_by_role("link", name="Listener 12", exact=True)).to_be_visible()
     page.get_by_label("Find a listener").fill("nobody")
-    expect(page.get_by_text("Nobody's id begins with")).to_be_visible()
+    expect(page.get_by_text("Nothing is known of")).to_be_visible()
 
 
 def test_someone_new_gets_an_answer_that_is_not_personal(visit: Visit) -> None:

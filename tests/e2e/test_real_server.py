@@ -33,13 +33,13 @@ WAIT_S = 60.0
 class Server:
     """`segue serve --port 0`, and how to talk to it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, more: dict[str, str] | None = None) -> None:
         self.home = home
         self._said = home.parent / "serve.err"
         with self._said.open("w") as said:
             self.process = subprocess.Popen(
                 [PROGRAM, "serve", "--port", "0", "--workers", "2"],
-                env=environment(home, {"SEGUE_SERVING__LOG_SAMPLE_SHARE": "1.0"}),
+                env=environment(home, {"SEGUE_SERVING__LOG_SAMPLE_SHARE": "1.0"} | (more or {})),
                 stdout=subprocess.DEVNULL,
                 stderr=said,
             )

@@ -43,6 +43,7 @@ COMMANDS: Final = {
     ),
     "serve": Command("segue.cli.serving", "serve", "Serve the API and the listener page until stopped."),
     "bundle": Command("segue.cli.bundles", "app", "List, show, publish and roll back bundles."),
+    "state": Command("segue.cli.state", "app", "Make the store that listener state lives in."),
     "demo": Command(
         "segue.cli.demo",
         "demo",

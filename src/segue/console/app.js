@@ -113,11 +113,11 @@ function choose() {
   delete main.dataset.view;
   frame(null);
   const list = h("ul", { class: "people" });
-  const words = h("input", { type: "search", id: "find", placeholder: "An id, or the beginning of one", autocomplete: "off", "aria-label": "Find a listener" });
+  const words = h("input", { type: "search", id: "find", placeholder: "An id", autocomplete: "off", "aria-label": "Find a listener" });
   const look = async () => {
     await presentIn(list, async () => {
       const { listeners } = await get("/v1/listeners", { query: words.value.trim(), limit: 12 });
-      return listeners.length ? listeners.map(person) : [h("li", { class: "note" }, `Nobody's id begins with “${words.value.trim()}”.`)];
+      return listeners.length ? listeners.map(person) : [h("li", { class: "note" }, `Nothing is known of “${words.value.trim()}”.`)];
     });
   };
   words.addEventListener("input", debounce(look, 200));

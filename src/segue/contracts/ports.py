@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -71,25 +71,40 @@ class Engine(Protocol):
         """Merge small files where there are many; rows stay the same. Returns files removed, 0 where it has no meaning."""
 
 
+Fold = Callable[[int, bytes | None, bytes], bytes]
+"""(listener, record, rows) -> the record with the rows folded in."""
+Change = Callable[[int, bytes | None, bytes], bytes | None]
+"""(listener, record, tail) -> the record that replaces both, or None to delete everything kept of the listener."""
+
+
 class StateStore(Protocol):
-    """One small record per listener, read once per request."""
+    """What is kept of each listener, as bytes: a `record`, and a `tail` of rows that are not folded into it yet.
 
-    def get(self, user_id: int) -> bytes | None:
-        """The listener's record, or None."""
+    To add rows is to append to the tail, which every store does without reading. A tail that has grown long is
+    folded into the record, which is a read and a conditional write. A reader folds the tail in for itself. A store in which
+    rewriting the record is cheap folds at once, and its tails are empty.
 
-    def update(self, user_id: int, change: Callable[[bytes | None], bytes | None]) -> None:
-        """Replace the record by `change` of it, atomically (None deletes it)."""
+    Whatever is handed in must bear repetition: a write whose answer is lost is made again. Every method raises
+    Unavailable when the store does not answer within its deadline, and InvalidInput for an id that is none.
+    """
 
-    def load(
-        self, records: Iterable[tuple[int, bytes]], merge: Callable[[bytes, bytes], bytes] | None = None
-    ) -> int:
-        """Write many records; where one is there already, `merge(there, new)` of both, or the new one. Returns how many.
+    def get(self, user_id: int) -> tuple[bytes | None, bytes]:
+        """Record and tail of the listener; (None, b"") where nothing is kept. One round trip."""
 
-        What `merge` is given cannot change before its result is written.
+    def add(self, rows: Mapping[int, bytes], fold: Fold) -> None:
+        """Add rows of many listeners. When this returns, every later `get` has them."""
+
+    def update(self, user_ids: Iterable[int], change: Change) -> None:
+        """Replace what is kept of each listener by `change` of it, atomically for each; nothing is written if it is equal.
+
+        `change` may run more than once. Raises Conflict if others write the same listeners until the deadline.
         """
 
-    def ids(self, start: int, limit: int, *, backwards: bool = False) -> list[int]:
-        """Up to `limit` listeners that have a record: ascending from `start`, or descending from the last."""
+    def sample(self, limit: int) -> list[int]:
+        """Up to `limit` listeners of whom something is kept, each once, from an arbitrary place; all, if there are fewer."""
+
+    def create(self) -> None:
+        """Make what the store needs before first use, such as its table, unless it is there."""
 
     def close(self) -> None:
         """Release the store."""

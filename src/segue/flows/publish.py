@@ -15,7 +15,7 @@ import numpy as np
 import segue
 from segue.bundle import Bundle, BundleStore, BundleWriter, Manifest
 from segue.contracts.errors import BundleCorrupt, InvalidData, NotFound
-from segue.contracts.ports import Days, Engine, StateStore
+from segue.contracts.ports import Days, Engine
 from segue.contracts.tables import EVENTS, LISTENERS
 from segue.contracts.vocabulary import DAY
 from segue.evaluation.backtest import Report, backtest, load_split, measure, sampled
@@ -33,8 +33,8 @@ from segue.flows.gate import (
 )
 from segue.flows.task import Stores, Task
 from segue.flows.verdicts import Verdict, enter
-from segue.listener.codec import decode, encode
-from segue.listener.fold import Profiles, fold_table, merge
+from segue.listener.fold import Profiles, fold_table
+from segue.listener.states import ListenerStates
 from segue.recommend.artifacts import Artifacts
 from segue.settings.tree import Settings
 from segue.training.build import train, write
@@ -105,8 +105,8 @@ def evaluation(bundle: Bundle) -> Report | None:
         return None
 
 
-def fill_state(engine: Engine, settings: Settings, state: StateStore, last: date) -> int:
-    """Merge what the warehouse knows of every listener at the end of a day into the state store. Returns how many were written.
+def fill_state(engine: Engine, settings: Settings, states: ListenerStates, last: date) -> int:
+    """Merge what the warehouse knows of every listener at the end of a day into their states. Returns how many were written.
 
     Merged, not stored over: what came in by HTTP since the last landing stays.
     """
@@ -114,11 +114,7 @@ def fill_state(engine: Engine, settings: Settings, state: StateStore, last: date
     recent = engine.read(EVENTS, Days(last - timedelta(days=STATE_EVENTS_DAYS), last)).select(*names)
     batches = engine.stream(recent.order_by(["user_id", "ts"]))
     profiles = Profiles(engine.collect(engine.read(LISTENERS)))
-
-    def merged(there: bytes, rebuilt: bytes) -> bytes:
-        return encode(merge(decode(rebuilt), decode(there), settings.state))
-
-    return state.load(fold_table(batches, settings.state, profiles=profiles), merged)
+    return states.fill(fold_table(batches, settings.state, profiles=profiles))
 
 
 def no_challenger(stores: Stores) -> str | None:
@@ -145,7 +141,7 @@ def no_champion(stores: Stores) -> str | None:
 
 def no_state(stores: Stores) -> str | None:
     """That listener state is empty, or None."""
-    return None if stores.state.ids(0, 1) else "listener state is empty"
+    return None if stores.state.sample(1) else "listener state is empty"
 
 
 def _split(engine: Engine, settings: Settings, until: int) -> Split:

@@ -10,8 +10,9 @@ from typing import Protocol
 import ibis.expr.types as ir
 
 from segue.bundle import BundleStore
-from segue.contracts.ports import Days, Engine, StateStore
+from segue.contracts.ports import Days, Engine
 from segue.contracts.schema import Table
+from segue.listener.states import ListenerStates
 from segue.settings.tree import Settings
 from segue.warehouse.contract import check, check_references, check_volume
 
@@ -27,7 +28,7 @@ class Stores(Protocol):
         """Models."""
 
     @property
-    def state(self) -> StateStore:
+    def state(self) -> ListenerStates:
         """Listener state."""
 
 

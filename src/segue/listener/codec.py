@@ -8,6 +8,10 @@ Layout of version 1 (little endian):
 
     u8 version | u8 flags | u8 len(country) | u8 len(plan) | i64 user_id | i64 joined_at | u32 plays | u32 marks
     country UTF-8 | plan UTF-8 | PLAY[plays] | MARK[marks]
+
+Rows on their way into a record are chunks, one behind the other, so that a store can append without reading:
+
+    u8 version | u32 plays | u32 marks | PLAY[plays] | MARK[marks]
 """
 
 from __future__ import annotations
@@ -17,14 +21,24 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from segue.contracts.errors import InvalidData, InvalidInput
 from segue.listener.state import MARK, PLAY, ListenerState
+from segue.settings.tree import State
+
+Rows = npt.NDArray[np.void]
 
 VERSION: Final = 1
 _HEADER: Final = struct.Struct("<BBBBqqII")
+_CHUNK: Final = struct.Struct("<BII")
 _CONSENT, _EXPLICIT_OK, _KNOWN, _JOINED, _COUNTRY, _PLAN = (1 << bit for bit in range(6))
 _MAX_TEXT: Final = 255
+
+
+def longest_record(limits: State) -> int:
+    """Bytes of the longest record the limits allow."""
+    return _HEADER.size + 2 * _MAX_TEXT + limits.max_plays * PLAY.itemsize + limits.max_marks * MARK.itemsize
 
 
 def encode(state: ListenerState) -> bytes:
@@ -64,13 +78,36 @@ def decode(record: bytes) -> ListenerState:
         )
     reader = _READERS.get(record[0])
     if reader is None:
-        raise InvalidData(
-            f"listener state: the record has layout version {record[0]}, this program reads 1 to {VERSION}; "
-            "upgrade it, or rebuild the state from the events",
-            field="version",
-            limit=f"1..{VERSION}",
-        )
+        raise _newer("record", record[0])
     return reader(record)
+
+
+def encode_rows(plays: Rows, marks: Rows) -> bytes:
+    """One chunk: plays PLAY[p] and marks MARK[m] of one listener, in any order."""
+    header = _CHUNK.pack(VERSION, len(plays), len(marks))
+    return b"".join((header, plays.tobytes(), marks.tobytes()))
+
+
+def decode_rows(rows: bytes) -> tuple[Rows, Rows]:
+    """The plays and marks of all chunks in `rows`, one behind the other.
+
+    Raises InvalidData for a chunk of a newer version, and for one that is cut short.
+    """
+    plays, marks, at = [], [], 0
+    while at < len(rows):
+        if rows[at] != VERSION:
+            raise _newer("chunk of rows", rows[at])
+        start = at + _CHUNK.size
+        if start > len(rows):
+            raise _damaged(len(rows), start)
+        _, some_plays, some_marks = _CHUNK.unpack_from(rows, at)
+        middle = start + some_plays * PLAY.itemsize
+        at = middle + some_marks * MARK.itemsize
+        if at > len(rows):
+            raise _damaged(len(rows), at)
+        plays.append(rows[start:middle])
+        marks.append(rows[middle:at])
+    return np.frombuffer(b"".join(plays), PLAY), np.frombuffer(b"".join(marks), MARK)
 
 
 def _decode_v1(record: bytes) -> ListenerState:
@@ -108,6 +145,15 @@ def _text(name: str, value: str | None) -> bytes:
             limit=f"at most {_MAX_TEXT} bytes",
         )
     return raw
+
+
+def _newer(what: str, version: int) -> InvalidData:
+    return InvalidData(
+        f"listener state: a {what} has layout version {version}, this program reads 1 to {VERSION}; "
+        "upgrade it, or rebuild the state from the events",
+        field="version",
+        limit=f"1..{VERSION}",
+    )
 
 
 def _damaged(got: int, want: int) -> InvalidData:

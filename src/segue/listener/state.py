@@ -51,3 +51,8 @@ class ListenerState:
 def anonymous(user_id: int = -1, country: str | None = None, *, consent: bool = True) -> ListenerState:
     """The state of somebody nothing is known about."""
     return ListenerState(user_id, country=country, consent=consent, known=False)
+
+
+def unreadable(user_id: int | None) -> ListenerState:
+    """What may be assumed of somebody whose state cannot be read: nothing is known, nothing explicit is wanted."""
+    return ListenerState(-1 if user_id is None else user_id, consent=False, explicit_ok=False, known=False)

@@ -15,10 +15,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from segue.contracts.errors import InvalidInput, SegueError
+from segue.contracts.errors import InvalidInput, SegueError, Unavailable
 from segue.contracts.ids import format_id, new_id
 from segue.contracts.vocabulary import Removed
-from segue.listener.state import ListenerState, anonymous
+from segue.listener.state import ListenerState, anonymous, unreadable
 from segue.models.diversity import Selection
 from segue.recommend import guarantees, shelves
 from segue.recommend.api import Item, Reason, Request, Response, Shelf, Stage, Trace
@@ -103,7 +103,9 @@ class Answer:
 class Recommender:
     """Answers requests from one bundle. Thread-safe: nothing is written after construction.
 
-    `clock` is what stages are timed by; a benchmark gives `time.thread_time`, which busy neighbours do not stretch.
+    A listener whose state cannot be read is refused (Unavailable), or, `without_state` and if the request says the country,
+    answered as a stranger who wants nothing explicit. `clock` is what stages are timed by; a benchmark gives
+    `time.thread_time`, which busy neighbours do not stretch.
     """
 
     def __init__(
@@ -113,12 +115,15 @@ class Recommender:
         read_state: ReadState,
         max_k: int,
         clock: Callable[[], float] = time.perf_counter,
+        *,
+        without_state: bool = False,
     ) -> None:
         self.artifacts = artifacts
         self.surfaces = surfaces
         self._read_state = read_state
         self._max_k = max_k
         self._clock = clock
+        self._without_state = without_state
         self._config = {
             name: hashlib.sha256(msgspec.json.encode(surface)).hexdigest()[:12]
             for name, surface in surfaces.items()
@@ -214,11 +219,18 @@ class Recommender:
         return recipe
 
     def _hydrate(self, request: Request, recipe: Surface, clock: Clock) -> Query:
-        state = self._read_state(request.user_id) if request.user_id is not None else None
+        degraded = None
+        try:
+            state = self._read_state(request.user_id) if request.user_id is not None else None
+        except Unavailable as error:
+            if not self._without_state or request.country is None:
+                raise
+            state = unreadable(request.user_id)
+            degraded = f"without listener state: {error.message}"
         if state is None:
             state = anonymous(-1 if request.user_id is None else request.user_id, request.country)
         query = hydrate(request, recipe, self.artifacts, state, _moment(request))
-        clock.mark("hydrate", len(query.state.plays))
+        clock.mark("hydrate", len(query.state.plays), degraded)
         return query
 
     def _proposals(self, query: Query, clock: Clock) -> dict[str, Proposal]:

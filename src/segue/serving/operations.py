@@ -217,14 +217,14 @@ _PEOPLE: Final = (
         "listeners",
         "Listeners",
         "Find listeners",
-        "Listeners whose id or name starts with the query; without one, a random handful, each time another.",
+        "The listener with the id that is asked for; without a query, a random handful, each time another.",
         handlers.listeners,
         Listeners,
         parameters=(
             Parameter(
                 "query",
                 Text(MAX_WORDS),
-                "the beginning of an id or a name",
+                "an id",
                 "17",
                 default="",
             ),

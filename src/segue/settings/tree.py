@@ -141,10 +141,45 @@ class Bundles(Struct, frozen=True, forbid_unknown_fields=True):
     keep: Annotated[int, Meta(ge=1, description="bundles kept for rollback; older ones are removed")] = 5
 
 
+class Redis(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where Redis is."""
+
+    url: Annotated[str, Meta(description="address, as redis:// or rediss:// (TLS), password included")] = (
+        "redis://127.0.0.1:6379/0"
+    )
+    prefix: Annotated[
+        str, Meta(description="beginning of every key, so that others may use the same Redis")
+    ] = "segue:"
+    cluster: Annotated[bool, Meta(description="the address is one node of a Redis Cluster")] = False
+
+
+class Bigtable(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where Bigtable is. Google's variable BIGTABLE_EMULATOR_HOST points it at the emulator."""
+
+    project: Annotated[str, Meta(description="Google Cloud project")] = ""
+    instance: Annotated[str, Meta(description="Bigtable instance")] = ""
+    table: Annotated[str, Meta(description="table, made by `segue state create`")] = "segue-listeners"
+    app_profile: Annotated[
+        str, Meta(description="app profile with single-cluster routing; empty means the instance's default")
+    ] = ""
+
+
+class DynamoDB(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where DynamoDB is. Credentials come from where every AWS program looks for them."""
+
+    table: Annotated[str, Meta(description="table, made by `segue state create`")] = "segue-listeners"
+    region: Annotated[str, Meta(description="AWS region; empty means AWS_DEFAULT_REGION")] = ""
+    endpoint_url: Annotated[
+        str, Meta(description="another endpoint than Amazon's, such as an emulator's")
+    ] = ""
+
+
 class State(Struct, frozen=True, forbid_unknown_fields=True):
     """Listener state."""
 
-    kind: Annotated[Literal["lmdb"], Meta(description="where listener state lives")] = "lmdb"
+    kind: Annotated[
+        Literal["lmdb", "bigtable", "dynamodb", "redis"], Meta(description="where listener state lives")
+    ] = "lmdb"
     max_plays: Annotated[int, Meta(ge=10, le=5_000, description="latest plays kept per listener")] = 500
     max_marks: Annotated[
         int,
@@ -154,7 +189,40 @@ class State(Struct, frozen=True, forbid_unknown_fields=True):
             description="likes, follows, hides and blocks kept per listener; hides and blocks go last",
         ),
     ] = 5_000
+    when_down: Annotated[
+        Literal["refuse", "popular"],
+        Meta(
+            description="answer to a listener whose state cannot be read: refuse with 503, or popular and context only, if "
+            "the request says the country; without explicit tracks, but perhaps with what they hid or blocked"
+        ),
+    ] = "refuse"
+    read_deadline_ms: Annotated[
+        int, Meta(ge=10, le=60_000, description="a read that takes longer fails; not for lmdb")
+    ] = 250
+    write_deadline_ms: Annotated[
+        int, Meta(ge=10, le=600_000, description="a write that takes longer fails; not for lmdb")
+    ] = 5_000
+    tail_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100_000,
+            description="changes kept beside a record before they are folded in; not for lmdb",
+        ),
+    ] = 2_000
+    expire_days: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=3_650,
+            description="forget a listener, hides and blocks included, this long after their last event, until the flow "
+            "fills them in again; 0 means never; not for lmdb",
+        ),
+    ] = 0
     map_size_mb: Annotated[int, Meta(ge=16, description="largest size of the embedded store")] = 16_384
+    redis: Annotated[Redis, Meta(description="where Redis is")] = Redis()
+    bigtable: Annotated[Bigtable, Meta(description="where Bigtable is")] = Bigtable()
+    dynamodb: Annotated[DynamoDB, Meta(description="where DynamoDB is")] = DynamoDB()
 
 
 class Serving(Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segue.bundle import BundleStore
-from segue.contracts.ports import Engine, Log, StateStore
+from segue.contracts.ports import Engine, Log
 from segue.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from segue.listener.states import ListenerStates
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,12 @@ class Home:
         return DuckDBDelta(self.root / "warehouse", self.settings.warehouse)
 
     @cached_property
-    def state(self) -> StateStore:
+    def state(self) -> ListenerStates:
         """Listener state."""
-        from segue.adapters.state.lmdb import LMDBState
+        from segue.listener.states import ListenerStates
+        from segue.wiring.stores import open_store
 
-        return LMDBState(self.root / "state", self.settings.state)
+        return ListenerStates(open_store(self.root, self.settings.state), self.settings.state)
 
     @cached_property
     def log(self) -> Log:

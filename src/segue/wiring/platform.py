@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -19,8 +19,7 @@ from segue.contracts.ids import MAX_ID
 from segue.contracts.vocabulary import MINUTE
 from segue.events.incoming import decode_body
 from segue.events.records import Event
-from segue.listener.codec import decode, encode
-from segue.listener.fold import Changes, TrackFacts, apply, read_events
+from segue.listener.fold import TrackFacts, read_events
 from segue.listener.state import ADD, BLOCK, FOLLOW, HIDE, LIKE, PLAY, REPOST, ListenerState, anonymous
 from segue.recommend.api import Request, Response
 from segue.recommend.artifacts import Artifacts
@@ -99,7 +98,7 @@ class HomePlatform:
     def listener(self, user_id: int) -> ListenerProfile:
         """What is known of a listener; without consent their plays are not read."""
         catalogue = self._open().catalogue
-        state = self._read(user_id) or anonymous(user_id)
+        state = self._state.read(user_id) or anonymous(user_id)
         plays = state.plays[::-1][:PROFILE_PLAYS] if state.consent else state.plays[:0]
         marks = state.marks[state.marks["on"]]
         return ListenerProfile(
@@ -115,15 +114,12 @@ class HomePlatform:
         )
 
     def listeners(self, query: str, limit: int) -> tuple[ListenerSummary, ...]:
-        """Listeners whose id begins with the query; without one, a handful from a random place on."""
-        if query and not query.isdecimal():
+        """The listener with that id; without a query, a handful from an arbitrary place on."""
+        if query and not (query.isdecimal() and int(query) <= MAX_ID):
             return ()
-        found: list[ListenerSummary] = []
-        for user_id in self._ids(query, limit):
-            state = self._read(user_id)
-            if state is not None:
-                found.append(_summary(state))
-        return tuple(found)
+        ids = [int(query)] if query else self._state.sample(limit)
+        found = (self._state.read(user_id) for user_id in ids)
+        return tuple(_summary(state) for state in found if state is not None)
 
     def ingest(self, body: bytes, content_type: str) -> tuple[EventResult, ...]:
         """Log the accepted events durably, then bring their listeners' state up to date."""
@@ -131,7 +127,7 @@ class HomePlatform:
         incoming = decode_body(body, content_type, time.time_ns() // 1000, self._home.settings.serving)
         self._home.log.append(EVENTS_TOPIC, incoming.records)
         if incoming.events:
-            self._fold(read_events(_columns(incoming.events), facts))
+            self._state.add(read_events(_columns(incoming.events), facts))
         return tuple(
             EventResult(
                 status=result.status,
@@ -186,7 +182,13 @@ class HomePlatform:
         settings = self._home.settings
         artifacts = Artifacts.load(self._home.bundles.open(version))
         warm_up(artifacts, settings)
-        recommender = Recommender(artifacts, settings.surfaces, self._read, settings.serving.max_k)
+        recommender = Recommender(
+            artifacts,
+            settings.surfaces,
+            self._state.read,
+            settings.serving.max_k,
+            without_state=settings.state.when_down == "popular",
+        )
         catalogue = artifacts.catalogue
         artist_id = np.where(catalogue.artist >= 0, catalogue.artist_id[catalogue.artist], -1)
         return Champion(
@@ -196,34 +198,6 @@ class HomePlatform:
             Titles(catalogue, artifacts.plays),
             TrackFacts(catalogue.track_id, artist_id, catalogue.duration_ms),
         )
-
-    def _read(self, user_id: int) -> ListenerState | None:
-        record = self._state.get(user_id)
-        return decode(record) if record is not None else None
-
-    def _fold(self, changes: Changes) -> None:
-        limits = self._home.settings.state
-        for user_id in changes.users.tolist():
-
-            def change(record: bytes | None, user_id: int = user_id) -> bytes:
-                state = decode(record) if record is not None else replace(anonymous(user_id), known=True)
-                return encode(apply(state, changes, limits))
-
-            self._state.update(user_id, change)
-
-    def _ids(self, query: str, limit: int) -> list[int]:
-        if not query:
-            highest = self._state.ids(0, 1, backwards=True)
-            start = self._dice.randint(0, highest[0]) if highest else 0
-            found = self._state.ids(start, limit)
-            return found if len(found) == limit else self._state.ids(0, limit)
-        exact, found = int(query), []
-        for zeros in range(len(str(MAX_ID)) - len(query)):
-            low, high = exact * 10**zeros, (exact + 1) * 10**zeros
-            found += [user for user in self._state.ids(low, limit - len(found)) if user < high]
-            if len(found) >= limit or exact == 0:
-                break
-        return found
 
 
 def open_platform(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -12,8 +11,7 @@ import numpy as np
 import pytest
 
 from segue.flows.publish import fill_state
-from segue.listener.codec import decode, encode
-from segue.listener.fold import Changes, apply
+from segue.listener.fold import Changes
 from segue.listener.state import HIDE, MARK, ListenerState, anonymous
 from segue.wiring.home import Home
 
@@ -39,28 +37,29 @@ def hide(home: Home, user: int, track: int) -> None:
     mark["ts"], mark["target_id"], mark["kind"], mark["on"] = NOW, track, HIDE, True
     nothing = np.empty(0, np.int64)
     changes = Changes(nothing, anonymous(user).plays[:0], np.array([user]), mark)
+    home.state.add(changes)
 
-    def change(record: bytes | None) -> bytes:
-        state = decode(record) if record is not None else replace(anonymous(user), known=True)
-        return encode(apply(state, changes, home.settings.state))
 
-    home.state.update(user, change)
+def state_of(home: Home, user: int) -> ListenerState:
+    found = home.state.read(user)
+    assert found is not None
+    return found
 
 
 def test_what_came_by_http_stays(home: Home) -> None:
-    users = home.state.ids(0, 1_000)
+    users = sorted(home.state.sample(1_000))
     hide(home, users[3], 42)
-    before = {user: decode(home.state.get(user) or b"") for user in users}
+    before = {user: state_of(home, user) for user in users}
     assert fill_state(home.engine, home.settings, home.state, TODAY) == len(users)
     for user in users:
-        after = decode(home.state.get(user) or b"")
+        after = state_of(home, user)
         assert after.plays.tolist() == before[user].plays.tolist()
         assert sorted(after.marks.tolist()) == sorted(before[user].marks.tolist())
-    assert hidden(decode(home.state.get(users[3]) or b"")) >= {42}
+    assert hidden(state_of(home, users[3])) >= {42}
 
 
 def test_what_comes_by_http_meanwhile_stays(home: Home) -> None:
-    users = home.state.ids(0, 1_000)
+    users = sorted(home.state.sample(1_000))
     done = threading.Event()
     told: dict[int, int] = {}
 
@@ -79,5 +78,5 @@ def test_what_comes_by_http_meanwhile_stays(home: Home) -> None:
     finally:
         done.set()
         other.join()
-    lost = [u for u, track in told.items() if track not in hidden(decode(home.state.get(u) or b""))]
+    lost = [u for u, track in told.items() if track not in hidden(state_of(home, u))]
     assert lost == []

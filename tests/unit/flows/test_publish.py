@@ -135,7 +135,7 @@ def test_what_is_gone_is_made_again(home: Home, lose: Callable[[Home], None], ag
     assert done(home, say=lambda step, what: said.append(f"{step}: {what}")) == again
     assert said[0].startswith(again[0])
     assert home.bundles.open().version == home.bundles.versions()[0].version
-    assert home.state.ids(0, 1)
+    assert home.state.sample(1)
 
 
 def test_a_new_listener_reaches_state(home: Home) -> None:
@@ -143,7 +143,7 @@ def test_a_new_listener_reaches_state(home: Home) -> None:
     newcomer = rows.slice(0, 1).set_column(0, "user_id", [[987_654_321]])
     home.engine.append(LISTENERS, newcomer)
     assert done(home, "state") == ["state"]
-    assert home.state.get(987_654_321) is not None
+    assert home.state.read(987_654_321) is not None
 
 
 def test_a_champion_that_knows_the_days_stands_by_how_it_was_judged(home: Home) -> None:

@@ -128,6 +128,24 @@ def test_any_order_repetition_and_grouping_gives_the_same_bytes(
     assert encode(state) == encode(fold(events, user=2))
 
 
+plays_of_one = st.lists(st.tuples(st.integers(0, 40).map(lambda m: 10 * m), st.integers(1, 3)), max_size=40)
+"""(minute, track): gaps on both sides of thirty minutes and at it, and the same play again."""
+
+
+@given(plays_of_one, st.integers(1, 4), st.integers(1, 20), st.booleans())
+def test_plays_that_come_one_by_one_push_out_the_oldest_as_if_all_had_come_at_once(
+    plays: list[tuple[int, int]], at_once: int, keep: int, in_order: bool
+) -> None:
+    limits = State(max_plays=keep)
+    events = [
+        event("play", minute, track_id=track) for minute, track in (sorted(plays) if in_order else plays)
+    ]
+    state = anonymous(7)
+    for start in range(0, len(events), at_once):
+        state = apply(state, read_events(table(events[start : start + at_once]), TRACKS), limits)
+    assert state.plays.tolist() == plain(events, limits, 7)[0]
+
+
 @given(events_of_a_few, st.integers(0, 60))
 def test_merging_two_parts_equals_folding_the_whole(events: list[Event], cut: int) -> None:
     left, right = fold(events[:cut], user=1), fold(events[cut:], user=1)

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 
 from segue.contracts.errors import InvalidInput, NotFound, Unavailable
-from segue.listener.codec import decode
-from segue.listener.state import ListenerState
 from segue.recommend import pipeline
 from segue.recommend.api import Request
 from segue.recommend.artifacts import Artifacts
@@ -26,22 +24,18 @@ def artifacts(service: Home) -> Artifacts:
 
 @pytest.fixture(scope="module")
 def recommender(service: Home, artifacts: Artifacts) -> Recommender:
-    def read(user_id: int) -> ListenerState | None:
-        record = service.state.get(user_id)
-        return decode(record) if record is not None else None
-
     patient = {  # compiling takes longer than a request may
         name: msgspec.structs.replace(surface, deadline_ms=60_000)
         for name, surface in service.settings.surfaces.items()
     }
-    return Recommender(artifacts, patient, read, 200)
+    return Recommender(artifacts, patient, service.state.read, 200)
 
 
 @pytest.fixture(scope="module")
 def busy(service: Home) -> int:
     """The listener with most plays who consents."""
-    states = [decode(service.state.get(user) or b"") for user in service.state.ids(0, 1000)]
-    return max((s for s in states if s.consent), key=lambda s: len(s.plays)).user_id
+    states = [service.state.read(user) for user in service.state.sample(1000)]
+    return max((s for s in states if s is not None and s.consent), key=lambda s: len(s.plays)).user_id
 
 
 @pytest.mark.parametrize("surface", ["home", "next-up", "station", "related"])

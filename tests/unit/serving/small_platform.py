@@ -224,8 +224,8 @@ class SmallPlatform:
         )
 
     def listeners(self, query: str, limit: int) -> tuple[ListenerSummary, ...]:
-        """Listeners by the beginning of their id, or a random handful."""
-        ids = [u for u in [*range(LISTENERS), BIG_USER] if str(u).startswith(query)]
+        """The listener with that id, or a random handful."""
+        ids = [u for u in [*range(LISTENERS), BIG_USER] if not query or str(u) == query]
         if not query:
             self._shuffle.shuffle(ids)
         return tuple(self._summary(u) for u in ids[:limit])

@@ -15,7 +15,6 @@ import pytest
 from segue.contracts.errors import Unavailable
 from segue.contracts.ids import format_id
 from segue.events.records import Exposure, decode_candidates, decode_exposures, encode_exposure
-from segue.listener.codec import decode
 from segue.recommend.api import Request
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.pipeline import Answer, Recommender
@@ -28,11 +27,8 @@ NOW = 1_795_305_600_000_000
 
 @pytest.fixture(scope="module")
 def recommender(service: Home) -> Recommender:
-    def read(user_id: int):  # type: ignore[no-untyped-def]
-        record = service.state.get(user_id)
-        return decode(record) if record is not None else None
-
-    return Recommender(Artifacts.load(service.bundles.open()), service.settings.surfaces, read, 200)
+    artifacts = Artifacts.load(service.bundles.open())
+    return Recommender(artifacts, service.settings.surfaces, service.state.read, 200)
 
 
 def answer(recommender: Recommender, user: int | None) -> Answer:

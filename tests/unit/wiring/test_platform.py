@@ -1,4 +1,4 @@
-"""The platform over a home: which bundle answers, what happens to a bad one, and who is found by the beginning of an id."""
+"""The platform over a home: which bundle answers, what happens to a bad one, and who is found."""
 
 from __future__ import annotations
 
@@ -93,19 +93,18 @@ def test_without_a_bundle_it_waits_for_one_and_says_so(home: Home) -> None:
         platform.close()
 
 
-def test_listeners_are_found_by_the_beginning_of_their_id(platform: HomePlatform, home: Home) -> None:
-    known = home.state.ids(0, 10_000)
-    for query in ("1", "12", "19", "7", "150", "0", "999999"):
-        found = [summary.user_id for summary in platform.listeners(query, 1_000)]
-        assert sorted(found) == [user for user in known if str(user).startswith(query)], query
-    assert platform.listeners("ana", 10) == ()
+def test_a_listener_is_found_by_their_id_and_some_without(platform: HomePlatform, home: Home) -> None:
+    known = home.state.sample(10_000)
+    assert [summary.user_id for summary in platform.listeners(str(known[0]), 10)] == [known[0]]
+    for query in ("ana", "999999999", "9" * 30):
+        assert platform.listeners(query, 10) == (), query
     handful = [summary.user_id for summary in platform.listeners("", 12)]
-    assert len(handful) == 12
+    assert len(set(handful)) == 12
     assert set(handful) <= set(known)
 
 
 def test_without_consent_nothing_is_said_about_a_listener(platform: HomePlatform, home: Home) -> None:
-    silent = next(user for user in home.state.ids(0, 10_000) if not platform.listener(user).consent)
+    silent = next(user for user in home.state.sample(10_000) if not platform.listener(user).consent)
     assert platform.listener(silent).plays == ()
     summary = next(s for s in platform.listeners(str(silent), 1_000) if s.user_id == silent)
     assert (summary.plays, summary.last_play) == (0, None)

@@ -1,14 +1,17 @@
 """Listener state in LMDB: one memory-mapped file shared by every process of a host, the embedded default.
 
 What it promises: a reader sees the last committed record and never waits for a writer (copy-on-write pages, LMDB's
-MVCC); writers of all processes take turns; `update` reads and writes in one transaction, so no change is lost; a process
-that dies inside one leaves the old record and frees the lock. `metasync` is off: after a power cut the last
+MVCC); writers of all processes take turns; `add` and `update` read and write in one transaction, so no change is lost; a
+process that dies inside one leaves the old record and frees the lock. `metasync` is off: after a power cut the last
 commits may be missing but the file is whole, and the fold over the event log restores them, since it may repeat events.
+
+Rewriting a record costs a few microseconds here, so rows are folded in at once and the tail is always empty.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import random
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -16,12 +19,13 @@ from typing import Final
 
 import lmdb
 
-from segue.contracts.errors import InvalidData, InvalidInput, Unavailable
-from segue.contracts.ids import MAX_ID
+from segue.adapters.state.keys import checked, slices
+from segue.contracts.errors import InvalidData, Unavailable
+from segue.contracts.ports import Change, Fold
 from segue.settings.tree import State
 
-_LOAD_ROWS: Final = 10_000
-"""Records of one `load` transaction: other writers wait for as long as one takes."""
+_SLICE: Final = 10_000
+"""Listeners of one transaction: other writers wait for as long as one takes."""
 _MAX_READERS: Final = 1024
 
 
@@ -57,48 +61,46 @@ class LMDBState:
             ) from error
         self._env.reader_check()
 
-    def get(self, user_id: int) -> bytes | None:
-        """The listener's record, or None."""
+    def get(self, user_id: int) -> tuple[bytes | None, bytes]:
+        """The listener's record, or None, and no tail."""
         with self._guard(), self._env.begin() as txn:
-            return txn.get(_key(user_id))
+            return txn.get(_key(user_id)), b""
 
-    def update(self, user_id: int, change: Callable[[bytes | None], bytes | None]) -> None:
-        """Replace the record by `change` of it, in one transaction; None deletes it.
+    def add(self, rows: Mapping[int, bytes], fold: Fold) -> None:
+        """Fold the rows into the records, some thousand listeners in one transaction."""
+        self.update(rows, lambda user_id, record, _: fold(user_id, record, rows[user_id]))
 
-        If `change` raises, the record stays as it was. Raises Unavailable when the store is full.
+    def update(self, user_ids: Iterable[int], change: Change) -> None:
+        """Replace records, some thousand listeners in one transaction; if `change` raises, all of them stay as they were.
+
+        Raises Unavailable when the store is full.
         """
-        key = _key(user_id)
-        with self._guard(), self._env.begin(write=True) as txn:
-            before = txn.get(key)
-            after = change(before)
-            if after is None:
-                txn.delete(key)
-            elif after != before:
-                txn.put(key, after)
-
-    def load(
-        self, records: Iterable[tuple[int, bytes]], merge: Callable[[bytes, bytes], bytes] | None = None
-    ) -> int:
-        """Write many records, in transactions of some thousands; merged with what is there, or over it. Returns how many."""
-        count = 0
-        rest = iter(records)
-        while some := list(islice(rest, _LOAD_ROWS)):
+        for some in slices(user_ids, _SLICE):
             with self._guard(), self._env.begin(write=True) as txn:
-                for user_id, record in some:
+                for user_id in some:
                     key = _key(user_id)
-                    there = txn.get(key) if merge is not None else None
-                    txn.put(key, record if there is None or merge is None else merge(there, record))
-            count += len(some)
-        return count
+                    before = txn.get(key)
+                    after = change(user_id, before, b"")
+                    if after is None:
+                        txn.delete(key)
+                    elif after != before:
+                        txn.put(key, after)
 
-    def ids(self, start: int, limit: int, *, backwards: bool = False) -> list[int]:
-        """Up to `limit` listeners that have a record: ascending from `start`, or descending from the last."""
+    def sample(self, limit: int) -> list[int]:
+        """Listeners that have a record, from a random id on, and from the first when the last is reached."""
         with self._guard(), self._env.begin() as txn, txn.cursor() as cursor:
-            found = cursor.last() if backwards else cursor.set_range(_key(start))
-            if not found:
+            if not cursor.last():
                 return []
-            keys = cursor.iterprev(values=False) if backwards else cursor.iternext(values=False)
-            return [int.from_bytes(key, "big") for key in islice(keys, limit)]
+            start = random.randint(0, int.from_bytes(cursor.key(), "big"))
+            cursor.set_range(_key(start))
+            found = [_id(key) for key in islice(cursor.iternext(values=False), limit)]
+            if len(found) < limit and cursor.first():
+                before = (_id(key) for key in cursor.iternext(values=False))
+                found += islice((user_id for user_id in before if user_id < start), limit - len(found))
+            return found
+
+    def create(self) -> None:
+        """Nothing: the store is made when it is opened."""
 
     def close(self) -> None:
         """Release the store."""
@@ -123,10 +125,8 @@ class LMDBState:
 
 
 def _key(user_id: int) -> bytes:
-    if not 0 <= user_id <= MAX_ID:
-        raise InvalidInput(
-            f"user_id: {user_id} is no listener's id; use 0 to {MAX_ID}",
-            field="user_id",
-            limit=f"0..{MAX_ID}",
-        )
-    return user_id.to_bytes(8, "big")
+    return checked(user_id).to_bytes(8, "big")
+
+
+def _id(key: bytes) -> int:
+    return int.from_bytes(key, "big")
