@@ -16,8 +16,8 @@ from typing import Final
 
 from segue.contracts.errors import Conflict, SegueError
 from segue.contracts.ports import Consumer, Log
-from segue.events.records import decode_events
-from segue.listener.fold import TrackFacts, read_events
+from segue.events.records import read_events
+from segue.listener.fold import TrackFacts, read_records
 from segue.listener.states import ListenerStates
 
 TOPIC: Final = "events"
@@ -68,7 +68,7 @@ class Follower:
                 consumer.close()
 
     def _follow(self, consumer: Consumer, pauses: int) -> int:
-        """Read and fold until closed or until something fails, after which the log is asked anew. Returns the failures in a row."""
+        """Read and fold until closed, or until something fails and the log is asked anew. Returns the failures in a row."""
         while not self._closing.is_set():
             try:
                 found = consumer.poll(MOST_AT_ONCE, WAIT_S)
@@ -82,11 +82,11 @@ class Follower:
         return 0
 
     def _fold(self, records: list[bytes]) -> None:
-        events, _ = decode_events(records)  # what is no event is the landing's to report
-        if events.num_rows:
-            self._states.add(read_events(events, self._facts()))
+        events = read_events(records)  # what is no event is the landing's to report
+        if events:
+            self._states.add(read_records(events, self._facts()))
 
 
 def _pause(failures: int) -> float:
-    """Seconds before the next attempt: none at first, then doubling, with jitter, so that a store that comes back is not stormed."""
+    """Seconds before the next attempt, doubling, with jitter: a store that comes back must not be stormed."""
     return random.uniform(0, min(LONGEST_PAUSE_S, 0.05 * 2**failures)) if failures else 0.0
