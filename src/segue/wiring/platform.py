@@ -202,7 +202,8 @@ class HomePlatform:
             without_state=settings.state.when_down == "popular",
         )
         catalogue = artifacts.catalogue
-        artist_id = np.where(catalogue.artist >= 0, catalogue.artist_id[catalogue.artist], -1)
+        # Position -1 stands for an unknown artist, and finds the -1 that is appended.
+        artist_id = np.append(catalogue.artist_id, np.int64(-1))[catalogue.artist]
         return Champion(
             version,
             catalogue,
