@@ -13,6 +13,7 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -20,15 +21,16 @@ from starlette.routing import BaseRoute, Route
 from segue.contracts.errors import SegueError
 from segue.monitoring.metrics import Metrics
 from segue.serving import openapi
-from segue.serving.edge import REQUEST_ID, ROUTE, Edge
+from segue.serving.edge import KEY, REQUEST_ID, ROUTE, Edge
 from segue.serving.handlers import Service
 from segue.serving.hosts import allowed_hosts
+from segue.serving.keys import Keys
 from segue.serving.lanes import Lane
 from segue.serving.operations import Operation, operations
 from segue.serving.pages import console_routes, docs_routes
 from segue.serving.parameters import read_parameters
 from segue.serving.platform import Platform
-from segue.serving.problems import INVALID, KINDS, UNEXPECTED, kind_of, problem
+from segue.serving.problems import INVALID, KINDS, UNAUTHORIZED, UNEXPECTED, kind_of, problem
 from segue.settings.tree import Settings
 
 
@@ -46,6 +48,7 @@ def make_app(platform: Platform, settings: Settings, metrics: Metrics | None = N
         reads=Lane("read", limits.read_threads, counted, limits.max_waiting),
         writes=Lane("write", limits.write_threads, counted, limits.max_waiting),
         openapi=msgspec.json.encode(openapi.document(table)),
+        keys=Keys(settings.serving),
     )
     routes: list[BaseRoute] = [_route(service, operation) for operation in table]
     routes += docs_routes()
@@ -70,10 +73,28 @@ def make_app(platform: Platform, settings: Settings, metrics: Metrics | None = N
 def _route(service: Service, operation: Operation) -> Route:
     async def endpoint(http: HttpRequest) -> Response:
         http.scope[ROUTE] = operation.name
+        http.scope[KEY] = service.keys.admit(http, operation.scope)
         values = read_parameters(operation.parameters, http.scope["query_string"], http.path_params)
         return await operation.handler(service, values, http)
 
-    return Route(operation.path, endpoint, methods=[operation.method], name=operation.name)
+    origins = service.settings.serving.cors_origins
+    if operation.scope != "write" or not origins:
+        return Route(operation.path, endpoint, methods=[operation.method], name=operation.name)
+    # Pages of these origins may tell, and read the answer; nothing else is opened to them.
+    sharing = Middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=[operation.method],
+        allow_headers=["Authorization", "Content-Encoding", "X-Request-Id"],
+        max_age=86_400,
+    )
+    return Route(
+        operation.path,
+        endpoint,
+        methods=[operation.method, "OPTIONS"],
+        name=operation.name,
+        middleware=[sharing],
+    )
 
 
 async def _on_segue_error(http: HttpRequest, error: Exception) -> Response:
@@ -88,6 +109,7 @@ async def _on_segue_error(http: HttpRequest, error: Exception) -> Response:
         http.scope[REQUEST_ID],
         field=error.field,
         limit=error.limit,
+        headers={"WWW-Authenticate": "Bearer"} if kind is UNAUTHORIZED else None,
     )
 
 

@@ -1,7 +1,8 @@
-"""Request bodies: the right type, and never more bytes in memory than the limit."""
+"""Request bodies: the right type, and never more bytes in memory than the limit, packed or unpacked."""
 
 from __future__ import annotations
 
+import zlib
 from typing import Final
 
 from starlette.requests import ClientDisconnect
@@ -12,16 +13,19 @@ from segue.serving.problems import BodyTooLarge, WrongMediaType
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
+PLAIN: Final = "text/plain"
+"""What a page's `sendBeacon` sends without asking the server first: taken for JSON."""
+GZIP: Final = "gzip"
 DISCARD: Final = 4
 _UTF8: Final = ("utf-8", "utf8", '"utf-8"')
 
 
 def content_type(request: HttpRequest) -> str:
-    """The body's media type without its parameters. Raises WrongMediaType unless it is plain UTF-8 JSON or NDJSON."""
+    """The body's media type without its parameters. Raises WrongMediaType unless it is UTF-8 JSON or NDJSON, plain or gzip."""
     full = request.headers.get("content-type", "")
     media, *parameters = (part.strip().lower() for part in full.split(";"))
     limit = f"{JSON} or {NDJSON}"
-    if media not in (JSON, NDJSON):
+    if media not in (JSON, NDJSON, PLAIN):
         raise WrongMediaType(
             f"Content-Type {full[:80]!r}: send {limit}",
             field="Content-Type",
@@ -35,14 +39,17 @@ def content_type(request: HttpRequest) -> str:
                 field="Content-Type",
                 limit="UTF-8",
             )
-    encoding = request.headers.get("content-encoding", "identity").lower()
-    if encoding != "identity":
+    if _encoding(request) not in ("identity", GZIP):
         raise WrongMediaType(
-            f"Content-Encoding {encoding[:40]!r}: send the body as it is",
+            f"Content-Encoding {_encoding(request)[:40]!r}: send the body as it is, or gzip",
             field="Content-Encoding",
-            limit="identity",
+            limit="identity or gzip",
         )
-    return media
+    return JSON if media == PLAIN else media
+
+
+def _encoding(request: HttpRequest) -> str:
+    return request.headers.get("content-encoding", "identity").strip().lower()
 
 
 async def read_body(request: HttpRequest, max_bytes: int) -> bytes:
@@ -71,7 +78,22 @@ async def read_body(request: HttpRequest, max_bytes: int) -> bytes:
         ) from error
     if size > max_bytes:
         raise _too_large(max_bytes)
-    return b"".join(chunks)
+    body = b"".join(chunks)
+    return _unpacked(body, max_bytes) if _encoding(request) == GZIP else body
+
+
+def _unpacked(body: bytes, max_bytes: int) -> bytes:
+    """The body of a gzip file, never unpacked beyond the limit: a few kilobytes can stand for gigabytes."""
+    reader = zlib.decompressobj(wbits=31)
+    try:
+        found = reader.decompress(body, max_bytes + 1)
+    except zlib.error as error:
+        raise InvalidInput(f"the body is no gzip file: {error}", field="body", limit="gzip") from error
+    if len(found) > max_bytes:
+        raise _too_large(max_bytes)
+    if not reader.eof or reader.unused_data:
+        raise InvalidInput("the body is not one whole gzip file", field="body", limit="gzip")
+    return found
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:

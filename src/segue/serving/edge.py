@@ -20,6 +20,7 @@ REQUEST_ID: Final = "segue.request_id"
 ROUTE: Final = "segue.route"
 SURFACE: Final = "segue.surface"
 TIMING: Final = "segue.timing"
+KEY: Final = "segue.key"
 """Keys in the ASGI scope: written by the operation, read here when the answer leaves."""
 
 _OUTSIDE_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")

@@ -17,7 +17,8 @@ from segue.monitoring.metrics import MEDIA_TYPE as METRICS_TYPE
 from segue.monitoring.metrics import Metrics
 from segue.recommend.api import Request, Stage
 from segue.serving.body import content_type, read_body
-from segue.serving.edge import REQUEST_ID, SURFACE, TIMING
+from segue.serving.edge import KEY, REQUEST_ID, SURFACE, TIMING
+from segue.serving.keys import Keys
 from segue.serving.lanes import Lane
 from segue.serving.parameters import Values
 from segue.serving.platform import EventResult, ListenerSummary, Platform, TrackInfo
@@ -73,6 +74,7 @@ class Service:
     reads: Lane
     writes: Lane
     openapi: bytes
+    keys: Keys
 
     def close(self) -> None:
         """Finish what is running, then release the platform."""
@@ -144,6 +146,7 @@ async def events(service: Service, values: Values, http: HttpRequest) -> Respons
     receipt = await service.writes.run(service.platform.ingest, body, media)
     await asyncio.wrap_future(receipt.acknowledged)
     results = receipt.results
+    service.keys.spend(http.scope.get(KEY), len(results))
     accepted = sum(result.status == "accepted" for result in results)
     service.metrics.events(accepted, (r.reason or "unknown" for r in results if r.status == "rejected"))
     if not accepted:

@@ -16,10 +16,12 @@ from segue.serving.body import JSON, NDJSON
 from segue.serving.operations import Body, Operation
 from segue.serving.parameters import Parameter
 from segue.serving.problems import (
+    FORBIDDEN,
     INVALID,
     KINDS,
     MEDIA_TYPE,
     NOTHING_ACCEPTED,
+    UNAUTHORIZED,
     UNEXPECTED,
     BatchProblem,
     Kind,
@@ -66,7 +68,16 @@ def document(operations: Sequence[Operation]) -> Document:
         },
         "tags": [{"name": name} for name in dict.fromkeys(op.group for op in operations)],
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "asked for where the settings name keys",
+                }
+            },
+        },
         "x-problems": [
             {
                 "slug": k.slug,
@@ -81,7 +92,8 @@ def document(operations: Sequence[Operation]) -> Document:
 
 def _operation(op: Operation) -> Document:
     # A path without parameters cannot be asked wrongly, except by adding some.
-    kinds = dict.fromkeys([INVALID, *op.problems, UNEXPECTED])
+    guarded = (UNAUTHORIZED, FORBIDDEN) if op.scope else ()
+    kinds = dict.fromkeys([INVALID, *guarded, *op.problems, UNEXPECTED])
     found: Document = {
         "operationId": op.name,
         "tags": [op.group],
@@ -92,6 +104,8 @@ def _operation(op: Operation) -> Document:
             **{str(kind.status): _problem(kind) for kind in kinds},
         },
     }
+    if op.scope:
+        found["security"] = [{}, {"key": [op.scope]}]
     if op.parameters:
         found["parameters"] = [_parameter(parameter) for parameter in op.parameters]
     if op.body is not None:

@@ -34,13 +34,14 @@ from segue.serving.parameters import (
 )
 from segue.serving.platform import ListenerProfile, TrackInfo
 from segue.serving.problems import Kind
-from segue.settings.tree import Settings
+from segue.settings.tree import Scope, Settings
 
 Handler = Callable[[Service, Values, HttpRequest], Awaitable[HttpResponse]]
 
 MAX_SESSION: Final = 500
 MAX_FOUND: Final = 100
 MAX_WORDS: Final = 200
+MAX_KEY: Final = 200
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,13 @@ class Operation:
     body: Body | None = None
     status: int = 200
     problems: tuple[Kind, ...] = ()
+
+    @property
+    def scope(self) -> Scope | None:
+        """What a key must allow for it; None for what everybody may ask: whether the server is well, and how to use it."""
+        if not self.path.startswith("/v1/"):
+            return None
+        return "write" if self.method == "POST" else "read"
 
 
 _READ: Final = (problems.INVALID, problems.OVERLOADED, problems.UNAVAILABLE)
@@ -150,6 +158,11 @@ def _events(settings: Settings) -> Operation:
         "JavaScript, do not let JSON.parse round them.",
         handlers.events,
         EventsAnswer,
+        parameters=(
+            Parameter(
+                "key", Text(MAX_KEY), "the key, from a page that can set no header (`sendBeacon`)", "k"
+            ),
+        ),
         body=Body(
             "A list of events, an object with `events`, or one event a line.",
             {

@@ -21,6 +21,7 @@ from segue.contracts.errors import (
     SegueError,
     Unavailable,
 )
+from segue.serving.keys import Forbidden, Unauthorized
 from segue.serving.platform import EventResult
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -71,6 +72,8 @@ INVALID: Final = Kind(400, "invalid-input", "A value breaks its contract")
 NOT_FOUND: Final = Kind(404, "not-found", "There is no such thing")
 WRONG_METHOD: Final = Kind(405, "wrong-method", "This path takes another method")
 CONFLICT: Final = Kind(409, "conflict", "Somebody else is changing the same thing", retry_after_s=1)
+UNAUTHORIZED: Final = Kind(401, "unauthorized", "A key is needed")
+FORBIDDEN: Final = Kind(403, "forbidden", "The key does not allow this")
 TOO_LARGE: Final = Kind(413, "body-too-large", "The body is too large")
 TOO_LONG: Final = Kind(414, "query-too-long", "The query string is too long")
 WRONG_TYPE: Final = Kind(415, "wrong-media-type", "The body is of a type this path does not take")
@@ -83,6 +86,8 @@ KINDS: Final = {
     k.status: k
     for k in (
         INVALID,
+        UNAUTHORIZED,
+        FORBIDDEN,
         NOT_FOUND,
         WRONG_METHOD,
         CONFLICT,
@@ -98,6 +103,8 @@ KINDS: Final = {
 
 _BY_CLASS: Final[tuple[tuple[type[SegueError], Kind], ...]] = (
     # The first class that fits counts, so the narrow ones come first.
+    (Unauthorized, UNAUTHORIZED),
+    (Forbidden, FORBIDDEN),
     (BodyTooLarge, TOO_LARGE),
     (QueryTooLong, TOO_LONG),
     (WrongMediaType, WRONG_TYPE),

@@ -225,6 +225,23 @@ class State(Struct, frozen=True, forbid_unknown_fields=True):
     dynamodb: Annotated[DynamoDB, Meta(description="where DynamoDB is")] = DynamoDB()
 
 
+Scope = Literal["read", "write"]
+
+
+class Key(Struct, frozen=True, forbid_unknown_fields=True):
+    """A caller of the API. `segue key` makes one."""
+
+    sha256: Annotated[
+        str, Meta(pattern="^[0-9a-fA-F]{64}$", description="SHA-256 of the key, in hexadecimal")
+    ]
+    scopes: Annotated[
+        tuple[Scope, ...], Meta(description="`read`: everything that is asked; `write`: events may be sent")
+    ] = ("write",)
+    events_per_s: Annotated[
+        int, Meta(ge=0, description="events a second it may send, over all workers; 0: any number")
+    ] = 0
+
+
 class Serving(Struct, frozen=True, forbid_unknown_fields=True):
     """The HTTP server."""
 
@@ -261,6 +278,13 @@ class Serving(Struct, frozen=True, forbid_unknown_fields=True):
     max_event_age_days: Annotated[int, Meta(ge=1, description="older events are refused")] = 30
     max_clock_skew_s: Annotated[int, Meta(ge=0, description="events further in the future are refused")] = 300
     console: Annotated[bool, Meta(description="serve the listener page at /")] = True
+    keys: Annotated[
+        dict[str, Key], Meta(description="callers by name; without any, everybody may do everything")
+    ] = field(default_factory=dict)
+    cors_origins: Annotated[
+        tuple[str, ...],
+        Meta(description="origins of web pages that may send events, such as https://play.example; `*`: any"),
+    ] = ()
     log_sample_share: Annotated[
         float,
         Meta(
