@@ -18,7 +18,7 @@ from segue.wiring.home import Home
 
 EFFECT_S = 1.0
 """From sending an event to an answer that heeds it."""
-EVENTS = 40
+EVENTS = 200
 
 
 def variables(settings: State) -> dict[str, str]:
