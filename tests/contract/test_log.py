@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from segue.adapters.log import files
 from segue.adapters.log.files import FileLog
-from segue.contracts.errors import InvalidInput, Unavailable
-from segue.contracts.ports import Log
+from segue.contracts.errors import Conflict, InvalidInput, Unavailable
+from segue.contracts.ports import Consumer, Log
 
 Open = Callable[[], Log]
 LOGS: dict[str, Callable[[Path], Log]] = {
@@ -43,22 +43,145 @@ def open_log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
         log.close()
 
 
-def everything(log: Log, topic: str = "t", limit: int = 7) -> list[bytes]:
+def everything(log: FileLog, topic: str = "t", limit: int = 7) -> list[bytes]:
     records: list[bytes] = []
     position = 0
-    while True:
-        found, behind = log.read(topic, position, limit)
+    while len(found := log.read(topic, position, limit)):
         assert len(found) <= limit
-        if not found:
-            assert behind == position
-            return records
-        assert behind > position
-        records, position = records + found, behind
+        assert found.places == sorted(set(found.places))
+        assert found.places[0] > position
+        records, position = records + found.records, found.places[-1]
+    return records
+
+
+def polled(consumer: Consumer, limit: int = 7) -> list[bytes]:
+    records: list[bytes] = []
+    while len(found := consumer.poll(limit)):
+        assert len(found) == len(found.places) <= limit
+        records += found.records
+    return records
+
+
+def test_a_group_gets_every_record_until_it_commits(open_log: Open) -> None:
+    log = open_log()
+    log.append("t", [b"%d" % n for n in range(20)])
+    first = log.consumer("t", "g")
+    assert first.poll(5).records == [b"0", b"1", b"2", b"3", b"4"]
+    first.commit()
+    assert first.poll(5).records == [b"5", b"6", b"7", b"8", b"9"]
+    first.close()
+    again = open_log().consumer("t", "g")
+    assert polled(again) == [b"%d" % n for n in range(5, 20)]
+    again.commit()
+    again.close()
+    last = open_log().consumer("t", "g")
+    assert polled(last) == []
+    log.append("t", [b"more"])
+    assert last.poll(5, wait_s=5).records == [b"more"]
+    last.close()
+
+
+def test_groups_do_not_disturb_each_other(open_log: Open) -> None:
+    log = open_log()
+    log.append("t", [b"a", b"b"])
+    one, two = log.consumer("t", "one"), log.consumer("t", "two")
+    assert polled(one) == polled(two) == [b"a", b"b"]
+    one.commit()
+    assert polled(log.consumer("t", "three")) == [b"a", b"b"]
+    two.close()
+    assert polled(log.consumer("t", "two")) == [b"a", b"b"]
+
+
+def test_a_group_goes_back(open_log: Open) -> None:
+    log = open_log()
+    log.append("t", [b"a", b"b"])
+    consumer = log.consumer("t", "g")
+    assert polled(consumer) == [b"a", b"b"]
+    consumer.commit()
+    consumer.rewind()
+    assert polled(consumer) == [b"a", b"b"]
+    moment = time.time_ns() // 1000
+    log.append("t", [b"c"])
+    assert polled(consumer) == [b"c"]
+    consumer.rewind(moment)
+    assert b"c" in polled(consumer)
+
+
+def test_places_name_records_for_good(open_log: Open) -> None:
+    log = open_log()
+    log.append("t", [b"a", b"b", b"c"])
+    one = log.consumer("t", "one").poll(10)
+    log.append("t", [b"d"])
+    two = open_log().consumer("t", "two").poll(10)
+    assert two.places[:3] == one.places
+    assert len(set(two.places)) == 4
+
+
+def test_a_group_reads_in_one_place_at_a_time(open_log: Open) -> None:
+    log = open_log()
+    first = log.consumer("t", "g")
+    with pytest.raises(Conflict, match="another process reads it for g"):
+        open_log().consumer("t", "g")
+    first.close()
+    open_log().consumer("t", "g").close()
+
+
+def test_a_place_that_is_committed_can_be_waited_for(open_log: Open) -> None:
+    log = open_log()
+    place = log.append("t", [b"a"])
+    assert place is not None
+    consumer = log.consumer("t", "g")
+    assert (log.committed("t", "g") or 0) < place
+    polled(consumer)
+    consumer.commit()
+    assert (open_log().committed("t", "g") or 0) >= place
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff" * 12, b"half"])
+def test_a_damaged_commit_means_from_the_start(tmp_path: Path, damage: bytes) -> None:
+    log = FileLog(tmp_path)
+    log.append("t", [b"a", b"b"])
+    consumer = log.consumer("t", "g")
+    polled(consumer)
+    consumer.commit()
+    consumer.close()
+    (tmp_path / "t" / "groups" / "g").write_bytes(damage)
+    assert polled(log.consumer("t", "g")) == [b"a", b"b"]
+
+
+def test_half_a_record_at_the_end_is_waited_behind(tmp_path: Path) -> None:
+    log = FileLog(tmp_path)
+    log.append("t", [b"a"])
+    [segment] = (tmp_path / "t").glob("*.log")
+    segment.write_bytes(segment.read_bytes() + b"SGL1torn")
+    consumer = log.consumer("t", "g")
+    assert polled(consumer) == [b"a"]
+    assert consumer.poll(5, wait_s=0.02).records == []
+    FileLog(tmp_path).append("t", [b"b"])
+    assert consumer.poll(5, wait_s=5).records == [b"b"]
+
+
+def test_old_segments_that_all_groups_have_passed_are_removed(tmp_path: Path) -> None:
+    log = FileLog(tmp_path, segment_bytes=100)
+    for n in range(10):
+        log.append("t", [b"%d" % n * 50])
+    slow, quick = log.consumer("t", "slow"), log.consumer("t", "quick")
+    polled(quick)
+    quick.commit()
+    slow.poll(4)
+    slow.commit()
+    later = time.time_ns() // 1000 + 1
+    assert log.prune("t", later - 60_000_000, ["slow", "quick"]) == 0
+    removed = log.prune("t", later, ["slow", "quick"])
+    assert 0 < removed < 5
+    assert polled(slow) == [b"%d" % n * 50 for n in range(4, 10)]
+    assert log.prune("t", later, ["quick"]) > 0
+    log.append("t", [b"x"])
+    assert polled(quick) == [b"x"]
 
 
 def test_an_empty_log_reads_as_empty(open_log: Open) -> None:
-    assert open_log().read("t", 0, 10) == ([], 0)
-    assert open_log().read("t", 500, 10) == ([], 500)
+    assert open_log().consumer("t", "g").poll(10).records == []
 
 
 def test_records_come_back_in_order(open_log: Open) -> None:
@@ -76,12 +199,12 @@ def test_records_come_back_in_order(open_log: Open) -> None:
 def test_a_position_means_the_same_forever(open_log: Open) -> None:
     log = open_log()
     log.append("t", [b"a", b"b", b"c"])
-    (first, after_one), (_, end) = log.read("t", 0, 1), log.read("t", 0, 10)
-    assert first == [b"a"]
+    (after_one,), (_, _, end) = log.read("t", 0, 1).places, log.read("t", 0, 10).places
+    assert log.read("t", 0, 1).records == [b"a"]
     log.append("t", [b"d" * 300])
     log.append("t", [b"e"])
-    assert open_log().read("t", after_one, 2)[0] == [b"b", b"c"]
-    assert open_log().read("t", end, 10)[0] == [b"d" * 300, b"e"]
+    assert open_log().read("t", after_one, 2).records == [b"b", b"c"]
+    assert open_log().read("t", end, 10).records == [b"d" * 300, b"e"]
 
 
 def test_writers_take_turns_and_see_each_other(open_log: Open) -> None:
@@ -140,8 +263,9 @@ def test_processes_append_at_once_while_one_reads(tmp_path: Path) -> None:
     position = 0
     until = time.monotonic() + 60
     while len(seen) < 180 and time.monotonic() < until:
-        found, position = log.read("t", position, 50)
-        seen += found
+        found = log.read("t", position, 50)
+        seen += found.records
+        position = found.places[-1] if len(found) else position
         time.sleep(0.005)
     assert [w.wait() for w in writers] == [0, 0, 0]
     assert everything(log) == seen
@@ -164,8 +288,9 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path, seed: int) -
         time.sleep(pause.random() * 0.05)
         process.kill()
         process.wait()
-        found, position = FileLog(tmp_path / "log").read("t", position, 1_000_000)
-        seen += found
+        found = FileLog(tmp_path / "log").read("t", position, 1_000_000)
+        seen += found.records
+        position = found.places[-1]
     assert set(told.read_text().split()) <= set(names(seen))
     assert len(names(seen)) == len(set(names(seen)))
     assert everything(FileLog(tmp_path / "log"), limit=1_000) == seen
@@ -185,11 +310,11 @@ def test_a_torn_tail_is_stepped_over(records: list[bytes], torn: bytes, data: st
         segment.write_bytes(whole + half)
         for reader in (FileLog(Path(folder)), log):
             assert everything(reader) == records
-        _, position = log.read("t", 0, 100)
+        position = log.read("t", 0, 100).places[-1]
         FileLog(Path(folder)).append("t", [b"after"])
         log.append("t", [b"later"])
         assert everything(log) == [*records, b"after", b"later"]
-        assert log.read("t", position, 10)[0] == [b"after", b"later"]
+        assert log.read("t", position, 10).records == [b"after", b"later"]
 
 
 @settings(max_examples=60, deadline=None)

@@ -258,6 +258,13 @@ def test_30music_lands_once(folder: Path) -> None:
     second = segue(music, "import", "30music", str(path), "--json").json
     assert second == first | {"landed": 0, "duplicate": first["landed"] + first["duplicate"]}
 
+    # Tracks of 30Music have neither artist nor title: a whole flow without them.
+    segue(music, "run")
+    answer = recommend(music, "--user", "1", "-k", "5", "--why")
+    assert len(answer["items"]) == 5
+    assert answer["trace"]["personalized"]
+    assert not answer["trace"]["degraded"]
+
     whole = path.read_bytes()
     (folder / "half.parquet").write_bytes(whole[: len(whole) // 2])
     refused = segue(music, "import", "30music", str(folder / "half.parquet")).error

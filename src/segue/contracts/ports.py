@@ -110,14 +110,47 @@ class StateStore(Protocol):
         """Release the store."""
 
 
+@dataclass(frozen=True)
+class Records:
+    """Some records of a topic, and for each a number that names it for good."""
+
+    records: list[bytes]
+    places: list[int]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
 class Log(Protocol):
-    """An append-only log of records by topic. What `append` returned for is on disk."""
+    """An append-only log of records by topic. What `append` returned for survives whatever happens to this process."""
 
-    def append(self, topic: str, records: Sequence[bytes]) -> None:
-        """Make the records durable, in order."""
+    def append(self, topic: str, records: Sequence[bytes]) -> int | None:
+        """Make the records durable. Returns the place behind them, where the topic has one order; else None."""
 
-    def read(self, topic: str, after: int, limit: int) -> tuple[list[bytes], int]:
-        """Up to `limit` records behind position `after` (0: from the start) and the position behind the last."""
+    def consumer(self, topic: str, group: str) -> Consumer:
+        """The reader of a topic on behalf of a group, which has one place in it, kept by the log.
+
+        Raises Conflict while another process reads for the group, where the log allows one at a time.
+        """
+
+    def committed(self, topic: str, group: str) -> int | None:
+        """The place up to which a group has committed, where the topic has one order; else None."""
 
     def close(self) -> None:
         """Release the log."""
+
+
+class Consumer(Protocol):
+    """Reads a topic for a group: every record at least once, until it is committed."""
+
+    def poll(self, limit: int, wait_s: float = 0.0) -> Records:
+        """Up to `limit` records behind those polled before; none if none comes within `wait_s` seconds."""
+
+    def commit(self) -> None:
+        """Everything polled so far is dealt with, and does not come again. Without it, it comes again to the next consumer."""
+
+    def rewind(self, since: int | None = None) -> None:
+        """Go back to the records appended at or after a moment (UTC microseconds), or to the first that are kept."""
+
+    def close(self) -> None:
+        """Let another process read for the group."""

@@ -1,28 +1,25 @@
 """From the log into the warehouse: each record once, however often this is run, stopped or killed.
 
-The position in the log up to which records have landed is the marker of the last append, committed with its rows.
-A listener whom nobody told about gets a row in `listeners` with the defaults of an import, which are what requests assume of
-them as well. A track gets none: what may be recommended is said by the catalogue, not by who claims to have played it.
-
-Whoever keeps the ledger is told about a landing after it is visible; a second marker, committed at the end, says up to
-where they were told, so that a kill in between makes the next run tell again rather than never.
+A batch is read, appended, told to whoever keeps the ledger, and only then committed to the log. A kill in between brings
+the batch again: what is there already is not appended twice, since every row carries the id of its event or request, and
+the ledger is told again.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from segue.contracts.ports import Engine, Log
+from segue.contracts.ports import Engine, Log, Records
 from segue.contracts.schema import Table
 from segue.contracts.tables import CANDIDATES, EXPOSURES, LISTENERS, RAW_EVENTS
 from segue.contracts.vocabulary import HOUR
@@ -72,7 +69,11 @@ def land(
     """Land the events that the log holds and the warehouse does not."""
     moment = time.time_ns() // 1_000 if now is None else now
     return _land(
-        log, engine, _Stream(topic, RAW_EVENTS, "event_id", BATCH_RECORDS, _event_rows), moment, on_landed
+        log,
+        engine,
+        _Stream(topic, "warehouse", RAW_EVENTS, "event_id", BATCH_RECORDS, _event_rows),
+        moment,
+        on_landed,
     )
 
 
@@ -89,7 +90,7 @@ def land_exposures(
     return _land(
         log,
         engine,
-        _Stream(topic, EXPOSURES, "request_id", BATCH_RESPONSES, _exposure_rows),
+        _Stream(topic, "warehouse", EXPOSURES, "request_id", BATCH_RESPONSES, _exposure_rows),
         moment,
         on_landed,
     )
@@ -108,7 +109,7 @@ def land_candidates(
     return _land(
         log,
         engine,
-        _Stream(topic, CANDIDATES, "request_id", BATCH_RESPONSES, _candidate_rows),
+        _Stream(topic, "candidates", CANDIDATES, "request_id", BATCH_RESPONSES, _candidate_rows),
         moment,
         on_landed,
     )
@@ -116,63 +117,37 @@ def land_candidates(
 
 @dataclass(frozen=True)
 class _Stream:
-    """A topic and the table it lands in. Rows with one `identity` (16 bytes) come from one record."""
+    """A topic, the group that reads it, and the table it lands in. Rows with one `identity` (16 bytes) come from one record."""
 
     topic: str
+    group: str
     table: Table
     identity: str
     batch: int
-    rows: Callable[[list[bytes], int, int], _Rows]
-
-    @property
-    def landed(self) -> str:
-        return f"log:{self.topic}"
-
-    @property
-    def told(self) -> str:
-        return f"log:{self.topic}:told"
+    rows: Callable[[Records, int], _Rows]
 
 
 def _land(log: Log, engine: Engine, stream: _Stream, now: int, on_landed: OnLanded | None) -> LandReport:
-    position = engine.marker(stream.landed, stream.table) or 0
-    told = engine.marker(stream.told, stream.table) or 0
-    if on_landed is not None:
-        for records, start, _ in _batches(log, stream, told, position):
-            _tell(on_landed, stream.table, stream.rows(records, start, now).good)
     report = LandReport()
-    reached = position
-    for records, start, end in _batches(log, stream, position, None):
-        rows = stream.rows(records, start, now)
-        keep_rejects(engine, stream.landed, now, rows.rejects)
-        fresh = not_yet_there(engine, stream.table, rows.good, stream.identity)
-        if stream.table is RAW_EVENTS:
-            merge(engine, LISTENERS, fresh.select(["user_id"]), Known.FILL)
-        if not engine.append(stream.table, fresh, marker=(stream.landed, end)):
-            return report  # another process is landing the same topic and was first
-        if on_landed is not None:
-            _tell(on_landed, stream.table, fresh)
-        reached = end
-        report = LandReport(
-            report.read + len(records),
-            report.landed + fresh.num_rows,
-            report.duplicate + rows.repeated + rows.good.num_rows - fresh.num_rows,
-            dict(Counter(report.rejected) + rows.rejects.by_reason),
-        )
-    if on_landed is not None and reached > told:
-        engine.append(stream.table, stream.table.arrow.empty_table(), marker=(stream.told, reached))
+    with closing(log.consumer(stream.topic, stream.group)) as consumer:
+        while len(records := consumer.poll(stream.batch)):
+            rows = stream.rows(records, now)
+            keep_rejects(engine, f"log:{stream.topic}", now, rows.rejects)
+            fresh = not_yet_there(engine, stream.table, rows.good, stream.identity)
+            if stream.table is RAW_EVENTS:
+                merge(engine, LISTENERS, fresh.select(["user_id"]), Known.FILL)
+            if fresh.num_rows:
+                engine.append(stream.table, fresh)
+            if on_landed is not None:
+                _tell(on_landed, stream.table, rows.good)
+            consumer.commit()
+            report = LandReport(
+                report.read + len(records),
+                report.landed + fresh.num_rows,
+                report.duplicate + rows.repeated + rows.good.num_rows - fresh.num_rows,
+                dict(Counter(report.rejected) + rows.rejects.by_reason),
+            )
     return report
-
-
-def _batches(
-    log: Log, stream: _Stream, start: int, end: int | None
-) -> Iterator[tuple[list[bytes], int, int]]:
-    """(records, position before, position behind) from `start` to the end of the log, or to `end`."""
-    while end is None or start < end:
-        records, behind = log.read(stream.topic, start, stream.batch)
-        if not records:
-            return
-        yield records, start, behind
-        start = behind
 
 
 def _tell(on_landed: OnLanded, table: Table, rows: pa.Table) -> None:
@@ -180,29 +155,32 @@ def _tell(on_landed: OnLanded, table: Table, rows: pa.Table) -> None:
         on_landed(table, rows_by_day(rows))
 
 
-def _event_rows(records: list[bytes], start: int, now: int) -> _Rows:
-    loose, decoded = decode_events(records)
-    loose = loose.append_column(ROW, pa.array(np.asarray(decoded.rows, np.int64) + start))
+def _event_rows(found: Records, now: int) -> _Rows:
+    loose, decoded = decode_events(found.records)
+    loose = loose.append_column(
+        ROW, pa.array(found.places, pa.int64()).take(pa.array(decoded.rows, pa.int64()))
+    )
     checked = check(RAW_EVENTS, loose, latest=now + HOUR, later=("day",))
     good = checked.good.append_column("day", days_of(checked.good["ts"]))
     good = first_of_each(good.select(RAW_EVENTS.names).cast(RAW_EVENTS.arrow), "event_id")
-    rejects = Rejects.join([checked.rejects, _unreadable(records, start, decoded.broken)])
+    rejects = Rejects.join([checked.rejects, _unreadable(found, decoded.broken)])
     return _Rows(good, rejects, checked.good.num_rows - good.num_rows)
 
 
-def _exposure_rows(records: list[bytes], start: int, now: int) -> _Rows:
-    loose, record, decoded = decode_exposures(records)
-    loose = loose.append_column(ROW, pa.array(np.asarray(record, np.int64) + start))
+def _exposure_rows(found: Records, now: int) -> _Rows:
+    loose, record, decoded = decode_exposures(found.records)
+    loose = loose.append_column(ROW, pa.array(found.places, pa.int64()).take(record))
     checked = check(EXPOSURES, loose, latest=now + HOUR)
     good = _one_record_each(checked.good)
     good = good.select(EXPOSURES.names).cast(EXPOSURES.arrow)
-    rejects = Rejects.join([checked.rejects, _unreadable(records, start, decoded.broken)])
+    rejects = Rejects.join([checked.rejects, _unreadable(found, decoded.broken)])
     return _Rows(good, rejects, checked.good.num_rows - good.num_rows)
 
 
-def _candidate_rows(records: list[bytes], start: int, now: int) -> _Rows:
-    loose, record = decode_candidates(records)
-    checked = check(CANDIDATES, loose.append_column(ROW, record), latest=now + HOUR)
+def _candidate_rows(found: Records, now: int) -> _Rows:
+    loose, record = decode_candidates(found.records)
+    places = pa.array(found.places, pa.int64()).take(record)
+    checked = check(CANDIDATES, loose.append_column(ROW, places), latest=now + HOUR)
     good = _one_record_each(checked.good).select(CANDIDATES.names).cast(CANDIDATES.arrow)
     return _Rows(good, checked.rejects, checked.good.num_rows - good.num_rows)
 
@@ -216,11 +194,11 @@ def _one_record_each(rows: pa.Table) -> pa.Table:
     return rows.filter(pc.is_in(rows[ROW], value_set=kept[ROW]))
 
 
-def _unreadable(records: list[bytes], start: int, broken: list[tuple[int, str]]) -> Rejects:
-    """Records that are none, shown as hexadecimal. Their number is the position before the batch plus their place in it."""
+def _unreadable(found: Records, broken: list[tuple[int, str]]) -> Rejects:
+    """Records that are none, shown as hexadecimal. Their number is their place in the log."""
     return Rejects(
-        [start + row for row, _ in broken],
+        [found.places[row] for row, _ in broken],
         [reason for _, reason in broken],
         [None] * len(broken),
-        [records[row][: MAX_CONTENT // 2].hex() for row, _ in broken],
+        [found.records[row][: MAX_CONTENT // 2].hex() for row, _ in broken],
     )

@@ -114,6 +114,11 @@ def encode_exposure(exposure: Exposure) -> bytes:
     return _encoder.encode(exposure)
 
 
+def read_events(records: Sequence[bytes]) -> list[Event]:
+    """The events in records, in order; what is none is left out."""
+    return _decode(_events, records).items
+
+
 def decode_events(records: Sequence[bytes]) -> tuple[pa.Table, Decoded[Event]]:
     """Records as loose columns of raw_events (without `day`), and what could not be read."""
     decoded = _decode(_events, records)

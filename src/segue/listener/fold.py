@@ -18,7 +18,7 @@ warehouse), so that they cannot differ.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 
 from segue.contracts.errors import InvalidData
 from segue.contracts.vocabulary import END_MS, LISTEN_MS, SESSION_GAP, EventType
+from segue.events.records import Event
 from segue.listener.codec import encode
 from segue.listener.state import (
     ADD,
@@ -66,6 +67,7 @@ OF_ARTIST: Final = (FOLLOW, BLOCK)
 GUARANTEES: Final = (HIDE, BLOCK)
 """Kinds of mark that are evicted last."""
 _KINDS: Final = (*PLAYED, *MARKED)
+_CODE: Final = {kind.value: code for code, kind in enumerate(_KINDS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,9 @@ class Changes:
         )
 
 
+_NO_TRACKS: Final = TrackFacts(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int32))
+
+
 def read_events(events: pa.Table | pa.RecordBatch, tracks: TrackFacts | None = None) -> Changes:
     """Changes in a batch of events, in any order.
 
@@ -135,10 +140,42 @@ def read_events(events: pa.Table | pa.RecordBatch, tracks: TrackFacts | None = N
     kind = _ints(pc.index_in(events["type"], value_set=pa.array(_KINDS, pa.string())), -1)
     user, ts = _ints(events["user_id"], -1), _ints(events["ts"], 0)
     track, artist = _ints(events["track_id"], -1), _ints(events["artist_id"], -1)
-    if tracks is None:
-        tracks = TrackFacts(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int32))
+    ms = _ints(events["ms_played"], -1)
+    judged = None
+    if "listened" in events.schema.names:
+        judged = _bools(events["listened"]), _bools(events["skipped"])
+    return _changes_in(kind, user, ts, track, artist, ms, judged, tracks or _NO_TRACKS)
+
+
+def read_records(events: Sequence[Event], tracks: TrackFacts | None = None) -> Changes:
+    """Changes in events as they came in, by the same rules. Without Arrow, whose first use of a list loads pandas."""
+    kind = np.array([_CODE.get(event.type, -1) for event in events], np.int64)
+    user = np.array([event.user_id for event in events], np.int64)
+    ts = np.array([event.ts for event in events], np.int64)
+    track, artist, ms = (
+        np.array([-1 if value is None else value for value in column], np.int64)
+        for column in (
+            [event.track_id for event in events],
+            [event.artist_id for event in events],
+            [event.ms_played for event in events],
+        )
+    )
+    return _changes_in(kind, user, ts, track, artist, ms, None, tracks or _NO_TRACKS)
+
+
+def _changes_in(
+    kind: Ints,
+    user: Ints,
+    ts: Ints,
+    track: Ints,
+    artist: Ints,
+    ms: Ints,
+    judged: tuple[Bools, Bools] | None,
+    tracks: TrackFacts,
+) -> Changes:
+    """Changes in events as columns; `kind` is a position in _KINDS or -1, ids and lengths are -1 where unknown."""
     play = (kind >= 0) & (kind < len(PLAYED)) & (track >= 0)
-    plays = _plays(events, play, kind, ts, track, artist, tracks)
+    plays = _plays(play, kind, ts, track, artist, ms, judged, tracks)
 
     mark, on = np.full(len(_KINDS), 255, np.uint8), np.zeros(len(_KINDS), np.bool_)
     for code, (what, sets) in enumerate(MARKED.values(), start=len(PLAYED)):
@@ -255,22 +292,22 @@ def fold_table(
 
 
 def _plays(
-    events: pa.Table | pa.RecordBatch,
     play: Bools,
     kind: Ints,
     ts: Ints,
     track: Ints,
     artist: Ints,
+    ms: Ints,
+    judged: tuple[Bools, Bools] | None,
     tracks: TrackFacts,
 ) -> Rows:
-    ms = _ints(events["ms_played"], -1)[play]
+    ms = ms[play]
     facts_artist, duration = tracks.find(track[play])
     rows = np.zeros(len(ms), PLAY)
     rows["ts"], rows["track_id"], rows["ms_played"] = ts[play], track[play], ms
     rows["artist_id"] = np.where(artist[play] >= 0, artist[play], facts_artist)
-    if "listened" in events.schema.names:
-        rows["listened"] = _bools(events["listened"])[play]
-        rows["skipped"] = _bools(events["skipped"])[play]
+    if judged is not None:
+        rows["listened"], rows["skipped"] = judged[0][play], judged[1][play]
     else:
         at_end = (duration > 0) & (ms >= duration - END_MS)
         listened = (kind[play] == 0) & ((ms < 0) | (ms >= LISTEN_MS) | at_end)

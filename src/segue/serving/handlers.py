@@ -141,7 +141,9 @@ async def events(service: Service, values: Values, http: HttpRequest) -> Respons
     """Take a batch of events: 202 where something is kept (it is durable now), 422 where nothing is."""
     media = content_type(http)
     body = await read_body(http, service.settings.serving.max_body_bytes)
-    results = await service.writes.run(service.platform.ingest, body, media)
+    receipt = await service.writes.run(service.platform.ingest, body, media)
+    await asyncio.wrap_future(receipt.acknowledged)
+    results = receipt.results
     accepted = sum(result.status == "accepted" for result in results)
     service.metrics.events(accepted, (r.reason or "unknown" for r in results if r.status == "rejected"))
     if not accepted:

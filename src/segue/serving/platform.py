@@ -8,6 +8,8 @@ milliseconds; the server calls all but `ready`, `bundle_version` and `close` fro
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
 from msgspec import Meta, Struct
@@ -93,6 +95,14 @@ class EventResult(Struct, frozen=True, omit_defaults=True):
     detail: str | None = None
 
 
+@dataclass(frozen=True)
+class Receipt:
+    """An answer per event sent, in order. `acknowledged` is done when those accepted are durable, or fails with why not."""
+
+    results: tuple[EventResult, ...]
+    acknowledged: Future[None]
+
+
 class Platform(Protocol):
     """The recommender, the catalogue, the listeners and the event log, as one process sees them.
 
@@ -114,11 +124,11 @@ class Platform(Protocol):
     def search_tracks(self, text: str, limit: int) -> tuple[TrackInfo, ...]:
         """Public tracks whose title or artist contains `text`, best first."""
 
-    def ingest(self, body: bytes, content_type: str) -> tuple[EventResult, ...]:
-        """Make a batch of events durable and say what became of each.
+    def ingest(self, body: bytes, content_type: str) -> Receipt:
+        """Check a batch of events, say what becomes of each, and begin to make the good ones durable.
 
         `content_type` is application/json or application/x-ndjson, without parameters.
-        Raises InvalidInput if the body as a whole cannot be read.
+        Raises InvalidInput if the body as a whole cannot be read, Overloaded if too many events wait already.
         """
 
     def ready(self) -> tuple[bool, str]:

@@ -251,6 +251,10 @@ class Serving(Struct, frozen=True, forbid_unknown_fields=True):
             ge=1, description="requests, and as many posts, a worker runs or lets wait; more get status 429"
         ),
     ] = 64
+    max_waiting_events: Annotated[
+        int,
+        Meta(ge=1, description="events a worker lets wait for the log; more get status 429"),
+    ] = 50_000
     max_k: Annotated[int, Meta(ge=1, le=1000, description="most items a request may ask for")] = 200
     max_batch: Annotated[int, Meta(ge=1, description="most events in one POST")] = 1_000
     max_body_bytes: Annotated[int, Meta(ge=1_000, description="largest request body")] = 4_000_000

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from segue.bundle.catalogue import EXPLICIT, PUBLIC, Catalogue
@@ -18,21 +17,29 @@ from segue.contracts.errors import NotFound, SegueError, Unavailable
 from segue.contracts.ids import MAX_ID
 from segue.contracts.vocabulary import MINUTE
 from segue.events.incoming import decode_body
-from segue.events.records import Event
-from segue.listener.fold import TrackFacts, read_events
+from segue.listener.fold import TrackFacts
 from segue.listener.state import ADD, BLOCK, FOLLOW, HIDE, LIKE, PLAY, REPOST, ListenerState, anonymous
 from segue.recommend.api import Request, Response
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.pipeline import Answer, Recommender
 from segue.recommend.titles import Titles
-from segue.serving.platform import EventResult, ListenerProfile, ListenerSummary, Mark, Play, TrackInfo
+from segue.serving.platform import (
+    EventResult,
+    ListenerProfile,
+    ListenerSummary,
+    Mark,
+    Play,
+    Receipt,
+    TrackInfo,
+)
 from segue.settings.tree import Settings
+from segue.wiring.collector import Collector
 from segue.wiring.exposures import ExposureWriter, exposure_of
+from segue.wiring.follower import GROUP, TOPIC, Follower
 from segue.wiring.home import Home
 
 LOOK_EVERY_S = 0.5
 """How often a worker looks whether another bundle is CURRENT."""
-EVENTS_TOPIC = "events"
 PROFILE_PLAYS = 50
 KINDS = {
     LIKE: "like",
@@ -62,11 +69,13 @@ class HomePlatform:
         self._home = home
         self._state = home.state
         self._exposures = ExposureWriter(home.log)
+        self._collector = Collector(home.log, TOPIC, GROUP, home.settings.serving.max_waiting_events)
         self._dice = random.Random()
         self._champion: Champion | None = None
         self._reason = "starting"
         self._closing = threading.Event()
         self._look()
+        self._follower = Follower(home.log, home.state, self._facts)
         self._watcher = threading.Thread(target=self._watch, name="bundles", daemon=True)
         self._watcher.start()
 
@@ -121,14 +130,11 @@ class HomePlatform:
         found = (self._state.read(user_id) for user_id in ids)
         return tuple(_summary(state) for state in found if state is not None)
 
-    def ingest(self, body: bytes, content_type: str) -> tuple[EventResult, ...]:
-        """Log the accepted events durably, then bring their listeners' state up to date."""
-        facts = self._champion.facts if self._champion else None
+    def ingest(self, body: bytes, content_type: str) -> Receipt:
+        """Check the events of a body and hand the good ones to the collector. Raises InvalidInput, Overloaded."""
         incoming = decode_body(body, content_type, time.time_ns() // 1000, self._home.settings.serving)
-        self._home.log.append(EVENTS_TOPIC, incoming.records)
-        if incoming.events:
-            self._state.add(read_events(_columns(incoming.events), facts))
-        return tuple(
+        acknowledged = self._collector.submit(incoming.records)
+        results = (
             EventResult(
                 status=result.status,
                 event_id=result.event_id,
@@ -138,6 +144,7 @@ class HomePlatform:
             )
             for result in incoming.results
         )
+        return Receipt(tuple(results), acknowledged)
 
     def ready(self) -> tuple[bool, str]:
         """Whether a bundle is open and warm."""
@@ -151,9 +158,14 @@ class HomePlatform:
         """Stop watching, write what waits, release the stores."""
         self._closing.set()
         self._watcher.join()
+        self._collector.close()
+        self._follower.close()
         self._exposures.close()
         self._state.close()
         self._home.log.close()
+
+    def _facts(self) -> TrackFacts | None:
+        return self._champion.facts if self._champion else None
 
     def _open(self) -> Champion:
         if self._champion is None:
@@ -190,7 +202,8 @@ class HomePlatform:
             without_state=settings.state.when_down == "popular",
         )
         catalogue = artifacts.catalogue
-        artist_id = np.where(catalogue.artist >= 0, catalogue.artist_id[catalogue.artist], -1)
+        # Position -1 stands for an unknown artist, and finds the -1 that is appended.
+        artist_id = np.append(catalogue.artist_id, np.int64(-1))[catalogue.artist]
         return Champion(
             version,
             catalogue,
@@ -230,15 +243,6 @@ def warm_up(artifacts: Artifacts, settings: Settings) -> None:
                     surface, user_id, k=1, track_id=int(ids[0]), session=session, now=now, seed=0, why=True
                 )
             )
-
-
-def _columns(events: list[Event]) -> pa.Table:
-    names = ("user_id", "ts", "track_id", "artist_id", "ms_played")
-    columns: dict[str, pa.Array] = {
-        name: pa.array([getattr(e, name) for e in events], pa.int64()) for name in names
-    }
-    columns["type"] = pa.array([e.type for e in events], pa.string())
-    return pa.table(columns)
 
 
 def _info(catalogue: Catalogue, at: int) -> TrackInfo:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 from segue.adapters.state.lmdb import LMDBState
 from segue.contracts.errors import Unavailable
 from segue.contracts.ports import Change, Fold
-from segue.contracts.vocabulary import MINUTE
+from segue.contracts.vocabulary import MINUTE, EventType
+from segue.events.records import Event
 from segue.listener.codec import VERSION, decode_rows, encode
-from segue.listener.fold import Changes, apply
+from segue.listener.fold import Changes, TrackFacts, apply, read_events, read_records
 from segue.listener.state import HIDE, LIKE, MARK, PLAY, ListenerState, anonymous
 from segue.listener.states import ListenerStates
 from segue.settings.tree import State
@@ -170,3 +172,28 @@ def test_what_a_newer_program_wrote_is_unavailable_and_stays(what: str) -> None:
     assert kept_record == before[0]
     assert kept_tail.startswith(before[1])
     assert decode_rows(kept_tail[len(before[1]) :])[0]["track_id"].tolist() == [12]
+
+
+def test_events_as_they_came_in_and_as_a_table_say_the_same() -> None:
+    rng = np.random.default_rng(3)
+    events = [
+        Event(
+            bytes(16),
+            int(rng.integers(1, 10**6)),
+            0,
+            int(rng.integers(0, 5)),
+            str(rng.choice([kind.value for kind in EventType])),
+            track_id=int(rng.integers(0, 9)) if rng.random() < 0.8 else None,
+            artist_id=int(rng.integers(0, 9)) if rng.random() < 0.5 else None,
+            ms_played=int(rng.integers(0, 60_000)) if rng.random() < 0.5 else None,
+        )
+        for _ in range(2_000)
+    ]
+    tracks = TrackFacts(np.arange(5), np.arange(5) + 100, np.arange(5, dtype=np.int32) * 10_000)
+    names = ("user_id", "ts", "type", "track_id", "artist_id", "ms_played")
+    table = pa.table({name: [getattr(event, name) for event in events] for name in names})
+    for facts in (None, tracks):
+        one, other = read_records(events, facts), read_events(table, facts)
+        for name in ("play_user", "plays", "mark_user", "marks"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert len(read_records([]).users) == 0

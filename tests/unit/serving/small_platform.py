@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from segue.serving.platform import (
     ListenerSummary,
     Mark,
     Play,
+    Receipt,
     TrackInfo,
 )
 from segue.serving.server import serve
@@ -236,17 +238,20 @@ class SmallPlatform:
         fits = (t for t in self._tracks.values() if words in f"{t.title} {t.artist}".casefold())
         return tuple(fits)[:limit]
 
-    def ingest(self, body: bytes, content_type: str) -> tuple[EventResult, ...]:
+    def ingest(self, body: bytes, content_type: str) -> Receipt:
         """Check each event, append the good ones to the file."""
         incoming = decode_body(body, content_type, time.time_ns() // 1000, self._limits)
         lines = [msgspec.json.encode(event) + b"\n" for event in incoming.events]
         with self._events.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.write(b"".join(lines))
-        return tuple(
+        written: Future[None] = Future()
+        written.set_result(None)
+        results = (
             EventResult(r.status, event_id=r.event_id, reason=r.reason, field=r.field, detail=r.message)
             for r in incoming.results
         )
+        return Receipt(tuple(results), written)
 
     def ready(self) -> tuple[bool, str]:
         """Ready, unless it waits for a file that is not there yet."""

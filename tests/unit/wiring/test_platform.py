@@ -114,10 +114,12 @@ def test_events_are_logged_before_they_are_in_effect(platform: HomePlatform, hom
     track = platform.recommend(Request(surface="home", user_id=5, k=1)).items[0].track_id
     event = {"type": "hide", "user_id": 5, "track_id": track, "ts": time.time_ns() // 1000}
     broken = event | {"track_id": -1}
-    results = platform.ingest(msgspec.json.encode([event, broken]), "application/json")
+    receipt = platform.ingest(msgspec.json.encode([event, broken]), "application/json")
+    receipt.acknowledged.result(10)
+    results = receipt.results
     assert [result.status for result in results] == ["accepted", "rejected"]
     assert results[1].field == "track_id"
-    assert len(home.log.read("events", 0, 10)[0]) == 1
+    assert len(home.log.read("events", 0, 10)) == 1
     page = platform.recommend(Request(surface="home", user_id=5, k=200))
     assert track not in [item.track_id for item in page.items]
     assert ("hide", track) in {(mark.kind, mark.target_id) for mark in platform.listener(5).marks}

@@ -2,6 +2,8 @@
 
     root/<topic>/<position of its first byte, 20 digits>.log     frames: magic, length, checksum, record
     root/<topic>/lock                                            held by whoever appends
+    root/<topic>/groups/<group>                                  the position up to which a group has committed
+    root/<topic>/groups/<group>.lock                             held by the group's consumer
 
 A position is a byte's place in the topic, counted over all its segments, so positions only grow and mean the same to every
 reader. Appenders take turns (flock): one write and one fsync each, then the lock is let go and `append` returns.
@@ -12,6 +14,8 @@ What can go wrong, and what then holds:
   and readers step over it.
 * the machine stops: a reader makes what it is about to return durable first, so nobody has read past what a restart finds.
 * the disk is full: the segment is cut back to where it was, and the caller gets Unavailable.
+* a consumer dies: what it had not committed comes again to the next. A commit is one small write without a sync, so after
+  a power cut it may be an older one: more comes again, nothing is passed over.
 * bytes rot: the checksum, which also covers the frame's position, fails; readers log a warning and go on at the next frame.
 """
 
@@ -32,7 +36,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from segue.contracts.errors import InvalidInput, Unavailable
+from segue.contracts.errors import Conflict, InvalidInput, Unavailable
+from segue.contracts.ports import Records
+from segue.contracts.vocabulary import SECOND
 
 MAX_RECORD: Final = 16_000_000
 """Bytes of the largest record."""
@@ -40,9 +46,12 @@ SEGMENT_BYTES: Final = 64_000_000
 """A segment that has reached this size is followed by a new one."""
 LOCK_SECONDS: Final = 10.0
 """How long an append waits for its turn."""
+POLL_SECONDS: Final = 0.003
+"""How often a waiting consumer looks."""
 
 _MAGIC: Final = b"SGL1"
 _HEADER: Final = struct.Struct(">4sII")
+_COMMIT: Final = struct.Struct(">QI")
 _TOPIC: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _logger = logging.getLogger(__name__)
 
@@ -69,13 +78,13 @@ class FileLog:
             str, int
         ] = {}  # per topic: the position up to which its frames are known to be whole
 
-    def append(self, topic: str, records: Sequence[bytes]) -> None:
-        """Make the records durable, in order: when this returns they are on disk.
+    def append(self, topic: str, records: Sequence[bytes]) -> int:
+        """Make the records durable, in order: when this returns they are on disk. Returns the position behind them.
 
         Raises InvalidInput for a record above MAX_RECORD bytes, Unavailable if the disk is full or the lock stays taken.
         """
         if not records:
-            return
+            return 0
         for record in records:
             if len(record) > MAX_RECORD:
                 raise InvalidInput(
@@ -89,21 +98,53 @@ class FileLog:
             frames = _frames(records, segment.end)
             _write(segment, frames)
             self._clean[topic] = segment.end + len(frames)
+            return self._clean[topic]
 
-    def read(self, topic: str, after: int, limit: int) -> tuple[list[bytes], int]:
-        """Up to `limit` records behind position `after` (0: from the start) and the position behind the last.
+    def read(self, topic: str, after: int, limit: int) -> Records:
+        """Up to `limit` records behind position `after` (0: from the start). A record's place is the position behind it.
 
         A log that was never written is empty. Raises Unavailable if something else is in its place.
         """
-        folder = self._folder(topic)
-        records: list[bytes] = []
-        position = after
-        for segment in self._readable(folder, after):
+        found = Records([], [])
+        for segment in self._readable(self._folder(topic), after):
             for position, record in _records(segment, max(after, segment.base)):
-                records.append(record)
-                if len(records) == limit:
-                    return records, position
-        return records, position
+                found.records.append(record)
+                found.places.append(position)
+                if len(found) == limit:
+                    return found
+        return found
+
+    def consumer(self, topic: str, group: str) -> FileConsumer:
+        """The reader of a topic on behalf of a group. Raises Conflict while another one is open."""
+        return FileConsumer(self, topic, self._folder(topic) / "groups", group)
+
+    def committed(self, topic: str, group: str) -> int:
+        """The position up to which a group has committed."""
+        return _committed(self._folder(topic) / "groups" / _named(group))
+
+    def end(self, topic: str) -> int:
+        """The position behind the last byte, of whole records or not."""
+        return max((segment.end for segment in _segments(self._folder(topic))), default=0)
+
+    def since(self, topic: str, moment: int) -> int:
+        """A position before everything that was appended at or after a moment (UTC microseconds)."""
+        sure = moment - SECOND  # the clock of a file system is coarse
+        segments = _segments(self._folder(topic))
+        return next((s.base for s in segments if s.path.stat().st_mtime_ns // 1000 >= sure), self.end(topic))
+
+    def prune(self, topic: str, before: int, groups: Sequence[str]) -> int:
+        """Remove segments last written before a moment (UTC microseconds) that all of `groups` have passed. Returns how many."""
+        folder = self._folder(topic)
+        passed = min((self.committed(topic, group) for group in groups), default=0)
+        with self._writing(folder):
+            old = [
+                segment
+                for segment in _segments(folder)[:-1]
+                if segment.end <= passed and segment.path.stat().st_mtime_ns // 1000 < before
+            ]
+            for segment in old:
+                segment.path.unlink()
+        return len(old)
 
     def close(self) -> None:
         """Nothing stays open between calls."""
@@ -165,6 +206,81 @@ class FileLog:
         finally:
             os.close(lock)
         return segments
+
+
+class FileConsumer:
+    """The `Consumer` port over a FileLog."""
+
+    def __init__(self, log: FileLog, topic: str, folder: Path, group: str) -> None:
+        path = folder / _named(group)
+        self._log = log
+        self._topic = topic
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise Unavailable(f"log {path}: {error.strerror}", field="log") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            raise Conflict(
+                f"log topic {topic}: another process reads it for {group}; see who holds {path}.lock",
+                field="group",
+            ) from error
+        self._at = self._looked = _committed(path)
+
+    def poll(self, limit: int, wait_s: float = 0.0) -> Records:
+        """Up to `limit` records behind those polled before; none if none comes within `wait_s` seconds."""
+        until = time.monotonic() + wait_s
+        while True:
+            end = self._log.end(self._topic)
+            if end > self._looked:
+                found = self._log.read(self._topic, self._at, limit)
+                if len(found):
+                    self._at = self._looked = found.places[-1]
+                    return found
+                self._looked = end  # what lies there is half a record of a process that died
+            if time.monotonic() >= until:
+                return Records([], [])
+            time.sleep(POLL_SECONDS)
+
+    def commit(self) -> None:
+        """Everything polled so far is dealt with."""
+        os.pwrite(self._file, _COMMIT.pack(self._at, zlib.crc32(struct.pack(">Q", self._at))), 0)
+
+    def rewind(self, since: int | None = None) -> None:
+        """Go back to what was appended at or after a moment (UTC microseconds), or to the first record."""
+        self._at = 0 if since is None else min(self._at, self._log.since(self._topic, since))
+        self._looked = self._at
+
+    def close(self) -> None:
+        """Let another process read for the group."""
+        for handle in (self._file, self._lock):
+            os.close(handle)
+
+
+def _named(group: str) -> str:
+    if not _TOPIC.fullmatch(group):
+        raise InvalidInput(
+            f"log group {group[:80]!r}: use lower-case letters, digits, - and _",
+            field="group",
+            limit=_TOPIC.pattern,
+        )
+    return group
+
+
+def _committed(path: Path) -> int:
+    """The position in a group's file; 0, from where everything comes again, if there is none or it is torn."""
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return 0
+    if len(raw) != _COMMIT.size:
+        return 0
+    position, checksum = _COMMIT.unpack(raw)
+    return int(position) if zlib.crc32(struct.pack(">Q", position)) == checksum else 0
 
 
 def _acquire(lock: int, kind: int, folder: Path) -> None:

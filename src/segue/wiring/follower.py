@@ -1,0 +1,92 @@
+"""The follower: reads the events of the log and folds them into listener state, one process at a time.
+
+A fold may repeat events, so the order is simple: read, fold, commit. Whoever dies in between leaves a place in the log that is
+too early, never too late, and the next follower repeats a little. Every worker of a server has a follower; one of
+them reads, the others stand by until the log lets them. A store that does not answer is asked again, with the same events,
+for as long as it takes.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from segue.contracts.errors import Conflict, SegueError
+from segue.contracts.ports import Consumer, Log
+from segue.events.records import read_events
+from segue.listener.fold import TrackFacts, read_records
+from segue.listener.states import ListenerStates
+
+TOPIC: Final = "events"
+GROUP: Final = "state"
+MOST_AT_ONCE: Final = 5_000
+"""Events folded in one go."""
+WAIT_S: Final = 0.25
+"""How long one look at the log waits, and how long a stand-by waits before it asks again."""
+LONGEST_PAUSE_S: Final = 5.0
+_log = logging.getLogger("segue.follower")
+
+
+class Follower:
+    """Folds events into listener state from a thread of its own, until it is closed.
+
+    `facts` gives what is known of tracks at the moment, which judges how much of a play was listened to.
+    """
+
+    def __init__(self, log: Log, states: ListenerStates, facts: Callable[[], TrackFacts | None]) -> None:
+        self._log = log
+        self._states = states
+        self._facts = facts
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="segue-follower", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Finish the batch at hand and let another process follow."""
+        self._closing.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        pauses = 0
+        while not self._closing.wait(_pause(pauses)):
+            try:
+                consumer = self._log.consumer(TOPIC, GROUP)
+            except Conflict:
+                pauses = 0
+                self._closing.wait(WAIT_S)
+                continue
+            except SegueError as error:
+                _log.error("the log cannot be followed: %s", error)
+                pauses += 1
+                continue
+            try:
+                pauses = self._follow(consumer, pauses)
+            finally:
+                consumer.close()
+
+    def _follow(self, consumer: Consumer, pauses: int) -> int:
+        """Read and fold until closed, or until something fails and the log is asked anew. Returns the failures in a row."""
+        while not self._closing.is_set():
+            try:
+                found = consumer.poll(MOST_AT_ONCE, WAIT_S)
+                if len(found):
+                    self._fold(found.records)
+                    consumer.commit()
+                pauses = 0
+            except SegueError as error:
+                _log.error("events wait to be folded into listener state: %s", error)
+                return pauses + 1
+        return 0
+
+    def _fold(self, records: list[bytes]) -> None:
+        events = read_events(records)  # what is no event is the landing's to report
+        if events:
+            self._states.add(read_records(events, self._facts()))
+
+
+def _pause(failures: int) -> float:
+    """Seconds before the next attempt, doubling, with jitter: a store that comes back must not be stormed."""
+    return random.uniform(0, min(LONGEST_PAUSE_S, 0.05 * 2**failures)) if failures else 0.0
