@@ -35,6 +35,7 @@ class Proxy:
     def close(self) -> None:
         """Close everything."""
         self._shut(self._listener)
+        self._threads[0].join(10)  # then nothing is opened any more
         self._close_all()
         for thread in self._threads:
             thread.join(10)
@@ -46,8 +47,9 @@ class Proxy:
                 if self.mode == "refuse":
                     client.close()
                     continue
+                self._open.append(client)
                 server = socket.create_connection(("127.0.0.1", self._target))
-                self._open += [client, server]
+                self._open.append(server)
                 for source, sink, answers in ((client, server, False), (server, client, True)):
                     thread = threading.Thread(target=self._forward, args=(source, sink, answers), daemon=True)
                     self._threads.append(thread)

@@ -18,7 +18,7 @@ from segue.wiring.home import Home
 
 EFFECT_S = 1.0
 """From sending an event to an answer that heeds it."""
-EVENTS = 40
+EVENTS = 200
 
 
 def variables(settings: State) -> dict[str, str]:
@@ -49,8 +49,8 @@ def server(
     assert segue(home, "step", "run", "state", more=more).code == 0
     running = Server(home, more)
     yield running
-    running.process.kill()
-    running.process.wait()
+    if running.process.poll() is None:  # the test failed; killed, it would leave its workers behind
+        running.stop()
 
 
 def test_an_event_holds_on_the_next_request(server: Server) -> None:
@@ -64,5 +64,5 @@ def test_an_event_holds_on_the_next_request(server: Server) -> None:
         shown = tracks(server.page(user_id=user, k=100))
         seconds.append(time.monotonic() - start)
         assert not hidden & set(shown)
-    assert np.percentile(seconds, 99) < EFFECT_S
     assert server.stop() == 0
+    assert np.percentile(seconds, 99) < EFFECT_S
