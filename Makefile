@@ -8,8 +8,9 @@ export OMP_WAIT_POLICY := PASSIVE
 DEMO_HOME ?= .demo
 DEMO_SERVE ?= 1
 DATA ?=
+ROUNDS ?= 20
 
-.PHONY: help demo test check lint types imports bench docs clean
+.PHONY: help demo test check lint types imports faults bench docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +40,9 @@ types: .venv/.ready ## Types, strictly
 
 imports: .venv/.ready ## The one-way flow of imports
 	@$(BIN)/lint-imports
+
+faults: .venv/.ready ## Kill workers, server and landing at random moments for some minutes, and count what was acknowledged
+	@$(BIN)/python tests/faults/rounds.py --rounds $(ROUNDS)
 
 bench: .venv/.ready ## Measure against named peers; writes benchmarks/results.json and docs/reference/benchmarks.md
 	@$(BIN)/uv pip install -q -r requirements-bench.lock
