@@ -43,7 +43,7 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except FileNotFoundError as error:
         raise BundleCorrupt(f"{folder}: no {NAME}; this is not a bundle", field=NAME) from error
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleCorrupt(f"{path}: not a manifest this version reads: {error}", field=NAME) from error
     if manifest.format != FORMAT:
         raise BundleCorrupt(

@@ -35,6 +35,8 @@ def serve_home(home: Path, changes: list[str], config: Path | None) -> None:
     """Serve; blocks until told to stop."""
     with plain_errors():
         chosen = open_home(home, changes, config)
+        if chosen.settings.state.kind == "lmdb":
+            chosen.state.close()  # opened once before the workers: a store that cannot be is one line here, a crash loop there
         make = partial(open_platform, home, config, dict(os.environ), tuple(changes))
         serve_http(
             make,

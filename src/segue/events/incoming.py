@@ -7,6 +7,7 @@ one that is broken never harms its neighbours. Only a body that is no such thing
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -114,11 +115,29 @@ def _parts(body: bytes, content_type: str) -> list[bytes | msgspec.Raw]:
             return [*_envelope.decode(body).events]
         return [*_array.decode(body)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        parts = _one_by_one(body)
+        if parts is not None:
+            return parts
         raise InvalidInput(
             f'body: {str(error)[:200]}; send an array of events, or {{"events": [...]}}',
             field="body",
             limit="JSON",
         ) from error
+
+
+def _one_by_one(body: bytes) -> list[bytes | msgspec.Raw] | None:
+    """The events of a body that as a whole is no strict JSON, such as one with half an emoji in a text: each to be judged alone.
+
+    None if it is not JSON by a laxer parser either.
+    """
+    try:
+        found = json.loads(body)
+        events = found.get("events") if isinstance(found, dict) and len(found) == 1 else found
+        if not isinstance(events, list):
+            return None
+        return [json.dumps(event, ensure_ascii=False).encode("utf-8", "surrogatepass") for event in events]
+    except (ValueError, RecursionError):
+        return None
 
 
 class _Envelope(Struct, forbid_unknown_fields=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from typing import Final
 
@@ -17,6 +18,8 @@ PLAIN: Final = "text/plain"
 """What a page's `sendBeacon` sends without asking the server first: taken for JSON."""
 GZIP: Final = "gzip"
 DISCARD: Final = 4
+BODY_S: Final = 20
+"""A client that has not sent its whole body after this long is told so: open connections are not free."""
 _UTF8: Final = ("utf-8", "utf8", '"utf-8"')
 
 
@@ -62,14 +65,19 @@ async def read_body(request: HttpRequest, max_bytes: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size <= max_bytes:
-                chunks.append(chunk)
-            elif size > DISCARD * max_bytes:
-                break
-            else:
-                chunks.clear()
+        async with asyncio.timeout(BODY_S):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size <= max_bytes:
+                    chunks.append(chunk)
+                elif size > DISCARD * max_bytes:
+                    break
+                else:
+                    chunks.clear()
+    except TimeoutError as error:
+        raise InvalidInput(
+            f"the body did not arrive within {BODY_S} s; {size} bytes did", field="body", limit=f"{BODY_S} s"
+        ) from error
     except ClientDisconnect as error:
         raise InvalidInput(
             f"the body ended after {size} bytes, before its Content-Length",

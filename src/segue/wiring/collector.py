@@ -10,6 +10,7 @@ Nothing grows without bound: beyond `serving.max_waiting_events` records the cal
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from concurrent.futures import Future
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from segue.contracts.errors import Overloaded, SegueError
+from segue.contracts.errors import Overloaded, SegueError, Unavailable
 from segue.contracts.ports import Log
 
 ACK_S: Final = 0.2
@@ -26,6 +27,7 @@ LOOK_S: Final = 0.001
 """How often it looks."""
 MOST_AT_ONCE: Final = 20_000
 """Records of one append, about."""
+_log = logging.getLogger("segue.collector")
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Collector:
         Raises Overloaded where too many records wait already.
         """
         done: Future[None] = Future()
+        done.set_running_or_notify_cancel()  # a caller that goes away must not keep it from being settled
         if not records:
             done.set_result(None)
             return done
@@ -92,9 +95,15 @@ class Collector:
             records = [record for batch in batches for record in batch.records]
             try:
                 place = self._log.append(self._topic, records) if records else None
-            except SegueError as error:
+            except Exception as error:  # noqa: BLE001 - callers must hear of it, and the next batch be written
+                _log.exception("events could not be written")
+                known = (
+                    error
+                    if isinstance(error, SegueError)
+                    else Unavailable(f"the event log: {error}", field="log")
+                )
                 for batch in batches:
-                    batch.done.set_exception(error)
+                    batch.done.set_exception(known)
             else:
                 self._appended.put(_Appended(place, time.monotonic() + ACK_S, batches))
             with self._turn:
@@ -119,6 +128,7 @@ class Collector:
 
     def _acknowledge(self) -> None:
         while (appended := self._appended.get()) is not None:
+            # A place that cannot be read is as one that is not reached.
             while not self._known(appended.place) and time.monotonic() < appended.until:
                 time.sleep(LOOK_S)
             for batch in appended.batches:
@@ -126,4 +136,7 @@ class Collector:
 
     def _known(self, place: int | None) -> bool:
         """Whether listener state knows what was appended. A log without one order cannot tell."""
-        return place is None or (self._log.committed(self._topic, self._group) or 0) >= place
+        try:
+            return place is None or (self._log.committed(self._topic, self._group) or 0) >= place
+        except (OSError, SegueError):
+            return False

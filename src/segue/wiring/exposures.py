@@ -65,8 +65,8 @@ class ExposureWriter:
                 _log.error("%d responses are missing from the exposure log: it could not be written", lost)
             try:
                 self._log.append(TOPIC, records)
-            except SegueError as error:
-                _log.error("exposure log: %s", error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, this thread must go on
+                _log.error("exposure log: %s", error, exc_info=not isinstance(error, SegueError))
                 with self._turn:
                     self._waiting = (records + self._waiting)[:MOST]
 

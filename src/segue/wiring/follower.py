@@ -58,8 +58,8 @@ class Follower:
                 pauses = 0
                 self._closing.wait(WAIT_S)
                 continue
-            except SegueError as error:
-                _log.error("the log cannot be followed: %s", error)
+            except Exception:  # noqa: BLE001 - as below
+                _log.exception("the log cannot be followed; it will be tried again")
                 pauses += 1
                 continue
             try:
@@ -79,6 +79,10 @@ class Follower:
             except SegueError as error:
                 _log.error("events wait to be folded into listener state: %s", error)
                 return pauses + 1
+            except Exception:  # noqa: BLE001
+                # Whatever it is, what listeners say from now on depends on this thread: it must go on.
+                _log.exception("events wait to be folded into listener state")
+                return pauses + 1
         return 0
 
     def _fold(self, records: list[bytes]) -> None:
@@ -89,4 +93,4 @@ class Follower:
 
 def _pause(failures: int) -> float:
     """Seconds before the next attempt, doubling, with jitter: a store that comes back must not be stormed."""
-    return random.uniform(0, min(LONGEST_PAUSE_S, 0.05 * 2**failures)) if failures else 0.0
+    return random.uniform(0, min(LONGEST_PAUSE_S, 0.05 * 2 ** min(failures, 20))) if failures else 0.0

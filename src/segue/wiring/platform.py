@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -41,6 +42,7 @@ from segue.wiring.home import Home
 LOOK_EVERY_S = 0.5
 """How often a worker looks whether another bundle is CURRENT."""
 PROFILE_PLAYS = 50
+_log = logging.getLogger("segue.platform")
 KINDS = {
     LIKE: "like",
     REPOST: "repost",
@@ -174,7 +176,10 @@ class HomePlatform:
 
     def _watch(self) -> None:
         while not self._closing.wait(LOOK_EVERY_S):
-            self._look()
+            try:
+                self._look()
+            except Exception:  # noqa: BLE001 - without this thread no later bundle would be seen
+                _log.exception("the published bundle could not be opened")
 
     def _look(self) -> None:
         """Open CURRENT if it is another bundle than ours. A bundle that does not open leaves the one before in place."""

@@ -188,3 +188,18 @@ def test_results_encode_short() -> None:
     [accepted, rejected] = send(PLAY, {}).results
     assert set(msgspec.to_builtins(accepted)) == {"index", "status", "event_id", "assigned"}
     assert set(msgspec.to_builtins(rejected)) == {"index", "status", "reason", "field", "message"}
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (b'{"type":"search","ts":%d,"user_id":1,"query":"caf\\ud83d"}', "not_utf8"),
+        (b'{"type":"search","ts":%d,"user_id":1,"query":NaN}', "not_json"),
+    ],
+)
+@pytest.mark.parametrize("form", [b"[%s,%s]", b'{"events":[%s,%s]}'])
+def test_what_is_no_strict_json_harms_its_own_event_only(broken: bytes, reason: str, form: bytes) -> None:
+    good = b'{"type":"play","ts":%d,"user_id":1,"track_id":2}'
+    body = form % (good % NOW, broken % NOW)
+    found = decode_body(body, "application/json", NOW, LIMITS)
+    assert [(r.status, r.reason) for r in found.results] == [("accepted", None), ("rejected", reason)]

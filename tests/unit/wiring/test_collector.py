@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from segue.adapters.log import files
 from segue.adapters.log.files import FileLog
 from segue.adapters.state.lmdb import LMDBState
 from segue.contracts.errors import Overloaded, Unavailable
@@ -19,7 +20,7 @@ from segue.listener.states import ListenerStates
 from segue.settings.tree import State
 from segue.wiring import collector as collecting
 from segue.wiring.collector import Collector
-from segue.wiring.follower import GROUP, TOPIC, Follower
+from segue.wiring.follower import GROUP, TOPIC, Follower, _pause
 
 NOW = 1_795_000_000_000_000
 WAIT_S = 20
@@ -134,6 +135,52 @@ def test_what_the_log_refuses_is_not_acknowledged(log: FileLog, monkeypatch: pyt
     assert log.read(TOPIC, 0, 10).records == [event(2)]
 
 
+@pytest.mark.parametrize("fault", [OSError(24, "Too many open files"), RuntimeError("unforeseen")])
+def test_no_fault_of_the_log_ends_the_collector(
+    log: FileLog, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def fail(self: FileLog, topic: str, records: Sequence[bytes]) -> int:
+        raise fault
+
+    collector = Collector(log, TOPIC, GROUP, 10)
+    with monkeypatch.context() as patched:
+        patched.setattr(FileLog, "append", fail)
+        for n in range(5):
+            with pytest.raises(Unavailable):
+                collector.submit([event(n), event(n + 5)]).result(WAIT_S)
+    collector.submit([event(n) for n in range(10)]).result(WAIT_S)
+    collector.close()
+
+
+def test_a_caller_that_goes_away_harms_nobody(log: FileLog) -> None:
+    collector = Collector(log, TOPIC, GROUP, 1_000)
+    gone = collector.submit([event(1)])
+    gone.cancel()
+    collector.submit([event(2)]).result(WAIT_S)
+    collector.close()
+    assert len(log.read(TOPIC, 0, 10)) == 2
+
+
+def test_no_file_handle_left_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = FileLog(tmp_path)
+    log.append("t", [b"a"])
+
+    def none_left(*_: object) -> int:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "_write", none_left)
+        with pytest.raises(Unavailable, match="Too many open files"):
+            log.append("t", [b"b"])
+    log.append("t", [b"c"])
+    assert log.read("t", 0, 10).records == [b"a", b"c"]
+
+
+def test_pauses_stay_short_however_long_it_fails() -> None:
+    assert _pause(0) == 0
+    assert all(0 <= _pause(failures) <= 5 for failures in (1, 10, 1_023, 1_024, 10**6))
+
+
 def test_closing_acknowledges_what_waits(log: FileLog) -> None:
     collector = Collector(log, TOPIC, GROUP, 1_000)
     waiting = [collector.submit([event(n)]) for n in range(50)]
@@ -153,15 +200,18 @@ def test_one_follows_and_another_takes_over(log: FileLog, states: ListenerStates
     two.close()
 
 
+@pytest.mark.parametrize(
+    "fault", [Unavailable("the store is away", field="state"), RuntimeError("unforeseen")]
+)
 def test_a_store_that_fails_is_asked_again_and_nothing_is_passed_over(
-    log: FileLog, states: ListenerStates, monkeypatch: pytest.MonkeyPatch
+    log: FileLog, states: ListenerStates, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     add, failures = ListenerStates.add, [3]
 
     def flaky(self: ListenerStates, changes: object) -> None:
         if failures[0]:
             failures[0] -= 1
-            raise Unavailable("the store is away", field="state")
+            raise fault
         add(self, changes)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ListenerStates, "add", flaky)

@@ -170,6 +170,8 @@ class FileLog:
             try:
                 _acquire(lock, fcntl.LOCK_EX, folder)
                 yield
+            except OSError as error:  # no file handle left, a disk that fails: wherever it shows
+                raise Unavailable(f"log {folder}: {error.strerror}", field="log") from error
             finally:
                 os.close(lock)
 

@@ -120,7 +120,7 @@ class LMDBState:
             raise InvalidData(
                 f"the listener state store is damaged ({error}); delete it and rebuild the state from the events"
             ) from error
-        except (lmdb.DiskError, lmdb.ReadersFullError, lmdb.MapResizedError) as error:
+        except (lmdb.Error, OSError) as error:  # a full disk shows in many ways
             raise Unavailable(f"the listener state store does not answer: {error}") from error
 
 
