@@ -87,6 +87,14 @@ class Catalogue:
         """Positions of artists by id, -1 where unknown. int32[m]."""
         return find(self.artist_id, np.asarray(artist_ids, np.int64))
 
+    def artists_of(self, tracks: I32) -> I64:
+        """Ids of the artists of tracks by position, -1 where the track or its artist is unknown. int64[m]."""
+        ids = np.full(len(tracks), -1, np.int64)
+        known = np.flatnonzero(tracks >= 0)
+        known = known[self.artist[tracks[known]] >= 0]
+        ids[known] = self.artist_id[self.artist[tracks[known]]]
+        return ids
+
     def country(self, code: str | None) -> int:
         """Position of a country, -1 where unknown."""
         return self.countries.index(code) if code in self.countries else -1

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from segue.bundle.catalogue import Catalogue
 from segue.evaluation.protocols import HOME_NEW, NEXT_UP, Split, Task, without_known
 from segue.listener.state import PLAY, ListenerState
 from segue.recommend.api import Request
@@ -62,15 +63,21 @@ class Served:
         ids = np.where(session >= 0, self._split.tracks[session], -1)
         tracks = tuple(int(track) for track in ids if track >= 0)
         request = Request(surface="next-up", user_id=user, k=k, session=tracks, now=moment + 1)
-        return self._recommender.rank(request, _with_session(state, ids, ts))
+        return self._recommender.rank(
+            request, with_session(state, ids, ts, self._recommender.artifacts.catalogue)
+        )
 
 
-def _with_session(
-    state: ListenerState, tracks: npt.NDArray[np.int64], ts: npt.NDArray[np.int64]
+def with_session(
+    state: ListenerState,
+    tracks: npt.NDArray[np.int64],
+    ts: npt.NDArray[np.int64],
+    catalogue: Catalogue,
 ) -> ListenerState:
-    """The state with a session's plays laid on top, as heard to the end."""
+    """The state with a session's plays laid on top, as heard to the end and, as in service, each by its artist."""
     known = tracks >= 0
     rows = np.zeros(int(known.sum()), PLAY)
-    rows["ts"], rows["track_id"], rows["artist_id"] = ts[known], tracks[known], -1
+    rows["ts"], rows["track_id"] = ts[known], tracks[known]
+    rows["artist_id"] = catalogue.artists_of(catalogue.positions(tracks[known]))
     rows["session_start"], rows["ms_played"], rows["listened"] = ts[0], -1, True
     return replace(state, plays=np.concatenate([state.plays, rows]), known=True)

@@ -47,7 +47,7 @@ def default_growth() -> dict[str, RankerFit]:
     """Rankers as shipped."""
     return {
         "home": RankerFit(requests=3_000, trees=80, leaves=15, learning_rate=0.05, min_rows=200),
-        "next-up": RankerFit(requests=12_000, trees=120, leaves=31, learning_rate=0.1, min_rows=100),
+        "next-up": RankerFit(requests=10_000, trees=120, leaves=31, learning_rate=0.1, min_rows=100),
     }
 
 
@@ -97,7 +97,7 @@ class Training(Struct, frozen=True, forbid_unknown_fields=True):
             ge=1,
             description="candidates of a sampled request that were not played, kept at random, on average",
         ),
-    ] = 60
+    ] = 30
     rankers: Annotated[dict[str, RankerFit], Meta(description="how the ranker of each surface is grown")] = (
         field(default_factory=default_growth)
     )

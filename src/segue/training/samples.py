@@ -90,29 +90,29 @@ def home_moments(plays: Plays, track_id: I64, cut: int, most: int, rng: np.rando
 
 
 def next_moments(plays: Plays, track_id: I64, cut: int, most: int, rng: np.random.Generator) -> Moments:
-    """Places inside sessions from `cut` on; the target is the next track."""
+    """Places inside sessions from `cut` on whose next track was listened to: it is the target.
+
+    Where it was given up there is nothing to learn from, and replaying the request costs as much.
+    """
     same = (plays.user_id[1:] == plays.user_id[:-1]) & (plays.session_start[1:] == plays.session_start[:-1])
     same &= plays.ts[1:] > plays.ts[:-1]  # of two plays at one moment neither comes before the other
+    same &= plays.listened[1:]
     places = np.flatnonzero(same & (plays.session_start[1:] >= cut)) + 1
     places = places[_some(len(places), most, rng)]
     ids = track_id[plays.track]
-    session, heard, skipped = [], [], []
-    nothing = np.empty(0, np.int64)
+    session = []
     for place in places:
         start = int(np.searchsorted(plays.user_id, plays.user_id[place], "left"))
         inside = plays.session_start[start:place] == plays.session_start[place]
         session.append(ids[start:place][inside][-SESSION_LENGTH:])
-        one = ids[place : place + 1]
-        heard.append(one if plays.listened[place] else nothing)
-        skipped.append(nothing if plays.listened[place] else one)
     return Moments(
         "next-up",
         plays.user_id[places],
         plays.ts[places - 1] + 1,
         plays.ts[places] + 1,
         session,
-        heard,
-        skipped,
+        [ids[place : place + 1] for place in places],
+        [np.empty(0, np.int64)] * len(places),
     )
 
 
