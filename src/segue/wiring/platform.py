@@ -207,8 +207,7 @@ class HomePlatform:
             without_state=settings.state.when_down == "popular",
         )
         catalogue = artifacts.catalogue
-        # Position -1 stands for an unknown artist, and finds the -1 that is appended.
-        artist_id = np.append(catalogue.artist_id, np.int64(-1))[catalogue.artist]
+        artist_id = catalogue.artists_of(np.arange(len(catalogue), dtype=np.int32))
         return Champion(
             version,
             catalogue,
