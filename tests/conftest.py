@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
+import hypothesis
 import pytest
 from threadpoolctl import threadpool_limits
 
@@ -14,6 +15,9 @@ from segue.wiring.home import Home
 from segue.wiring.simulate import simulate_into
 
 pytest_plugins = ["real_stores"]
+# No test asserts a time: the first example may load a library, and the machine may be busy.
+hypothesis.settings.register_profile("segue", deadline=None)
+hypothesis.settings.load_profile("segue")
 
 SMALL = SimulationConfig(tracks=500, artists=80, listeners=200, days=16, end=date(2026, 11, 21), seed=3)
 SETTINGS = [

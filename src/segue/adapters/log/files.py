@@ -191,11 +191,7 @@ class FileLog:
 
     def _readable(self, folder: Path, after: int) -> list[_Segment]:
         """Segments with bytes behind `after`, their sizes as of a moment when nobody was appending, durable."""
-        for path in (self._root, folder):
-            if path.exists() and not path.is_dir():
-                raise Unavailable(
-                    f"log {path}: is a file where a directory should be; move it away", field="log"
-                )
+        _check_folders(folder)
         if not (folder / "lock").exists():
             return []
         lock = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
@@ -217,6 +213,7 @@ class FileConsumer:
         path = folder / _named(group)
         self._log = log
         self._topic = topic
+        _check_folders(folder.parent)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -261,6 +258,13 @@ class FileConsumer:
         """Let another process read for the group."""
         for handle in (self._file, self._lock):
             os.close(handle)
+
+
+def _check_folders(folder: Path) -> None:
+    """Raise Unavailable if something else is in the place of the log or of a topic's folder: it is no empty log."""
+    for path in (folder.parent, folder):
+        if path.exists() and not path.is_dir():
+            raise Unavailable(f"log {path}: is a file where a directory should be; move it away", field="log")
 
 
 def _named(group: str) -> str:
