@@ -19,9 +19,11 @@ from segue.contracts.ports import Consumer, Log
 from segue.events.records import read_events
 from segue.listener.fold import TrackFacts, read_records
 from segue.listener.states import ListenerStates
+from segue.settings.tree import State
 
 TOPIC: Final = "events"
 GROUP: Final = "state"
+"""Whose place in the log the embedded store's is; another kind of store has one of its own."""
 MOST_AT_ONCE: Final = 5_000
 """Events folded in one go."""
 WAIT_S: Final = 0.25
@@ -36,8 +38,11 @@ class Follower:
     `facts` gives what is known of tracks at the moment, which judges how much of a play was listened to.
     """
 
-    def __init__(self, log: Log, states: ListenerStates, facts: Callable[[], TrackFacts | None]) -> None:
+    def __init__(
+        self, log: Log, states: ListenerStates, facts: Callable[[], TrackFacts | None], group: str = GROUP
+    ) -> None:
         self._log = log
+        self._group = group
         self._states = states
         self._facts = facts
         self._closing = threading.Event()
@@ -53,7 +58,7 @@ class Follower:
         pauses = 0
         while not self._closing.wait(_pause(pauses)):
             try:
-                consumer = self._log.consumer(TOPIC, GROUP)
+                consumer = self._log.consumer(TOPIC, self._group)
             except Conflict:
                 pauses = 0
                 self._closing.wait(WAIT_S)
@@ -89,6 +94,11 @@ class Follower:
         events = read_events(records)  # what is no event is the landing's to report
         if events:
             self._states.add(read_records(events, self._facts()))
+
+
+def group_of(state: State) -> str:
+    """The group that follows the log for a store: two stores that are filled from one log must not share a place in it."""
+    return GROUP if state.kind == "lmdb" else f"{GROUP}-{state.kind}"
 
 
 def _pause(failures: int) -> float:

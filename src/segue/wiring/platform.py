@@ -36,7 +36,7 @@ from segue.serving.platform import (
 from segue.settings.tree import Settings
 from segue.wiring.collector import Collector
 from segue.wiring.exposures import ExposureWriter, exposure_of
-from segue.wiring.follower import GROUP, TOPIC, Follower
+from segue.wiring.follower import TOPIC, Follower, group_of
 from segue.wiring.home import Home
 
 LOOK_EVERY_S = 0.5
@@ -71,13 +71,14 @@ class HomePlatform:
         self._home = home
         self._state = home.state
         self._exposures = ExposureWriter(home.log)
-        self._collector = Collector(home.log, TOPIC, GROUP, home.settings.serving.max_waiting_events)
+        group = group_of(home.settings.state)
+        self._collector = Collector(home.log, TOPIC, group, home.settings.serving.max_waiting_events)
         self._dice = random.Random()
         self._champion: Champion | None = None
         self._reason = "starting"
         self._closing = threading.Event()
         self._look()
-        self._follower = Follower(home.log, home.state, self._facts)
+        self._follower = Follower(home.log, home.state, self._facts, group)
         self._watcher = threading.Thread(target=self._watch, name="bundles", daemon=True)
         self._watcher.start()
 
