@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from segue.adapters.log import files
 from segue.adapters.log.files import FileLog
 from segue.contracts.errors import Conflict, InvalidInput, Unavailable
-from segue.contracts.ports import Consumer, Log
+from segue.contracts.ports import Log, Reader
 
 Open = Callable[[], Log]
 LOGS: dict[str, Callable[[Path], Log]] = {
@@ -54,7 +54,7 @@ def everything(log: FileLog, topic: str = "t", limit: int = 7) -> list[bytes]:
     return records
 
 
-def polled(consumer: Consumer, limit: int = 7) -> list[bytes]:
+def polled(consumer: Reader, limit: int = 7) -> list[bytes]:
     records: list[bytes] = []
     while len(found := consumer.poll(limit)):
         assert len(found) == len(found.places) <= limit
@@ -105,6 +105,26 @@ def test_a_group_goes_back(open_log: Open) -> None:
     assert polled(consumer) == [b"c"]
     consumer.rewind(moment)
     assert b"c" in polled(consumer)
+
+
+def test_a_reader_of_its_own_sees_everything_whatever_groups_do(open_log: Open) -> None:
+    log = open_log()
+    log.append("t", [b"a", b"b"])
+    group = log.consumer("t", "g")
+    assert polled(group) == [b"a", b"b"]
+    group.commit()
+    one, two = open_log().reader("t"), log.reader("t")
+    assert polled(one) == polled(two) == [b"a", b"b"]
+    moment = time.time_ns() // 1000
+    log.append("t", [b"c"])
+    assert one.poll(5, wait_s=5).records == [b"c"]
+    later = log.reader("t", moment)
+    assert polled(later)[-1:] == [b"c"]
+    log.append("t", [b"d"])
+    assert later.poll(5, wait_s=5).records == polled(two)[-1:] == [b"d"]
+    assert polled(group) == [b"c", b"d"]
+    for reader in (one, two, later, group):
+        reader.close()
 
 
 def test_places_name_records_for_good(open_log: Open) -> None:

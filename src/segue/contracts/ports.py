@@ -133,6 +133,12 @@ class Log(Protocol):
         Raises Conflict while another process reads for the group, where the log allows one at a time.
         """
 
+    def reader(self, topic: str, since: int | None = None) -> Reader:
+        """A reader of its own, beside all groups: it sees every record appended at or after a moment (UTC microseconds).
+
+        None: every record that is kept. It may see some that were appended shortly before.
+        """
+
     def committed(self, topic: str, group: str) -> int | None:
         """The place up to which a group has committed, where the topic has one order; else None."""
 
@@ -140,17 +146,21 @@ class Log(Protocol):
         """Release the log."""
 
 
-class Consumer(Protocol):
-    """Reads a topic for a group: every record at least once, until it is committed."""
+class Reader(Protocol):
+    """Reads a topic."""
 
     def poll(self, limit: int, wait_s: float = 0.0) -> Records:
         """Up to `limit` records behind those polled before; none if none comes within `wait_s` seconds."""
+
+    def close(self) -> None:
+        """Release what it holds; of a group, let another process read for it."""
+
+
+class Consumer(Reader, Protocol):
+    """Reads a topic for a group: every record at least once, until it is committed."""
 
     def commit(self) -> None:
         """Everything polled so far is dealt with, and does not come again. Without it, it comes again to the next consumer."""
 
     def rewind(self, since: int | None = None) -> None:
         """Go back to the records appended at or after a moment (UTC microseconds), or to the first that are kept."""
-
-    def close(self) -> None:
-        """Let another process read for the group."""

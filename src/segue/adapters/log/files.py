@@ -118,6 +118,11 @@ class FileLog:
         """The reader of a topic on behalf of a group. Raises Conflict while another one is open."""
         return FileConsumer(self, topic, self._folder(topic) / "groups", group)
 
+    def reader(self, topic: str, since: int | None = None) -> FileReader:
+        """A reader of its own, from the first record appended at or after a moment (UTC microseconds) on."""
+        _check_folders(self._folder(topic))
+        return FileReader(self, topic, 0 if since is None else self.since(topic, since))
+
     def committed(self, topic: str, group: str) -> int:
         """The position up to which a group has committed."""
         return _committed(self._folder(topic) / "groups" / _named(group))
@@ -206,29 +211,13 @@ class FileLog:
         return segments
 
 
-class FileConsumer:
-    """The `Consumer` port over a FileLog."""
+class FileReader:
+    """The `Reader` port over a FileLog, from a position on."""
 
-    def __init__(self, log: FileLog, topic: str, folder: Path, group: str) -> None:
-        path = folder / _named(group)
+    def __init__(self, log: FileLog, topic: str, position: int) -> None:
         self._log = log
         self._topic = topic
-        _check_folders(folder.parent)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise Unavailable(f"log {path}: {error.strerror}", field="log") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self.close()
-            raise Conflict(
-                f"log topic {topic}: another process reads it for {group}; see who holds {path}.lock",
-                field="group",
-            ) from error
-        self._at = self._looked = _committed(path)
+        self._at = self._looked = position
 
     def poll(self, limit: int, wait_s: float = 0.0) -> Records:
         """Up to `limit` records behind those polled before; none if none comes within `wait_s` seconds."""
@@ -244,6 +233,32 @@ class FileConsumer:
             if time.monotonic() >= until:
                 return Records([], [])
             time.sleep(POLL_SECONDS)
+
+    def close(self) -> None:
+        """Nothing stays open between calls."""
+
+
+class FileConsumer(FileReader):
+    """The `Consumer` port over a FileLog."""
+
+    def __init__(self, log: FileLog, topic: str, folder: Path, group: str) -> None:
+        path = folder / _named(group)
+        _check_folders(folder.parent)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise Unavailable(f"log {path}: {error.strerror}", field="log") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            raise Conflict(
+                f"log topic {topic}: another process reads it for {group}; see who holds {path}.lock",
+                field="group",
+            ) from error
+        super().__init__(log, topic, _committed(path))
 
     def commit(self) -> None:
         """Everything polled so far is dealt with."""
