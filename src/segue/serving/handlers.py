@@ -143,12 +143,14 @@ async def events(service: Service, values: Values, http: HttpRequest) -> Respons
     """Take a batch of events: 202 where something is kept (it is durable now), 422 where nothing is."""
     media = content_type(http)
     body = await read_body(http, service.settings.serving.max_body_bytes)
-    receipt = await service.writes.run(service.platform.ingest, body, media)
-    await asyncio.wrap_future(receipt.acknowledged)
+    caller = http.scope.get(KEY)
+    receipt = await service.writes.run(service.platform.ingest, body, media, caller)
     results = receipt.results
-    service.keys.spend(http.scope.get(KEY), len(results))
+    service.keys.spend(caller, len(results))
+    await asyncio.wrap_future(receipt.acknowledged)
     accepted = sum(result.status == "accepted" for result in results)
     service.metrics.events(accepted, (r.reason or "unknown" for r in results if r.status == "rejected"))
+    service.metrics.dead_letters(receipt.kept, len(results) - accepted - receipt.kept)
     if not accepted:
         return nothing_accepted(results, http.scope[REQUEST_ID])
     return _json(EventsAnswer(accepted, len(results) - accepted, results), 202)

@@ -191,4 +191,6 @@ def _column(column: Column) -> Document:
     else:
         doc = f"{column.doc}; at most {column.max_bytes:,} bytes of UTF-8"
         found |= {"type": "string", "maxLength": column.max_bytes, "description": doc}
+        if column.pattern is not None:
+            found["pattern"] = f"^{column.pattern}$"
     return found
