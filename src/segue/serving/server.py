@@ -1,8 +1,8 @@
 """The server process: granian with some workers, each over a platform of its own that maps the same bundle.
 
 `serve` blocks until it is told to stop (SIGTERM or Ctrl-C). Workers then accept nothing new, answer what
-they have begun, and close their platform. A worker that dies is replaced; one that dies again and again
-ends the server, so that whoever started it sees the reason instead of a loop.
+they have begun, and close their platform. A worker that is killed is replaced, however often (see workers.py); one that cannot
+start ends the server, so that whoever started it sees the reason instead of a loop.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Final
 from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from granian.server import Server
 from starlette.applications import Starlette
 
 from segue.contracts.errors import Conflict, InvalidSettings
 from segue.monitoring.metrics import Metrics
 from segue.serving.app import make_app
 from segue.serving.platform import Platform
+from segue.serving.workers import Server
 from segue.settings.tree import Settings
 
 DRAIN_S: Final = 30
@@ -48,7 +48,8 @@ def serve(
     platform says so in `ready`, and picks the bundle up when it comes. `on_listening` is called with the
     address once the port is ours (a port of 0 has been chosen by then), before the workers start.
 
-    Raises InvalidSettings for an address that is not ours and Conflict for a port somebody else listens on.
+    Raises InvalidSettings for an address that is not ours and Conflict for a port somebody else listens on; ends the process
+    with status 1 if a worker cannot start.
     """
     port = claim_port(settings.serving.host, settings.serving.port)
     with tempfile.TemporaryDirectory(prefix="segue-metrics-") as directory:
