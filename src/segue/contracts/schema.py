@@ -32,7 +32,7 @@ class Table:
 
     What is expected of it as a whole, where that is said: `fresh_hours`, how long before the end of the day that a run is for
     its newest `ts` may lie; `volume`, by what factor a day's rows may lie above or below the usual; `known`, which share of
-    its rows must name what a column `references`.
+    the rows of a day that usually name what a column `references` still must.
     """
 
     name: str
