@@ -227,17 +227,19 @@ def _event(raw: bytes | msgspec.Raw, now: int, limits: Serving) -> tuple[Event, 
     return Event(event_id=event_id, received_at=now, **checked), assigned
 
 
-_KEYS: Final = re.compile(rb'"\s*:')
-
-
 def _check_once(raw: bytes | msgspec.Raw, said: dict[str, Any]) -> None:
     """Refuse an event that names a field twice: of which value it means, two readers may think differently."""
-    if len(_KEYS.findall(raw)) == len(said):
-        return  # as many as there are keys; within texts there may be more
-    names = [name for name, _ in json.loads(bytes(raw), object_pairs_hook=list)]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise _Refused("repeated_field", twice[:100], f"{twice[:100]!r} is given more than once")
+    if bytes(raw).count(b'":') == len(said):
+        return  # as many as there are fields; there may be more within texts, and fewer with blanks: these are looked at
+    try:
+        pairs = json.loads(bytes(raw), object_pairs_hook=list)
+    except (ValueError, RecursionError) as error:
+        raise _Refused("not_json", None, f"not a JSON object: {str(error)[:200]}") from error
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise _Refused("repeated_field", name[:100], f"{name[:100]!r} is given more than once")
+        seen.add(name)
 
 
 def _needed(type_: str | None) -> Iterable[str]:
@@ -269,7 +271,7 @@ def _value(name: str, value: Any) -> Any:
     """One field of an event, checked. Raises _Refused."""
     check = _CHECKS.get(name)
     if check is None:
-        near = difflib.get_close_matches(name, list(_CHECKS), 1)
+        near = difflib.get_close_matches(name[:100], list(_CHECKS), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise _Refused("unknown_field", name[:100], f"{name[:100]!r} is not a field of an event{hint}")
     return check(value)

@@ -16,7 +16,7 @@ from segue.contracts.errors import NotFound, Unavailable
 from segue.monitoring.metrics import MEDIA_TYPE as METRICS_TYPE
 from segue.monitoring.metrics import Metrics
 from segue.recommend.api import Request, Stage
-from segue.serving.body import content_type, read_body
+from segue.serving.body import Held, Room, content_type, read_body
 from segue.serving.edge import KEY, REQUEST_ID, SURFACE, TIMING
 from segue.serving.keys import Keys
 from segue.serving.lanes import Lane
@@ -75,6 +75,7 @@ class Service:
     writes: Lane
     openapi: bytes
     keys: Keys
+    room: Room
 
     def close(self) -> None:
         """Finish what is running, then release the platform."""
@@ -141,10 +142,10 @@ async def listener(service: Service, values: Values, http: HttpRequest) -> Respo
 
 async def events(service: Service, values: Values, http: HttpRequest) -> Response:
     """Take a batch of events: 202 where something is kept (it is durable now), 422 where nothing is."""
-    media = content_type(http)
-    body = await read_body(http, service.settings.serving.max_body_bytes)
-    caller = http.scope.get(KEY)
-    receipt = await service.writes.run(service.platform.ingest, body, media, caller)
+    media, caller = content_type(http), http.scope.get(KEY)
+    with Held(service.room) as held:
+        body = await read_body(http, service.settings.serving.max_body_bytes, held)
+        receipt = await service.writes.run(service.platform.ingest, body, media, caller)
     results = receipt.results
     service.keys.spend(caller, len(results))
     await asyncio.wrap_future(receipt.acknowledged)

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from starlette.applications import Starlette
@@ -32,6 +32,8 @@ DRAIN_S: Final = 30
 """A worker that has not answered its last request after this long is killed."""
 HEADER_S: Final = 10
 """A client that has not sent its headers after this long is dropped."""
+HEADER_BYTES: Final = 65_536
+"""A request whose headers are longer gets a bare 431: the HTTP library answers before there is a request."""
 
 
 def serve(
@@ -59,7 +61,8 @@ def serve(
             port=port,
             interface=Interfaces.ASGI,
             workers=settings.serving.workers,
-            http1_settings=HTTP1Settings(header_read_timeout=HEADER_S * 1000),
+            http=HTTPModes.http1,  # HTTP/2 is a gateway's business: here it has no such limits
+            http1_settings=HTTP1Settings(header_read_timeout=HEADER_S * 1000, max_buffer_size=HEADER_BYTES),
             websockets=False,
             log_level=LogLevels.warning,
             respawn_failed_workers=True,

@@ -128,7 +128,9 @@ def test_a_broken_event_says_why_and_harms_nobody(change: dict[str, Any], reason
         (b'{"device": "\xff"}', "not_utf8"),
         (b'{"device": "\\ud800"}', "not_json"),
         (b'{"a":' * 5_000, "not_json"),
-        (b'{"ts": 1, "type": "play", "ts" : 2}', "repeated_field"),
+        (b'{"ts": 1, "type": "play", "ts": 2}', "repeated_field"),
+        (b'{"ts" : 1, "type" : "play", "ts" : 2}', "repeated_field"),
+        (b'{"a": ' + b"[" * 900 + b"]" * 900 + b', "device": "\\":"}', "unknown_field"),
         (b'{"query": "\\":", "query": ""}', "repeated_field"),
     ],
 )

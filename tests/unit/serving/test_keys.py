@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -12,6 +14,7 @@ import msgspec
 import pytest
 from small_platform import SmallPlatform
 
+from segue.serving import body
 from segue.serving.app import make_app
 from segue.serving.keys import Bucket
 from segue.settings.tree import Key, Serving, Settings
@@ -143,3 +146,21 @@ async def test_pages_of_named_origins_may_tell_and_read_nothing(tmp_path: Path) 
         assert (await http.options("/v1/listeners", headers=asked)).status_code == 405
     async with client(tmp_path) as http:
         assert (await http.options("/v1/events", headers=asked)).status_code == 405
+
+
+@pytest.mark.anyio
+async def test_a_body_that_does_not_arrive_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body, "BODY_S", 0.05)
+
+    async def dripping() -> AsyncIterator[bytes]:
+        yield b"["
+        await asyncio.sleep(5)
+        yield b"]"
+
+    async with client(tmp_path) as http:
+        headers = {"content-type": "application/json"}
+        refused = await http.post("/v1/events", content=dripping(), headers=headers)
+        assert (refused.status_code, refused.json()["field"]) == (400, "body")
+        assert refused.json()["limit"] == "0.05 s"
