@@ -79,7 +79,7 @@ def _timed(recommender: Recommender, request: Request) -> tuple[Stages, Answer]:
     times = [time.thread_time()]
     answer = recommender.answer(request)
     times.append(time.thread_time())
-    encode_exposure(exposure_of(answer, with_features=False))
+    encode_exposure(exposure_of(answer, losers=None))
     times.append(time.thread_time())
     _encode(answer.response)
     times.append(time.thread_time())
