@@ -121,7 +121,7 @@ def _shape(
     return (
         f"median of {candidates:.0f} candidates and {plays:.0f} plays, {len(ranker.spec.features)} features, "
         f"{trees} trees of {len(ranker.spec.objectives)} objectives, page of {K}, "
-        f"{len(artifacts.catalogue):,} tracks, factors of {artifacts.unit_factors.shape[1]}"
+        f"{len(artifacts.catalogue):,} tracks, factors of {artifacts.retrieval.ials.item_factors.shape[1]}"
     )
 
 
