@@ -6,75 +6,31 @@ import contextlib
 import gzip
 import re
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
-from command import PROGRAM, environment
+from serving_home import Server, serving
 
 BODY = 500_000
 MB = 1_000_000
 JSON, LINES = "application/json", "application/x-ndjson"
 SETTINGS = {
     "SEGUE_SERVING__WORKERS": "1",
-    "SEGUE_SERVING__PORT": "0",
     "SEGUE_SERVING__MAX_BODY_BYTES": str(BODY),
     "SEGUE_SERVING__DEAD_LETTERS_PER_S": "5",
 }
 
 
-@dataclass(frozen=True)
-class Server:
-    """`segue serve` with one worker."""
-
-    process: subprocess.Popen[bytes]
-    url: str
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port."""
-        host, port = self.url.removeprefix("http://").split(":")
-        return host, int(port)
-
-    def private_mb(self) -> float:
-        """Memory of the worker that nobody shares, in megabytes."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        found = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in children]
-        private = re.findall(r"Private_(?:Clean|Dirty):\s+(\d+) kB", "".join(found))
-        return sum(map(int, private)) / 1_000
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that has no bundle, but takes events."""
-    folder = tmp_path_factory.mktemp("hostile")
-    with (folder / "err").open("w") as said:
-        process = subprocess.Popen(
-            [PROGRAM, "serve"], env=environment(folder / "home", SETTINGS), stdout=said, stderr=said
-        )
-    try:
-        deadline = time.monotonic() + 60
-        url = None
-        while url is None:
-            assert process.poll() is None, (folder / "err").read_text()
-            assert time.monotonic() < deadline, (folder / "err").read_text()
-            found = re.search(r"http://127\.0\.0\.1:\d+", (folder / "err").read_text())
-            with contextlib.suppress(httpx.TransportError):
-                if found and httpx.get(f"{found.group()}/healthz").status_code == 200:
-                    url = found.group()
-            time.sleep(0.05)
-        yield Server(process, url)
-        process.terminate()
-        assert process.wait(60) == 0
-        assert "Traceback" not in (folder / "err").read_text()
-    finally:
-        process.kill()
+    with serving(tmp_path_factory.mktemp("hostile") / "home", "healthz", SETTINGS) as running:
+        yield running
 
 
 def one(**changed: Any) -> bytes:

@@ -156,7 +156,12 @@ def _parameter(parameter: Parameter) -> Document:
 def _body(body: Body) -> Document:
     one: Document = {"$ref": _REF.format(name=EVENT)}
     many = {"type": "array", "items": one}
-    batch = {"type": "object", "required": ["events"], "properties": {"events": many}}
+    batch: Document = {
+        "type": "object",
+        "required": ["events"],
+        "properties": {"events": many},
+        "additionalProperties": False,
+    }
     schemas = {JSON: {"anyOf": [many, batch]}, NDJSON: {"type": "string", "description": "an event a line"}}
     content = {
         media: {"schema": schemas[media], "example": example} for media, example in body.examples.items()
