@@ -290,10 +290,10 @@ class Serving(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=0,
             le=1_000,
-            description="refused events a second that a worker keeps for the table rejects, ten seconds' worth at once; "
+            description="refused events a second that a worker keeps for the table rejects, a minute's worth at once; "
             "0 keeps none",
         ),
-    ] = 10
+    ] = 2
     console: Annotated[bool, Meta(description="serve the listener page at /")] = True
     keys: Annotated[
         dict[str, Key], Meta(description="callers by name; without any, everybody may do everything")

@@ -16,7 +16,7 @@ from segue.events.incoming import Refused
 from segue.events.records import DEAD_LETTERS_TOPIC, DeadLetter, encode_dead_letter
 from segue.wiring.background import BackgroundWriter
 
-BURST_S: Final = 10
+BURST_S: Final = 60
 """Seconds' worth of dead letters that are kept at once."""
 
 
