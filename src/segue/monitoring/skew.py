@@ -247,7 +247,7 @@ def _nulled(values: npt.NDArray[np.signedinteger]) -> pa.Array:
 
 def _open(bundles: BundleStore, version: str) -> _Served | str:
     try:
-        return _Served(bundles.open(version, verify=False))
+        return _Served(bundles.open(version))
     except NotFound:
         return f"bundle {version} was removed"
     except BundleCorrupt as error:
