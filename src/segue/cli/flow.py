@@ -171,7 +171,8 @@ def run_flow(
 def _land(home: Home) -> None:
     """Take in what servers logged. Raises InvalidData where there was never any event."""
     ledger = Ledger(home.engine)
-    for name, landing in (("events", land), ("exposures", land_exposures), ("candidates", land_candidates)):
+    # Events last: what a response that landed had known of its listener has then landed too.
+    for name, landing in (("exposures", land_exposures), ("candidates", land_candidates), ("events", land)):
         _tell_landed(name, landing(home.log, home.engine, on_landed=ledger.record_landing))
     _tell_landed("rejects", land_dead_letters(home.log, home.engine))
     if home.engine.days(RAW_EVENTS) is None:
