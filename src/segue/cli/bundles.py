@@ -56,7 +56,7 @@ def show(version: VersionArgument, home: HomeOption = DEFAULT_HOME) -> None:
     Next: `segue bundle publish VERSION` if it is sound, `segue run` makes another if not.
     """
     with plain_errors():
-        print_json(open_home(home).bundles.open(version, verify=True).manifest)
+        print_json(open_home(home).bundles.open(version, every_byte=True).manifest)
 
 
 @app.command()
