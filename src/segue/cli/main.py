@@ -32,6 +32,9 @@ class Command(NamedTuple):
 
 COMMANDS: Final = {
     "import": Command("segue.cli.data", "import_data", "Import listening data."),
+    "rejects": Command(
+        "segue.cli.rejects", "rejects", "Show the rows that broke the contract when they came in."
+    ),
     "simulate": Command("segue.cli.data", "simulate", "Make up a whole music service and its history."),
     "run": Command(
         "segue.cli.flow", "run", "Land the log, build the tables, train, judge against the champion, publish."
