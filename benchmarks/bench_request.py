@@ -79,7 +79,7 @@ def _timed(recommender: Recommender, request: Request) -> tuple[Stages, Answer]:
     times = [time.thread_time()]
     answer = recommender.answer(request)
     times.append(time.thread_time())
-    encode_exposure(exposure_of(answer, with_features=False))
+    encode_exposure(exposure_of(answer, losers=None))
     times.append(time.thread_time())
     _encode(answer.response)
     times.append(time.thread_time())
@@ -121,7 +121,7 @@ def _shape(
     return (
         f"median of {candidates:.0f} candidates and {plays:.0f} plays, {len(ranker.spec.features)} features, "
         f"{trees} trees of {len(ranker.spec.objectives)} objectives, page of {K}, "
-        f"{len(artifacts.catalogue):,} tracks, factors of {artifacts.unit_factors.shape[1]}"
+        f"{len(artifacts.catalogue):,} tracks, factors of {artifacts.retrieval.ials.item_factors.shape[1]}"
     )
 
 

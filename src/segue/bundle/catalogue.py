@@ -95,6 +95,11 @@ class Catalogue:
         ids[known] = self.artist_id[self.artist[tracks[known]]]
         return ids
 
+    def facts_of(self, track_ids: I64) -> tuple[I64, I32]:
+        """Artist's id and duration of tracks by id, -1 where unknown. int64[m], int32[m]."""
+        at = self.positions(track_ids)
+        return self.artists_of(at), np.where(at >= 0, self.duration_ms[at], np.int32(-1)).astype(np.int32)
+
     def country(self, code: str | None) -> int:
         """Position of a country, -1 where unknown."""
         return self.countries.index(code) if code in self.countries else -1

@@ -47,7 +47,7 @@ class BundleStore:
                 field=CURRENT,
             ) from error
 
-    def open(self, version: str | None = None, *, verify: bool = True) -> Bundle:
+    def open(self, version: str | None = None, *, every_byte: bool = False) -> Bundle:
         """Open a bundle, the champion by default. Raises NotFound, BundleCorrupt."""
         chosen = version or self.current()
         if chosen is None:
@@ -56,11 +56,11 @@ class BundleStore:
             known = ", ".join(m.version for m in self.versions()[:5]) or "none"
             told = f"{self.root / CURRENT}: {REPAIR}: " if chosen == self._champion() else ""
             raise NotFound(f"{told}no bundle {chosen!r}; there are: {known}", field="bundle")
-        return Bundle(self.root / chosen, verify=verify)
+        return Bundle(self.root / chosen, every_byte=every_byte)
 
     def publish(self, version: str) -> None:
         """Make a bundle the champion, atomically, after checking every byte of it."""
-        self.open(version, verify=True)
+        self.open(version, every_byte=True)
         with turn(self.root):
             before = self._champion()
             if before == version:
@@ -113,7 +113,7 @@ class BundleStore:
 
     def _whole(self, version: str) -> bool:
         try:
-            self.open(version, verify=True)
+            self.open(version, every_byte=True)
         except (NotFound, BundleCorrupt):
             return False
         return True

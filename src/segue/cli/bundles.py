@@ -46,7 +46,7 @@ def list_bundles(json: JsonOption = False, home: HomeOption = DEFAULT_HOME) -> N
 def show(version: VersionArgument, home: HomeOption = DEFAULT_HOME) -> None:
     """A bundle's manifest, after checking every byte of it."""
     with plain_errors():
-        print_json(open_home(home).bundles.open(version, verify=True).manifest)
+        print_json(open_home(home).bundles.open(version, every_byte=True).manifest)
 
 
 @app.command()

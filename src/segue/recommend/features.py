@@ -52,8 +52,7 @@ def _similarity(query: Query, artifacts: Artifacts, candidates: Candidates) -> d
     if len(recent) == 0:
         missing = np.full(len(candidates), np.nan, np.float32)
         return dict.fromkeys(("similarity_recent_max", "similarity_recent_mean", "similarity_last"), missing)
-    factors = artifacts.unit_factors
-    cosine = factors[recent] @ factors[candidates.tracks].T
+    cosine = artifacts.unit_factors(recent) @ artifacts.unit_factors(candidates.tracks).T
     return {
         "similarity_recent_max": cosine.max(axis=0),
         "similarity_recent_mean": cosine.mean(axis=0),

@@ -18,7 +18,7 @@ def choose(
     config = SelectionConfig(
         strength=recipe.diversity, artist_spacing=recipe.artist_spacing, explore=recipe.explore
     )
-    vectors = artifacts.unit_factors[candidates.tracks] if recipe.diversity > 0 else None
+    vectors = artifacts.unit_factors(candidates.tracks) if recipe.diversity > 0 else None
     pool = uniforms = None
     if recipe.explore > 0:
         place = np.empty(len(final), np.intp)

@@ -19,9 +19,11 @@ from segue.contracts.errors import InvalidData
 from segue.contracts.ports import Engine
 from segue.contracts.tables import LISTENERS
 from segue.contracts.vocabulary import DAY
-from segue.recommend.artifacts import Artifacts, Retrieval, Snapshots
+from segue.recommend.artifacts import Artifacts, Snapshots
+from segue.recommend.indexes import Indexes
 from segue.recommend.pipeline import Recommender
 from segue.recommend.ranker import Ranker
+from segue.recommend.retrieval import Retrieval
 from segue.settings.tree import RankerFit, Settings, Training
 from segue.training.catalogue import load_catalogue
 from segue.training.features import join_features, ranker_features, snapshots
@@ -93,6 +95,7 @@ def write(
     with BundleWriter(store.root) as writer:
         catalogues.save(trained.catalogue, writer)
         trained.retrieval.save(writer)
+        Indexes.of(trained.catalogue, trained.retrieval).save(writer)
         trained.snapshots.save(writer)
         for name, ranker in trained.rankers.items():
             ranker.save(writer, name)

@@ -20,7 +20,7 @@ from segue.models.sequence_rules import SequenceRules, SequenceRulesConfig
 from segue.models.session_knn import SessionKNN, SessionKNNConfig
 from segue.models.sessions import Sessions
 from segue.models.transitions import TransitionsConfig
-from segue.recommend.artifacts import Retrieval
+from segue.recommend.retrieval import Retrieval
 from segue.settings.tree import Training
 from segue.training.history import Plays
 from segue.training.tokens import tokens

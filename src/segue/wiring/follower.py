@@ -17,7 +17,7 @@ from typing import Final
 from segue.contracts.errors import Conflict, SegueError
 from segue.contracts.ports import Consumer, Log
 from segue.events.records import read_events
-from segue.listener.fold import TrackFacts, read_records
+from segue.listener.fold import KnowsTracks, read_records
 from segue.listener.states import ListenerStates
 from segue.settings.tree import State
 
@@ -39,7 +39,7 @@ class Follower:
     """
 
     def __init__(
-        self, log: Log, states: ListenerStates, facts: Callable[[], TrackFacts | None], group: str = GROUP
+        self, log: Log, states: ListenerStates, facts: Callable[[], KnowsTracks | None], group: str = GROUP
     ) -> None:
         self._log = log
         self._group = group

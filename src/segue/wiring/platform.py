@@ -6,7 +6,6 @@ import logging
 import random
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -18,12 +17,10 @@ from segue.contracts.errors import NotFound, SegueError, Unavailable
 from segue.contracts.ids import MAX_ID
 from segue.contracts.vocabulary import MINUTE
 from segue.events.incoming import decode_body
-from segue.listener.fold import TrackFacts
 from segue.listener.state import ADD, BLOCK, FOLLOW, HIDE, LIKE, PLAY, REPOST, ListenerState, anonymous
 from segue.recommend.api import Request, Response
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.pipeline import Answer, Recommender
-from segue.recommend.titles import Titles
 from segue.serving.platform import (
     EventResult,
     ListenerProfile,
@@ -53,17 +50,6 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True)
-class Champion:
-    """The bundle requests are answered from."""
-
-    version: str
-    catalogue: Catalogue
-    recommender: Recommender
-    titles: Titles
-    facts: TrackFacts
-
-
 class HomePlatform:
     """Implements `segue.serving.platform.Platform` over a home directory. Open one per process."""
 
@@ -74,7 +60,8 @@ class HomePlatform:
         group = group_of(home.settings.state)
         self._collector = Collector(home.log, TOPIC, group, home.settings.serving.max_waiting_events)
         self._dice = random.Random()
-        self._champion: Champion | None = None
+        self._champion: Recommender | None = None
+        """Answers from the bundle that is CURRENT."""
         self._reason = "starting"
         self._closing = threading.Event()
         self._look()
@@ -88,7 +75,7 @@ class HomePlatform:
 
     def answer(self, request: Request) -> Answer:
         """Answer one request, with what the exposure log keeps of it."""
-        answer = self._open().recommender.answer(request)
+        answer = self._open().answer(request)
         logged = self._home.settings.serving
         sampled = self._dice.random() < logged.log_sample_share
         self._exposures.add(exposure_of(answer, losers=logged.log_losers if sampled else None))
@@ -96,7 +83,7 @@ class HomePlatform:
 
     def track(self, track_id: int) -> TrackInfo:
         """The track. Raises NotFound."""
-        catalogue = self._open().catalogue
+        catalogue = self._open().artifacts.catalogue
         at = int(catalogue.positions([track_id])[0])
         if at < 0 or not catalogue.flags[at] & PUBLIC:
             raise NotFound(f"track_id: {track_id} is not in the catalogue", field="track_id")
@@ -104,12 +91,12 @@ class HomePlatform:
 
     def search_tracks(self, text: str, limit: int) -> tuple[TrackInfo, ...]:
         """Public tracks by words of title or artist, most played first."""
-        champion = self._open()
-        return tuple(_info(champion.catalogue, int(at)) for at in champion.titles.search(text, limit))
+        artifacts = self._open().artifacts
+        return tuple(_info(artifacts.catalogue, int(at)) for at in artifacts.search(text, limit))
 
     def listener(self, user_id: int) -> ListenerProfile:
         """What is known of a listener; without consent their plays are not read."""
-        catalogue = self._open().catalogue
+        catalogue = self._open().artifacts.catalogue
         state = self._state.read(user_id) or anonymous(user_id)
         plays = state.plays[::-1][:PROFILE_PLAYS] if state.consent else state.plays[:0]
         marks = state.marks[state.marks["on"]]
@@ -155,7 +142,7 @@ class HomePlatform:
 
     def bundle_version(self) -> str | None:
         """The version requests are answered from."""
-        return self._champion.version if self._champion else None
+        return self._champion.artifacts.version if self._champion else None
 
     def close(self) -> None:
         """Stop watching, write what waits, release the stores."""
@@ -167,10 +154,10 @@ class HomePlatform:
         self._state.close()
         self._home.log.close()
 
-    def _facts(self) -> TrackFacts | None:
-        return self._champion.facts if self._champion else None
+    def _facts(self) -> Catalogue | None:
+        return self._champion.artifacts.catalogue if self._champion else None
 
-    def _open(self) -> Champion:
+    def _open(self) -> Recommender:
         if self._champion is None:
             raise Unavailable(f"no bundle to answer from: {self._reason}", field="bundle")
         return self._champion
@@ -188,33 +175,24 @@ class HomePlatform:
             version = self._home.bundles.current()
             if version is None:
                 self._reason = f"{self._home.root}: no bundle is published yet; run `segue run`"
-            elif self._champion is None or version != self._champion.version:
+            elif self._champion is None or version != self._champion.artifacts.version:
                 self._champion = self._warm(version)
         except SegueError as error:
             self._reason = error.message
         except OSError as error:  # as when the bundle was removed while it was being opened
             self._reason = str(error)
 
-    def _warm(self, version: str) -> Champion:
+    def _warm(self, version: str) -> Recommender:
         """Open a bundle and answer one request of each surface, so that no listener pays for compiling."""
         settings = self._home.settings
         artifacts = Artifacts.load(self._home.bundles.open(version))
         warm_up(artifacts, settings)
-        recommender = Recommender(
+        return Recommender(
             artifacts,
             settings.surfaces,
             self._state.read,
             settings.serving.max_k,
             without_state=settings.state.when_down == "popular",
-        )
-        catalogue = artifacts.catalogue
-        artist_id = catalogue.artists_of(np.arange(len(catalogue), dtype=np.int32))
-        return Champion(
-            version,
-            catalogue,
-            recommender,
-            Titles(catalogue, artifacts.plays),
-            TrackFacts(catalogue.track_id, artist_id, catalogue.duration_ms),
         )
 
 
@@ -228,7 +206,7 @@ def open_platform(
 
 def warm_up(artifacts: Artifacts, settings: Settings) -> None:
     """Answer a request of each surface, as a listener with plays and as a stranger, so that no real one pays for compiling."""
-    tracks = artifacts.most_played[:5]
+    tracks = artifacts.indexes.most_played[:5]
     if len(tracks) == 0:
         return
     catalogue = artifacts.catalogue

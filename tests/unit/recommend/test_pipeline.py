@@ -42,7 +42,7 @@ def busy(service: Home) -> int:
 def test_every_surface_fills_the_page(
     recommender: Recommender, artifacts: Artifacts, busy: int, surface: str
 ) -> None:
-    seed = int(artifacts.catalogue.track_id[artifacts.most_played[0]])
+    seed = int(artifacts.catalogue.track_id[artifacts.indexes.most_played[0]])
     response = recommender.recommend(Request(surface=surface, user_id=busy, k=20, now=NOW, track_id=seed))
     assert len(response.items) == 20
     assert response.trace.personalized

@@ -15,9 +15,9 @@ def similar(query: Query, artifacts: Artifacts, limit: int) -> tuple[Ids, Floats
     if len(tracks) == 0:
         return NOTHING
     retrieval = artifacts.retrieval
-    taste = weights @ artifacts.unit_factors[tracks]
-    by_taste, taste_scores = artifacts.nearest_unit.search(_unit(taste)[None, :], limit)
-    by_words, word_scores = artifacts.nearest_content.search(
+    taste = weights @ artifacts.unit_factors(tracks)
+    by_taste, taste_scores = artifacts.indexes.by_cosine.search(_unit(taste)[None, :], limit)
+    by_words, word_scores = artifacts.indexes.by_content.search(
         retrieval.content.profile(tracks, weights)[None, :], limit
     )
     ids = np.concatenate([by_taste[0], by_words[0]])
