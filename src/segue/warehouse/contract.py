@@ -118,10 +118,10 @@ def check_references(
 ) -> None:
     """Raise ContractBroken if one of the last days lost the rows that name a known listener, track or artist to unknown ones.
 
-    That is what ids look like that were shifted on their way here: most rows name what their own table does not have, and far
-    fewer than usual what it has. The first alone says nothing, since strangers can send events of tracks that nobody has, as
-    many as they like: but they cannot take any away. `newest` and `whole` are as in `check_volume`, and so is what counts as
-    usual; a table of which nothing is kept here is not asked.
+    That is what ids look like that were shifted on their way here: about as many rows as ever, of which most name what their
+    own table does not have, and far fewer than usual what it has. A flood of unknown ids alone says nothing: strangers can
+    send as many such events as they like, but they cannot take any away. `newest` and `whole` are as in `check_volume`, and so
+    is what counts as usual; a table of which nothing is kept here is not asked.
     """
     for column in table.columns if table.known is not None else ():
         target = TABLES.get(column.references or "")
@@ -141,7 +141,7 @@ def check_references(
         before = _by_day(engine, past)
         for day in suspect:
             usual = _usual({**before, **known}, day)
-            if usual is None or known[day] >= share * usual:
+            if usual is None or not known[day] < share * usual <= known[day] + lost[day]:
                 continue
             of_day = named.filter(named.day == day).anti_join(there, key)
             most = engine.collect(of_day.order_by(of_day.n.desc(), key).limit(EXAMPLES))
@@ -149,7 +149,7 @@ def check_references(
             raise ContractBroken(
                 f"{table.name}: on {day} {known[day]:,} rows name a {key} that table {target.name} has, where {usual:,.0f} are "
                 f"usual; {lost[day]:,} name ones it does not have, such as {shown}. Nothing was written; see whether ids are "
-                f"still those of {target.name}, or {_ACCEPT}",
+                f"still those of {target.name}; {_ACCEPT}",
                 field=f"{table.name}.{key}",
                 limit=f"at least {share:.0%} of the usual rows known to {target.name}",
             )
