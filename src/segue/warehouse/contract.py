@@ -87,30 +87,34 @@ def check_volume(
     written: Mapping[date, int],
     newest: date,
     whole: date | None = None,
-) -> None:
-    """Raise ContractBroken if one of the table's last days would hold far fewer or far more rows than is usual.
+) -> list[str]:
+    """Raise ContractBroken if one of the table's last days would hold far fewer rows than is usual; say which hold far more.
 
     `before` and `written` are rows per day, as the table stands and as it would be. Usual is the median of the same weekday in
     the eight weeks before, or of all their days. The `newest` day that there is may still be filling up, so it cannot hold too
-    few, unless the caller says by `whole` that all days up to there are over.
+    few, unless the caller says by `whole` that all days up to there are over. Too many are no breach: whoever may send events
+    could stop the flow with them.
     """
     if table.volume is None:
-        return
+        return []
     rows = {**before, **written}
+    remarks = []
     for day in sorted(day for day in written if day > newest - RECENT):
         usual = _usual(rows, day)
+        if usual is None:
+            continue
+        if rows[day] > usual * table.volume:
+            remarks.append(f"{day} holds {rows[day]:,} rows, where {usual:,.0f} are usual")
         over = day < newest or (whole is not None and day <= whole)
-        if usual is None or not (
-            rows[day] > usual * table.volume or (over and rows[day] < usual / table.volume)
-        ):
+        if not over or rows[day] >= usual / table.volume:
             continue
         raise ContractBroken(
             f"{table.name}: {day} would hold {rows[day]:,} rows, where {usual:,.0f} are usual (the median of such days in the "
-            f"eight weeks before); from {usual / table.volume:,.0f} to {usual * table.volume:,.0f} are taken. Nothing was "
-            f"written; {_ACCEPT}",
+            f"eight weeks before); from {usual / table.volume:,.0f} on they are taken. Nothing was written; {_ACCEPT}",
             field=f"{table.name}.day",
-            limit=f"within a factor of {table.volume:g}",
+            limit=f"1/{table.volume:g} of the usual rows",
         )
+    return remarks
 
 
 def check_references(
