@@ -27,7 +27,7 @@ from segue.cli.console import (
 from segue.contracts.errors import GateRefused, InvalidData, InvalidInput
 from segue.contracts.ports import Days
 from segue.contracts.tables import RAW_EVENTS
-from segue.events.landing import land, land_candidates, land_exposures
+from segue.events.landing import LandReport, land, land_candidates, land_dead_letters, land_exposures
 from segue.flows.ledger import Ledger
 from segue.flows.runner import StepProgress
 from segue.flows.steps import BUILD, FLOW
@@ -188,17 +188,24 @@ def run_flow(
 def _land(home: Home) -> None:
     """Take in what servers logged. Raises InvalidData where there was never any event."""
     ledger = Ledger(home.engine)
-    for name, landing in (("events", land), ("exposures", land_exposures), ("candidates", land_candidates)):
-        report = landing(home.log, home.engine, on_landed=ledger.record_landing)
-        if report.read:
-            rejected = sum(report.rejected.values())
-            _tell(
-                f"land {name}",
-                f"{report.landed:>12,} landed   {report.duplicate:,} duplicate   {rejected:,} rejected",
-            )
+    # Events last: what a response that landed had known of its listener has then landed too.
+    for name, landing in (("exposures", land_exposures), ("candidates", land_candidates), ("events", land)):
+        _tell_landed(name, landing(home.log, home.engine, on_landed=ledger.record_landing))
+    _tell_landed("rejects", land_dead_letters(home.log, home.engine))
     if home.engine.days(RAW_EVENTS) is None:
         raise InvalidData(
             "there are no events: `segue import` or `segue simulate` first, then `segue run`", field="events"
+        )
+
+
+def _tell_landed(name: str, report: LandReport) -> None:
+    if report.read:
+        rejected = sum(report.rejected.values())
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(report.rejected.items()))
+        _tell(
+            f"land {name}",
+            f"{report.landed:>12,} landed   {report.duplicate:,} duplicate   {rejected:,} rejected"
+            + (f" ({reasons})" if reasons else ""),
         )
 
 

@@ -97,10 +97,14 @@ class EventResult(Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True)
 class Receipt:
-    """An answer per event sent, in order. `acknowledged` is done when those accepted are durable, or fails with why not."""
+    """An answer per event sent, in order. `acknowledged` is done when those accepted are durable, or fails with why not.
+
+    `kept` of those refused are kept for whoever looks into it.
+    """
 
     results: tuple[EventResult, ...]
     acknowledged: Future[None]
+    kept: int = 0
 
 
 class Platform(Protocol):
@@ -124,10 +128,10 @@ class Platform(Protocol):
     def search_tracks(self, text: str, limit: int) -> tuple[TrackInfo, ...]:
         """Public tracks whose title or artist contains `text`, best first."""
 
-    def ingest(self, body: bytes, content_type: str) -> Receipt:
+    def ingest(self, body: bytes, content_type: str, caller: str | None = None) -> Receipt:
         """Check a batch of events, say what becomes of each, and begin to make the good ones durable.
 
-        `content_type` is application/json or application/x-ndjson, without parameters.
+        `content_type` is application/json or application/x-ndjson, without parameters; `caller` the name of the key, if any.
         Raises InvalidInput if the body as a whole cannot be read, Overloaded if too many events wait already.
         """
 
