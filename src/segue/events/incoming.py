@@ -40,6 +40,8 @@ LINE_TYPES: Final = (
 
 
 TOO_MANY: Final = "too_many"
+MAX_EVENT: Final = 32_000
+"""Bytes of one event as it is sent: several times what the longest texts take."""
 Part = TypeVar("Part")
 
 
@@ -157,6 +159,7 @@ def _parts(body: bytes, content_type: str, most: int) -> list[bytes | msgspec.Ra
             field="content-type",
             limit="application/json, application/x-ndjson",
         )
+    _refuse_hordes(body, most)
     try:
         if body.lstrip()[:1] == b"{":
             return _few([*_envelope.decode(body).events], most)
@@ -172,15 +175,45 @@ def _parts(body: bytes, content_type: str, most: int) -> list[bytes | msgspec.Ra
         ) from error
 
 
+def _refuse_hordes(body: bytes, most: int) -> None:
+    """Raise InvalidInput for an array of far too many elements, before all of them take some fifty bytes each.
+
+    A body without many commas is not looked at, and of others no more than is needed to know.
+    """
+    start = _ARRAY.match(body)
+    if start is None or body.count(b",") <= 2 * len(RAW_EVENTS.columns) * most:
+        return
+    text = body[start.end() :].decode("utf-8", "replace")
+    at = 0
+    try:
+        for _ in range(most + 1):
+            _, end = _decode_one(text, _BLANK.match(text, at).end())  # type: ignore[union-attr]
+            at = _BLANK.match(text, end).end() + 1  # type: ignore[union-attr]
+            if text[at - 1] != ",":
+                return
+    except (ValueError, IndexError, RecursionError):
+        return  # what is wrong with it is said by whoever reads it
+    raise _horde(most)
+
+
+_ARRAY: Final = re.compile(rb'\s*(?:\{\s*"events"\s*:\s*)?\[')
+_BLANK: Final = re.compile(r"\s*")
+_decode_one: Final = json.JSONDecoder().raw_decode
+
+
 def _few(parts: list[Part], most: int) -> list[Part]:
     """The parts, if there are no more than `most`."""
     if len(parts) > most:
-        raise InvalidInput(
-            f"events: there are more than {most:,}; send at most that many at once",
-            field="events",
-            limit=f"{most} events",
-        )
+        raise _horde(most)
     return parts
+
+
+def _horde(most: int) -> InvalidInput:
+    return InvalidInput(
+        f"events: there are more than {most:,}; send at most that many at once",
+        field="events",
+        limit=f"{most} events",
+    )
 
 
 def _one_by_one(body: bytes, most: int) -> list[bytes | msgspec.Raw] | None:
@@ -211,6 +244,8 @@ _object: Final = msgspec.json.Decoder(dict[str, Any])
 
 def _event(raw: bytes | msgspec.Raw, now: int, limits: Serving) -> tuple[Event, bool]:
     """The event, and whether it was given its id here."""
+    if memoryview(raw).nbytes > MAX_EVENT:
+        raise _Refused("too_large", None, f"an event may take {MAX_EVENT:,} bytes")
     try:
         said = _object.decode(raw)
     except UnicodeDecodeError as error:
