@@ -160,7 +160,9 @@ def _event_rows(found: Records, now: int) -> _Rows:
     loose = loose.append_column(
         ROW, pa.array(found.places, pa.int64()).take(pa.array(decoded.rows, pa.int64()))
     )
-    checked = check(RAW_EVENTS, loose, latest=now + HOUR, later=("day",))
+    # Judged when it was acknowledged: a clock that was set back since must not have it refused.
+    judged = pc.max_element_wise(loose["received_at"], now)
+    checked = check(RAW_EVENTS, loose, latest=pc.add(judged, HOUR), later=("day",))
     good = checked.good.append_column("day", days_of(checked.good["ts"]))
     good = first_of_each(good.select(RAW_EVENTS.names).cast(RAW_EVENTS.arrow), "event_id")
     rejects = Rejects.join([checked.rejects, _unreadable(found, decoded.broken)])
