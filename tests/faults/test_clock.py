@@ -123,8 +123,8 @@ def test_what_is_from_the_future_by_every_clock_does_not_land(tmp_path: Path) ->
         FileLog(tmp_path / "log"),
         DuckDBDelta(tmp_path / "tables", Warehouse(threads=1, memory_mb=512)),
     )
-    wrong = Event(ids.new_id(), NOW + 3 * HOUR, NOW, 1, "play", track_id=1)
-    right = Event(ids.new_id(), NOW + 3 * HOUR, NOW + 3 * HOUR, 1, "play", track_id=2)
+    wrong = Event(ids.new_id(), NOW + 3 * DAY, NOW, 1, "play", track_id=1)
+    right = Event(ids.new_id(), NOW + 3 * DAY, NOW + 3 * DAY, 1, "play", track_id=2)
     log.append("events", [encode_event(wrong), encode_event(right)])
     report = land(log, engine, now=NOW)
     assert (report.landed, report.rejected) == (1, {"ts_in_future": 1})
