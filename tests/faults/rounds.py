@@ -69,6 +69,7 @@ requests = 50
 [gate]
 max_requests = 100
 tolerance = 1.0
+drift = 1.0
 [bundles]
 keep = 3
 """
