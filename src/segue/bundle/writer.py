@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,7 +19,7 @@ import numpy.typing as npt
 import segue
 from segue.bundle.bundle import Bundle
 from segue.bundle.folder import begin, remove, turn
-from segue.bundle.manifest import FORMAT, NAME, FileEntry, Manifest, file_hash
+from segue.bundle.manifest import FORMAT, NAME, FileEntry, Manifest, file_hash, read_manifest
 from segue.contracts.errors import BundleCorrupt, Conflict, Unavailable
 
 
@@ -41,9 +42,10 @@ class BundleWriter:
         shutil.rmtree(self._folder, ignore_errors=True)
         os.close(self._handle)
         if isinstance(error, OSError):
+            # NumPy, where the disk took only a part of an array, says how much and not why.
+            why = error.strerror or f"the disk is full ({error})"
             raise Unavailable(
-                f"{self._root}: the bundle cannot be written: {error.strerror or error}; what is published stays, "
-                "make room and run again",
+                f"{self._root}: the bundle cannot be written: {why}; what is published stays, make room and run again",
                 field="bundle",
             ) from error
 
@@ -82,7 +84,7 @@ class BundleWriter:
         manifest = Manifest(
             format=FORMAT,
             version=version,
-            created_at=time.time_ns() // 1000,
+            created_at=self._later_than_all(),
             code=segue.__version__,
             data_through=data_through,
             settings=settings,
@@ -96,6 +98,14 @@ class BundleWriter:
         self._place(self._root / version)
         _sync_folder(self._root)
         return manifest
+
+    def _later_than_all(self) -> int:
+        """Now, by a clock that may have been set back: the newest bundle is the one that was made last."""
+        made = [time.time_ns() // 1000]
+        for path in self._root.glob(f"*/{NAME}"):
+            with suppress(BundleCorrupt):
+                made.append(read_manifest(path.parent).created_at + 1)
+        return max(made)
 
     def _place(self, target: Path) -> None:
         if target.exists() and not _whole(target):

@@ -220,7 +220,9 @@ def _event_rows(found: Records, now: int) -> _Rows:
     loose = loose.append_column(
         ROW, pa.array(found.places, pa.int64()).take(pa.array(decoded.rows, pa.int64()))
     )
-    checked = check(RAW_EVENTS, loose, latest=now + CLOCK_ERROR, later=("day",))
+    # By the later of the two clocks: one that was set back since, however far, must not have refused what was acknowledged.
+    judged = pc.max_element_wise(loose["received_at"], now)
+    checked = check(RAW_EVENTS, loose, latest=pc.add(judged, CLOCK_ERROR), later=("day",))
     good = checked.good.append_column("day", days_of(checked.good["ts"]))
     rejects = Rejects.join([checked.rejects, _unreadable(found, decoded.broken)])
     return _Rows(once_each(good, "event_id", _CONTENT), rejects)
