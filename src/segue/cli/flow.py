@@ -27,6 +27,7 @@ from segue.cli.console import (
 from segue.contracts.errors import GateRefused, InvalidData, InvalidInput
 from segue.contracts.ports import Days
 from segue.contracts.tables import RAW_EVENTS
+from segue.events.catalogue import land_catalogue
 from segue.events.landing import land, land_candidates, land_exposures
 from segue.flows.ledger import Ledger
 from segue.flows.runner import StepProgress
@@ -171,7 +172,13 @@ def run_flow(
 def _land(home: Home) -> None:
     """Take in what servers logged. Raises InvalidData where there was never any event."""
     ledger = Ledger(home.engine)
-    for name, landing in (("events", land), ("exposures", land_exposures), ("candidates", land_candidates)):
+    landings = {
+        "catalogue": land_catalogue,
+        "events": land,
+        "exposures": land_exposures,
+        "candidates": land_candidates,
+    }
+    for name, landing in landings.items():
         report = landing(home.log, home.engine, on_landed=ledger.record_landing)
         if report.read:
             rejected = sum(report.rejected.values())

@@ -163,7 +163,7 @@ def _event_rows(found: Records, now: int) -> _Rows:
     checked = check(RAW_EVENTS, loose, latest=now + HOUR, later=("day",))
     good = checked.good.append_column("day", days_of(checked.good["ts"]))
     good = first_of_each(good.select(RAW_EVENTS.names).cast(RAW_EVENTS.arrow), "event_id")
-    rejects = Rejects.join([checked.rejects, _unreadable(found, decoded.broken)])
+    rejects = Rejects.join([checked.rejects, unreadable(found, decoded.broken)])
     return _Rows(good, rejects, checked.good.num_rows - good.num_rows)
 
 
@@ -173,7 +173,7 @@ def _exposure_rows(found: Records, now: int) -> _Rows:
     checked = check(EXPOSURES, loose, latest=now + HOUR)
     good = _one_record_each(checked.good)
     good = good.select(EXPOSURES.names).cast(EXPOSURES.arrow)
-    rejects = Rejects.join([checked.rejects, _unreadable(found, decoded.broken)])
+    rejects = Rejects.join([checked.rejects, unreadable(found, decoded.broken)])
     return _Rows(good, rejects, checked.good.num_rows - good.num_rows)
 
 
@@ -194,7 +194,7 @@ def _one_record_each(rows: pa.Table) -> pa.Table:
     return rows.filter(pc.is_in(rows[ROW], value_set=kept[ROW]))
 
 
-def _unreadable(found: Records, broken: list[tuple[int, str]]) -> Rejects:
+def unreadable(found: Records, broken: list[tuple[int, str]]) -> Rejects:
     """Records that are none, shown as hexadecimal. Their number is their place in the log."""
     return Rejects(
         [found.places[row] for row, _ in broken],

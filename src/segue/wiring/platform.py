@@ -6,6 +6,7 @@ import logging
 import random
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,10 @@ from segue.bundle.catalogue import EXPLICIT, PUBLIC, Catalogue
 from segue.contracts.errors import NotFound, SegueError, Unavailable
 from segue.contracts.ids import MAX_ID
 from segue.contracts.vocabulary import MINUTE
+from segue.events import changes
+from segue.events.changes import Stamps
 from segue.events.incoming import decode_body
+from segue.events.tracks import decode_track, decode_tracks, removal
 from segue.listener.state import ADD, BLOCK, FOLLOW, HIDE, LIKE, PLAY, REPOST, ListenerState, anonymous
 from segue.recommend.api import Request, Response
 from segue.recommend.artifacts import Artifacts
@@ -58,7 +62,12 @@ class HomePlatform:
         self._state = home.state
         self._exposures = ExposureWriter(home.log)
         group = group_of(home.settings.state)
-        self._collector = Collector(home.log, TOPIC, group, home.settings.serving.max_waiting_events)
+        most = home.settings.serving.max_waiting_events
+        self._collector = Collector(
+            home.log, TOPIC, lambda place: (home.log.committed(TOPIC, group) or 0) >= place, most
+        )
+        self._changes = Collector(home.log, changes.TOPIC, lambda place: True, most)
+        self._stamps = Stamps(lambda: time.time_ns() // 1000)
         self._dice = random.Random()
         self._champion: Recommender | None = None
         """Answers from the bundle that is CURRENT."""
@@ -136,6 +145,30 @@ class HomePlatform:
         )
         return Receipt(tuple(results), acknowledged)
 
+    def change_track(self, track_id: int, body: bytes) -> Future[None]:
+        """Check what is said of a track and hand it to the collector. Raises InvalidInput, Overloaded."""
+        return self._changes.submit([decode_track(body, track_id, self._stamps.next())])
+
+    def remove_track(self, track_id: int) -> Future[None]:
+        """Hand to the collector that a track is not to be shown. Raises Overloaded."""
+        return self._changes.submit([removal(track_id, self._stamps.next())])
+
+    def change_tracks(self, body: bytes, content_type: str) -> Receipt:
+        """Check the tracks of a body and hand the good ones to the collector. Raises InvalidInput, Overloaded."""
+        incoming = decode_tracks(body, content_type, self._stamps.next, self._home.settings.serving)
+        acknowledged = self._changes.submit(incoming.records)
+        results = (
+            EventResult(
+                status=result.status,
+                track_id=result.track_id,
+                reason=result.reason,
+                field=result.field,
+                detail=result.message,
+            )
+            for result in incoming.results
+        )
+        return Receipt(tuple(results), acknowledged)
+
     def ready(self) -> tuple[bool, str]:
         """Whether a bundle is open and warm."""
         return (True, "ready") if self._champion is not None else (False, self._reason)
@@ -149,6 +182,7 @@ class HomePlatform:
         self._closing.set()
         self._watcher.join()
         self._collector.close()
+        self._changes.close()
         self._follower.close()
         self._exposures.close()
         self._state.close()
