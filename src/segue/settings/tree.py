@@ -139,6 +139,14 @@ class Bundles(Struct, frozen=True, forbid_unknown_fields=True):
     """Published models."""
 
     keep: Annotated[int, Meta(ge=1, description="bundles kept for rollback; older ones are removed")] = 5
+    spare: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="room in a bundle for tracks that come before the next, as a share of its tracks; for 1,000 at least",
+        ),
+    ] = 0.01
 
 
 class Redis(Struct, frozen=True, forbid_unknown_fields=True):

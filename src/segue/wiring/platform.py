@@ -35,10 +35,12 @@ from segue.serving.platform import (
     TrackInfo,
 )
 from segue.settings.tree import Settings
+from segue.wiring.catalogue import Changes
 from segue.wiring.collector import Collector
 from segue.wiring.exposures import ExposureWriter, exposure_of
 from segue.wiring.follower import TOPIC, Follower, group_of
 from segue.wiring.home import Home
+from segue.wiring.slips import all_reached
 
 LOOK_EVERY_S = 0.5
 """How often a worker looks whether another bundle is CURRENT."""
@@ -66,11 +68,16 @@ class HomePlatform:
         self._collector = Collector(
             home.log, TOPIC, lambda place: (home.log.committed(TOPIC, group) or 0) >= place, most
         )
-        self._changes = Collector(home.log, changes.TOPIC, lambda place: True, most)
+        self._slips = home.root / "following"
+        self._changes = Collector(
+            home.log, changes.TOPIC, lambda place: all_reached(self._slips, place), most
+        )
         self._stamps = Stamps(lambda: time.time_ns() // 1000)
         self._dice = random.Random()
         self._champion: Recommender | None = None
         """Answers from the bundle that is CURRENT."""
+        self._following: Changes | None = None
+        """Keeps that bundle's catalogue up to date."""
         self._reason = "starting"
         self._closing = threading.Event()
         self._look()
@@ -181,6 +188,8 @@ class HomePlatform:
         """Stop watching, write what waits, release the stores."""
         self._closing.set()
         self._watcher.join()
+        if self._following is not None:
+            self._following.close()
         self._collector.close()
         self._changes.close()
         self._follower.close()
@@ -210,11 +219,19 @@ class HomePlatform:
             if version is None:
                 self._reason = f"{self._home.root}: no bundle is published yet; run `segue run`"
             elif self._champion is None or version != self._champion.artifacts.version:
-                self._champion = self._warm(version)
+                self._switch(self._warm(version))
         except SegueError as error:
             self._reason = error.message
         except OSError as error:  # as when the bundle was removed while it was being opened
             self._reason = str(error)
+
+    def _switch(self, champion: Recommender) -> None:
+        """Answer from another bundle, once its catalogue has what came after it."""
+        before = self._following
+        self._following = Changes(self._home.log, champion.artifacts, self._stamps, self._slips)
+        self._champion = champion
+        if before is not None:
+            before.close()
 
     def _warm(self, version: str) -> Recommender:
         """Open a bundle and answer one request of each surface, so that no listener pays for compiling."""
