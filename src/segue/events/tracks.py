@@ -6,13 +6,11 @@ The text comes from uploaders and is never trusted: it is bounded, kept as it is
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
@@ -21,7 +19,7 @@ from segue.contracts.schema import Column
 from segue.contracts.tables import ARTISTS, LATEST, MAX_TAGS, TRACKS
 from segue.events.changes import TrackChange, encode_change
 from segue.events.columns import iso_to_us
-from segue.events.incoming import LINE_TYPES, _integer, _one_by_one, _Refused, _text
+from segue.events.fields import LINE_TYPES, Breach, array, fields, integer, lines, text, unknown
 from segue.settings.tree import Serving
 
 MAX_TAG: Final = 100
@@ -56,39 +54,33 @@ def decode_track(body: bytes, track_id: int, received_at: int) -> bytes:
     Raises InvalidInput naming the field and the limit.
     """
     try:
-        said = _said(body)
+        said = fields(body)
         if said.setdefault("track_id", track_id) != track_id:
-            raise _Refused(
+            raise Breach(
                 "wrong_track_id", "track_id", f"track_id must be that of the path, {track_id}, or be left out"
             )
         return encode_change(_change(said, received_at))
-    except _Refused as refused:
+    except Breach as refused:
         raise InvalidInput(refused.message, field=refused.field or "body", limit=refused.reason) from refused
 
 
 def decode_tracks(
     body: bytes, content_type: str, stamp: Callable[[], int], limits: Serving
 ) -> IncomingTracks:
-    """The changes of a body: an array of tracks, or a track a line. `stamp` gives each its moment.
+    """The changes of a body: an array of tracks, an object `{"tracks": [...]}`, or a track a line. `stamp` gives each its moment.
 
     Raises InvalidInput if the body holds too many tracks, or is no such thing.
     """
-    parts = _parts(body, content_type)
-    if len(parts) > limits.max_batch:
-        raise InvalidInput(
-            f"tracks: {len(parts):,} are too many; send at most {limits.max_batch:,} at once",
-            field="tracks",
-            limit=f"{limits.max_batch} tracks",
-        )
+    read = lines if content_type in LINE_TYPES else array
     found = IncomingTracks([], [])
-    for part in parts:
+    for part in read(body, limits.max_batch, "tracks"):
         track_id = None
         try:
-            said = _said(part)
+            said = fields(part)
             given = said.get("track_id")
             track_id = given if type(given) is int and given >= 0 else None
             change = _change(said, stamp())
-        except _Refused as refused:
+        except Breach as refused:
             result = TrackResult("rejected", track_id, refused.reason, refused.field, refused.message)
             found.results.append(result)
             continue
@@ -102,49 +94,20 @@ def removal(track_id: int, received_at: int) -> bytes:
     return encode_change(TrackChange(track_id, received_at, public=False))
 
 
-_array: Final = msgspec.json.Decoder(list[msgspec.Raw])
-_object: Final = msgspec.json.Decoder(dict[str, Any])
-
-
-def _parts(body: bytes, content_type: str) -> list[bytes | msgspec.Raw]:
-    if content_type in LINE_TYPES:
-        return [line for line in body.split(b"\n") if line.strip()]
-    try:
-        return [*_array.decode(body)]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        parts = _one_by_one(body)
-        if parts is not None:
-            return parts
-        raise InvalidInput(
-            f"body: {str(error)[:200]}; send an array of tracks", field="body", limit="a JSON array"
-        ) from error
-
-
-def _said(raw: bytes | msgspec.Raw) -> dict[str, Any]:
-    try:
-        return _object.decode(raw)
-    except UnicodeDecodeError as error:
-        raise _Refused("not_utf8", None, "text must be UTF-8") from error
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise _Refused("not_json", None, f"not a JSON object: {str(error)[:200]}") from error
-
-
 def _change(said: dict[str, Any], received_at: int) -> TrackChange:
-    """What is said of a track, checked. Raises _Refused."""
+    """What is said of a track, checked. Raises Breach."""
     checked = {name: _value(name, value) for name, value in said.items() if value is not None}
     if "track_id" not in checked:
-        raise _Refused("missing_track_id", "track_id", "track_id is missing: the track")
+        raise Breach("missing_track_id", "track_id", "track_id is missing: the track")
     if "artist_name" in checked and "artist_id" not in checked:
-        raise _Refused("missing_artist_id", "artist_id", "artist_id is missing: whose name artist_name is")
+        raise Breach("missing_artist_id", "artist_id", "artist_id is missing: whose name artist_name is")
     return TrackChange(received_at=received_at, **checked)
 
 
 def _value(name: str, value: Any) -> Any:
     check = _CHECKS.get(name)
     if check is None:
-        near = difflib.get_close_matches(name, list(_CHECKS), 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise _Refused("unknown_field", name[:100], f"{name[:100]!r} is not a field of a track{hint}")
+        raise unknown(name, _CHECKS, "a track")
     return check(_lower(value) if name in LOWER else value)
 
 
@@ -157,7 +120,7 @@ def _lower(value: Any) -> Any:
 def _flag(name: str) -> Callable[[Any], bool]:
     def check(value: Any) -> bool:
         if not isinstance(value, bool):
-            raise _Refused(f"wrong_type_{name}", name, f"{name} must be true or false")
+            raise Breach(f"wrong_type_{name}", name, f"{name} must be true or false")
         return value
 
     return check
@@ -167,7 +130,7 @@ def _uploaded_at(value: Any) -> int:
     """Microseconds since 1970 or ISO 8601 text. The future is allowed: until then the track is not shown."""
     micros = iso_to_us(value) if isinstance(value, str) else value
     if type(micros) is not int or not 0 <= micros <= LATEST:
-        raise _Refused(
+        raise Breach(
             "wrong_type_uploaded_at" if type(micros) is not int else "out_of_range_uploaded_at",
             "uploaded_at",
             f"uploaded_at must be microseconds since 1970, up to {LATEST}, or a time like 2026-11-23T08:00:00Z",
@@ -180,9 +143,9 @@ def _texts(name: str, most: int, limit: str, good: Callable[[str], bool]) -> Cal
 
     def check(value: Any) -> list[str]:
         if not isinstance(value, list) or not all(isinstance(text, str) and good(text) for text in value):
-            raise _Refused(f"wrong_type_{name}", name, f"{name} must be a list of {limit}")
+            raise Breach(f"wrong_type_{name}", name, f"{name} must be a list of {limit}")
         if len(value) > most:
-            raise _Refused(f"too_long_{name}", name, f"{name} may hold {most} of them")
+            raise Breach(f"too_long_{name}", name, f"{name} may hold {most} of them")
         return list(dict.fromkeys(value))
 
     return check
@@ -198,7 +161,7 @@ def _check_of(column: Column) -> Callable[[Any], Any]:
             return _texts(column.name, MAX_COUNTRIES, "ISO 3166 codes such as DE", _is_country)
     if pa.types.is_boolean(column.type):
         return _flag(column.name)
-    return _integer(column) if pa.types.is_integer(column.type) else _text(column)
+    return integer(column) if pa.types.is_integer(column.type) else text(column)
 
 
 def _is_tag(text: str) -> bool:

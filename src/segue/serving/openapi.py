@@ -142,7 +142,7 @@ def _parameter(parameter: Parameter) -> Document:
         "description": f"{parameter.doc}: {parameter.form.limit}",
         "schema": schema,
     }
-    if schema["type"] == "array":
+    if schema.get("type") == "array":
         found |= {
             "style": "form",
             "explode": False,
@@ -155,12 +155,15 @@ def _parameter(parameter: Parameter) -> Document:
 
 def _body(body: Body) -> Document:
     one: Document = {"$ref": _REF.format(name=body.item)}
-    many: Document = {"type": "array", "items": one}
-    if body.item == EVENT:
-        batch = {"type": "object", "required": ["events"], "properties": {"events": many}}
-        many = {"anyOf": [many, batch]}
-    lines = {"type": "string", "description": f"{'an event' if body.item == EVENT else 'a track'} a line"}
-    schemas = {JSON: many if body.many else one, NDJSON: lines}
+    many, things = {"type": "array", "items": one}, f"{body.item.lower()}s"
+    batch: Document = {
+        "type": "object",
+        "required": [things],
+        "properties": {things: many},
+        "additionalProperties": False,
+    }
+    lines = {"type": "string", "description": f"{things}, one a line"}
+    schemas = {JSON: {"anyOf": [many, batch]} if body.many else one, NDJSON: lines}
     content = {
         media: {"schema": schemas[media], "example": example} for media, example in body.examples.items()
     }
@@ -210,4 +213,6 @@ def _column(column: Column) -> Document:
     else:
         doc = f"{column.doc}; at most {column.max_bytes:,} bytes of UTF-8"
         found |= {"type": "string", "maxLength": column.max_bytes, "description": doc}
+        if column.pattern is not None:
+            found["pattern"] = f"^{column.pattern}$"
     return found

@@ -84,7 +84,7 @@ class Changes:
                 except Exception:  # noqa: BLE001 - one change that cannot be made must not cost those behind it
                     _log.exception("track %d cannot be changed before the next bundle", change.track_id)
         if len(found):
-            self._slip.reached(found.places[-1])
+            self._slip.reached(found.places)
         return len(found)
 
     def _put(self, change: TrackChange) -> None:

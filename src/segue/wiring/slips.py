@@ -1,23 +1,26 @@
-"""Slips: how far each worker of this host has followed a topic, so that an acknowledgement can wait for all of them.
+"""Slips: which records of a topic each worker of this host has come by last, so that an acknowledgement can wait for all of them.
 
-A slip is a file of eight bytes that its worker holds a lock on. A worker that dies lets go of it, and nobody waits for the dead.
+A slip is a small file of the latest places, which its worker holds a lock on. A worker that dies lets go of it, and nobody waits
+for the dead.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import struct
 import tempfile
+from array import array
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-_PLACE: Final = struct.Struct(">Q")
+PLACES: Final = 512
+"""Latest places on a slip. Places of a log need not be in order, only be the record's own."""
 
 
 class Slip:
-    """One worker's slip, of which every other can read how far it is."""
+    """One worker's slip, which every other can read."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -25,10 +28,12 @@ class Slip:
         fcntl.flock(self._file, fcntl.LOCK_EX)
         self._path = folder / Path(name).name[1:]  # seen only now that it is locked
         Path(name).rename(self._path)
+        self._latest: list[int] = []
 
-    def reached(self, place: int) -> None:
-        """Everything before a place of the topic is in effect here."""
-        os.pwrite(self._file, _PLACE.pack(place), 0)
+    def reached(self, places: Sequence[int]) -> None:
+        """The records at these places are in effect here, and so are those polled before them."""
+        self._latest = [*self._latest, *places][-PLACES:]
+        os.pwrite(self._file, array("Q", self._latest).tobytes(), 0)
 
     def close(self) -> None:
         """Nobody is to wait for this worker any more."""
@@ -37,16 +42,16 @@ class Slip:
 
 
 def all_reached(folder: Path, place: int) -> bool:
-    """Whether everything before a place is in effect with every living worker."""
-    return all(_reached(path) >= place or _left_behind(path) for path in folder.glob("worker-*"))
+    """Whether the record at a place is in effect with every living worker."""
+    return all(place in _latest(path) or _left_behind(path) for path in folder.glob("worker-*"))
 
 
-def _reached(path: Path) -> int:
-    try:
+def _latest(path: Path) -> array[int]:
+    found = array("Q")
+    with suppress(FileNotFoundError):
         raw = path.read_bytes()
-    except FileNotFoundError:
-        return 0
-    return int(_PLACE.unpack(raw)[0]) if len(raw) == _PLACE.size else 0
+        found.frombytes(raw[: len(raw) // found.itemsize * found.itemsize])
+    return found
 
 
 def _left_behind(path: Path) -> bool:

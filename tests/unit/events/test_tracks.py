@@ -121,10 +121,11 @@ def test_a_batch_as_an_array_and_as_lines() -> None:
 
 
 def test_a_batch_that_is_none() -> None:
-    for body in (b"{}", b"tracks", b"", b'{"tracks": []}'):
+    assert send(b'{"tracks": [{"track_id": 1}]}').results[0].track_id == 1
+    for body in (b"{}", b"tracks", b"", b'{"events": []}', b'{"tracks": [], "events": []}'):
         with pytest.raises(InvalidInput, match="array of tracks"):
             send(body)
-    with pytest.raises(InvalidInput, match="at most 20"):
+    with pytest.raises(InvalidInput, match="more than 20"):
         send(json.dumps([{"track_id": 1}] * 21).encode())
 
 
