@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -19,7 +20,7 @@ from numba import njit
 
 from segue.contracts.errors import InvalidInput
 from segue.contracts.vocabulary import DAY, HOUR, MINUTE, SESSION_GAP, Surface
-from segue.features.definition import Feature, select
+from segue.features.definition import FEATURES, Feature, select
 from segue.features.expression import Aggregate, Attribute, leaves
 from segue.features.program import Arithmetic, RowProgram, arithmetic, finish, fold
 from segue.features.relations import MARK_KINDS, MAX_AGE, Artist, Candidate, Entity, Track, facts
@@ -322,6 +323,27 @@ class _Reader:
 
     def __call__(self, name: str) -> Array:
         return self.history.column(self.relation, name)
+
+
+def from_facts(entity: Entity, known: Mapping[str, float]) -> dict[str, float]:
+    """The daily features that an entity's facts alone decide, by name: of a track that no day has seen.
+
+    `known` has each of its facts (see relations.FACTS), NaN where it is unknown.
+    """
+    names, read, how = _of_facts(entity)
+    column = np.array([known[name] for name in read], np.float64)
+    row = finish(column[:, None], how.codes, how.starts, how.constants, how.defaults)[0]
+    return dict(zip(names, row.tolist(), strict=True))
+
+
+@cache
+def _of_facts(entity: Entity) -> tuple[list[str], list[str], Arithmetic]:
+    """Which features those are, which facts they read, and how they follow."""
+    chosen = [f for f in FEATURES.values() if f.entity is entity and f.relation in facts(entity)]
+    values = [f.value for f in chosen if f.value is not None]
+    read = tuple(dict.fromkeys(leaf for value in values for leaf in leaves(value)))
+    how = arithmetic(values, [f.default for f in chosen], read)
+    return [f.name for f in chosen], [leaf.name for leaf in read if isinstance(leaf, Attribute)], how
 
 
 def _snapshot(daily: Daily, chosen: list[tuple[int, Feature]]) -> _Snapshot:

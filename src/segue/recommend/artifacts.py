@@ -38,8 +38,8 @@ class Snapshots:
 
     @classmethod
     def load(cls, bundle: Bundle) -> Self:
-        """The snapshots of a bundle."""
-        arrays, names = bundle.arrays("features"), bundle.json("features/names")
+        """The snapshots of a bundle. They may be written to; only this process sees it."""
+        arrays, names = bundle.arrays("features", own=True), bundle.json("features/names")
         return cls(Daily(names["tracks"], arrays["tracks"]), Daily(names["artists"], arrays["artists"]))
 
 
@@ -53,12 +53,13 @@ class Artifacts:
     indexes: Indexes
     rankers: dict[str, Ranker]
     online: dict[str, OnlineFeatures]
+    snapshots: Snapshots | None
 
     @classmethod
     def load(cls, bundle: Bundle) -> Self:
         """All of a bundle."""
         catalogue = catalogues.load(bundle)
-        retrieval = Retrieval.load(bundle)
+        retrieval, snapshots = Retrieval.load(bundle), Snapshots.load(bundle)
         rankers = {name: Ranker.load(bundle, name) for name in bundle.json("rankers")}
         return cls(
             version=bundle.version,
@@ -66,7 +67,8 @@ class Artifacts:
             retrieval=retrieval,
             indexes=Indexes.load(bundle, catalogue, retrieval),
             rankers=rankers,
-            online=_online(catalogue, rankers, Snapshots.load(bundle)),
+            online=_online(catalogue, rankers, snapshots),
+            snapshots=snapshots,
         )
 
     @classmethod
@@ -86,6 +88,7 @@ class Artifacts:
             indexes=Indexes.of(catalogue, retrieval),
             rankers=rankers,
             online={} if snapshots is None else _online(catalogue, rankers, snapshots),
+            snapshots=snapshots,
         )
 
     @property

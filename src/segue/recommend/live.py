@@ -14,6 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from segue.bundle.catalogue import EXPLICIT, MAX_COUNTRIES, PUBLIC
+from segue.contracts.vocabulary import DAY
+from segue.features.online import from_facts
+from segue.features.relations import Track
 from segue.models.content import Kinds, Tokens
 from segue.models.tokens import KINDS, tokens_of
 from segue.recommend.artifacts import Artifacts
@@ -29,6 +32,7 @@ class Live:
         self._catalogue = artifacts.catalogue
         self._content = artifacts.retrieval.content
         self._indexes = artifacts.indexes
+        self._snapshots = artifacts.snapshots
         self._tokens: dict[int, tuple[Tokens, Kinds]] = {}
         self._full = False
 
@@ -49,6 +53,8 @@ class Live:
         # Whatever is written meanwhile, nobody is shown what they must not be shown before or after.
         _set(flags, row, (before & PUBLIC if public else 0) | (EXPLICIT if explicit else before & EXPLICIT))
         fits = self._write(row, said)
+        if new or not said.keys().isdisjoint(("explicit", "duration_ms", "uploaded_at")):
+            self._note_facts(row, explicit, received_at)
         if new:
             tracks.add(track_id)
         _set(flags, row, (PUBLIC if public and fits else 0) | (EXPLICIT if explicit else 0))
@@ -82,6 +88,24 @@ class Live:
             later.uploaded(row)
         self._embed(row, {kind: said[kind] for kind in KINDS if kind in said})
         return fits
+
+    def _note_facts(self, row: int, explicit: bool, now: int) -> None:
+        """Write the daily features that follow from what is said of the track; the others wait for the days to come."""
+        if self._snapshots is None:
+            return
+        length, uploaded = int(self._catalogue.duration_ms[row]), int(self._catalogue.uploaded_at[row])
+        known = {
+            "age_days": now // DAY - uploaded // DAY if uploaded >= 0 else np.nan,
+            "duration_s": length / 1000 if length >= 0 else np.nan,
+            "explicit": float(explicit),
+        }
+        daily = self._snapshots.tracks
+        values = daily.values[row].copy()
+        for name, value in from_facts(Track, known).items():
+            if name in daily.names:
+                values[daily.names.index(name)] = value
+        if not np.array_equal(values, daily.values[row], equal_nan=True):
+            daily.values[row] = values
 
     def _embed(self, row: int, said: dict[str, Any]) -> None:
         """Make the content vector anew of what is said and of what is kept."""

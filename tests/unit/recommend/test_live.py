@@ -171,6 +171,21 @@ def test_a_new_track_is_found_by_what_it_is(opened: Callable[[], Artifacts]) -> 
     assert not artifacts.unit_factors(np.array([row], np.int32)).any()
 
 
+def test_a_new_track_has_the_features_that_follow_from_what_is_said(opened: Callable[[], Artifacts]) -> None:
+    artifacts = opened()
+    assert artifacts.snapshots is not None
+    daily, live = artifacts.snapshots.tracks, Live(artifacts)
+    live.put(5, {"duration_ms": 90_500, "uploaded_at": NOW - 3 * DAY, "explicit": True}, NOW)
+    live.put(6, {}, NOW)
+    for track_id, age, length, explicit in ((5, 3.0, 90.5, 1.0), (6, 0.0, np.nan, 0.0)):
+        row = daily.values[int(artifacts.catalogue.positions([track_id])[0])]
+        found = {
+            name: row[daily.names.index(f"track_{name}")] for name in ("age_days", "duration_s", "explicit")
+        }
+        np.testing.assert_equal(found, {"age_days": age, "duration_s": length, "explicit": explicit})
+        assert row[daily.names.index("track_plays_7d")] == 0
+
+
 def test_titles_and_names_are_found_as_they_are_now(opened: Callable[[], Artifacts]) -> None:
     artifacts = opened()
     live, catalogue = Live(artifacts), artifacts.catalogue
