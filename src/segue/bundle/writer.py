@@ -26,11 +26,13 @@ from segue.contracts.errors import BundleCorrupt, Conflict, Unavailable
 class BundleWriter:
     """Collects the files of one bundle. Use as a context manager: leaving without `finish` removes what was written.
 
+    `spare` is how many blank rows follow in the arrays that have a row per track or artist (see room.py).
     Raises Unavailable where a file cannot be written, as on a full disk; what is published stays as it is.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, spare: int = 0) -> None:
         self._root = root
+        self._spare = spare
         self._folder, self._handle = begin(root)
 
     def __enter__(self) -> BundleWriter:
@@ -49,11 +51,24 @@ class BundleWriter:
                 field="bundle",
             ) from error
 
-    def arrays(self, prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Store arrays as `prefix/name.npy`."""
+    def arrays(
+        self,
+        prefix: str,
+        arrays: Mapping[str, npt.NDArray[Any]],
+        blank: Mapping[str, npt.ArrayLike] | None = None,
+    ) -> None:
+        """Store arrays as `prefix/name.npy`; those named in `blank` with the spare rows behind, which hold that value."""
         for name, array in arrays.items():
             path = self._path(f"{prefix}/{name}.npy")
-            np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+            if blank is None or name not in blank:
+                np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+                continue
+            header = np.lib.format.header_data_from_array_1_0(np.ascontiguousarray(array))
+            header["shape"] = (len(array) + self._spare, *array.shape[1:])
+            with path.open("wb") as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                np.ascontiguousarray(array).tofile(file)
+                np.full((self._spare, *array.shape[1:]), blank[name], array.dtype).tofile(file)
 
     def json(self, name: str, value: object) -> None:
         """Store a value as `name.json`."""
