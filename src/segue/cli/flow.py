@@ -35,6 +35,7 @@ from segue.flows.verdicts import Verdict, verdicts
 from segue.settings import DEFAULT_HOME
 from segue.wiring.flow import runner_of
 from segue.wiring.home import Home
+from segue.wiring.topics import prune
 
 STEPS = ", ".join(step.name for step in FLOW)
 REFUSED = 3
@@ -174,6 +175,11 @@ def _land(home: Home) -> None:
     for name, landing in (("events", land), ("exposures", land_exposures), ("candidates", land_candidates)):
         _tell_landed(name, landing(home.log, home.engine, on_landed=ledger.record_landing))
     _tell_landed("rejects", land_dead_letters(home.log, home.engine))
+    forgotten = prune(home.log, home.settings)
+    if forgotten:
+        _tell(
+            "log", f"{forgotten:>12,} files removed, older than {home.settings.log.keep_days} days and landed"
+        )
     if home.engine.days(RAW_EVENTS) is None:
         raise InvalidData(
             "there are no events: `segue import` or `segue simulate` first, then `segue run`", field="events"

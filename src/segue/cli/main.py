@@ -50,6 +50,7 @@ COMMANDS: Final = {
     "key": Command("segue.cli.key", "key", "Make a key, and the lines for the settings file that let it in."),
     "bundle": Command("segue.cli.bundles", "app", "List, show, publish and roll back bundles."),
     "state": Command("segue.cli.state", "app", "Make the store that listener state lives in."),
+    "log": Command("segue.cli.log", "app", "Make the log that events and exposures go through."),
     "demo": Command(
         "segue.cli.demo",
         "demo",

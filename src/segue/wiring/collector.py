@@ -135,8 +135,8 @@ class Collector:
                 batch.done.set_result(None)
 
     def _known(self, place: int | None) -> bool:
-        """Whether listener state knows what was appended. A log without one order cannot tell."""
+        """Whether listener state knows what was appended. A log without places cannot tell."""
         try:
-            return place is None or (self._log.committed(self._topic, self._group) or 0) >= place
+            return place is None or self._log.passed(self._topic, self._group, place)
         except (OSError, SegueError):
             return False

@@ -58,7 +58,7 @@ class Follower:
         pauses = 0
         while not self._closing.wait(_pause(pauses)):
             try:
-                consumer = self._log.consumer(TOPIC, self._group)
+                consumer = self._log.consumer(TOPIC, self._group, shared=True)
             except Conflict:
                 pauses = 0
                 self._closing.wait(WAIT_S)
