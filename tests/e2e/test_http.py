@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -663,11 +662,7 @@ def test_examples_of_openapi_work_as_they_stand(described: dict[str, Any], http:
                 assert http.get(url, params=query).status_code == 200, url
                 continue
             for media, content in operation["requestBody"]["content"].items():
-                now = datetime.now(UTC).isoformat()
                 example = content["example"]
-                example = msgspec.json.decode(
-                    msgspec.json.encode(example).replace(b"2026-11-23T08:00:00Z", now.encode())
-                )
                 body = example.encode() if isinstance(example, str) else msgspec.json.encode(example)
                 answer = http.post(url, content=body, headers={"content-type": media})
                 assert answer.status_code == 202, answer.text

@@ -59,7 +59,9 @@ def run(
     last: Annotated[
         str | None, typer.Option("--to", help="Last UTC day of the tables to build, YYYY-MM-DD.")
     ] = None,
-    step: Annotated[list[str] | None, typer.Option(help=f"Only this step: {STEPS}.")] = None,
+    step: Annotated[
+        list[str] | None, typer.Option(help=f"Only this step, and the tables it reads: {STEPS}.")
+    ] = None,
     force: Annotated[bool, typer.Option(help="Build also what is up to date.")] = False,
     train: Annotated[bool, typer.Option(help="Train, judge and publish after the tables.")] = True,
     json: JsonOption = False,
@@ -70,6 +72,11 @@ def run(
     """Land the log, build the tables, train, judge against the champion, publish. Skips what is up to date.
 
     Killed half-way it goes on where it was. A challenger that the gate refuses is kept but not published (exit status 3).
+
+    Example: `segue run`; `segue run --no-train` for the tables alone; `segue run --step listens --from 2026-11-01 --force` to
+    build days again.
+
+    Next: `segue evaluate`, `segue recommend`, `segue serve`; a server that runs already picks up the new bundle by itself.
     """
     with plain_errors():
         names = step or (None if train else [made.name for made in BUILD])
@@ -79,7 +86,12 @@ def run(
 
 @app.command("list")
 def list_steps(json: JsonOption = False) -> None:
-    """All steps in the order they run, what each reads and what it writes."""
+    """All steps in the order they run, what each reads and what it writes.
+
+    Example: `segue step list --json`, for a scheduler that makes a task of each.
+
+    Next: `segue step run NAME`.
+    """
     if json:
         print_json(
             [
@@ -120,7 +132,12 @@ def run_step(
     settings: SetOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Run one step, given that those before it have run. What came in since is landed first, as in `segue run`."""
+    """Run one step. What came in since is landed first, and the tables it reads are built where they are stale.
+
+    Example: `segue step run daily-tracks --date 2026-11-20 --wait 600`
+
+    Next: the steps that read what it wrote, see `segue step list`.
+    """
     with plain_errors():
         until = _day("--date", day) if day is not None else None
         ran = run_flow(
@@ -172,7 +189,8 @@ def run_flow(
 def _land(home: Home) -> None:
     """Take in what servers logged. Raises InvalidData where there was never any event."""
     ledger = Ledger(home.engine)
-    for name, landing in (("events", land), ("exposures", land_exposures), ("candidates", land_candidates)):
+    # Events last: what a response that landed had known of its listener has then landed too.
+    for name, landing in (("exposures", land_exposures), ("candidates", land_candidates), ("events", land)):
         _tell_landed(name, landing(home.log, home.engine, on_landed=ledger.record_landing))
     _tell_landed("rejects", land_dead_letters(home.log, home.engine))
     forgotten = prune(home.log, home.settings)

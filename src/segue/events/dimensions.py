@@ -45,6 +45,14 @@ class Merged:
     changed: int
     same: int
 
+    def __add__(self, other: Merged) -> Merged:
+        return Merged(self.added + other.added, self.changed + other.changed, self.same + other.same)
+
+    @property
+    def total(self) -> int:
+        """All rows that were merged."""
+        return self.added + self.changed + self.same
+
 
 def merge(
     engine: Engine,

@@ -142,7 +142,7 @@ def _parameter(parameter: Parameter) -> Document:
         "description": f"{parameter.doc}: {parameter.form.limit}",
         "schema": schema,
     }
-    if schema["type"] == "array":
+    if schema.get("type") == "array":
         found |= {
             "style": "form",
             "explode": False,

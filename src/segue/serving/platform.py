@@ -123,7 +123,7 @@ class Platform(Protocol):
         """The listener with their latest plays, newest first; an id never seen answers with `known=False`."""
 
     def listeners(self, query: str, limit: int) -> tuple[ListenerSummary, ...]:
-        """Listeners whose id or name starts with `query`; for an empty query a random handful, each time another."""
+        """The listener whose id is `query`, ours or SOURCE:ID; for an empty query a random handful, each time another."""
 
     def search_tracks(self, text: str, limit: int) -> tuple[TrackInfo, ...]:
         """Public tracks whose title or artist contains `text`, best first."""

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from segue.bundle.catalogue import EXPLICIT, PUBLIC, Catalogue
 from segue.contracts.errors import NotFound, SegueError, Unavailable
-from segue.contracts.ids import MAX_ID
+from segue.contracts.ids import named_id
 from segue.contracts.vocabulary import MINUTE
 from segue.events.flood import ListenerLimit
 from segue.events.incoming import decode_body
@@ -122,10 +122,11 @@ class HomePlatform:
         )
 
     def listeners(self, query: str, limit: int) -> tuple[ListenerSummary, ...]:
-        """The listener with that id; without a query, a handful from an arbitrary place on."""
-        if query and not (query.isdecimal() and int(query) <= MAX_ID):
+        """The listener with that id, ours or SOURCE:ID; without a query, a handful from an arbitrary place on."""
+        try:
+            ids = [named_id("user", query)] if query else self._state.sample(limit)
+        except ValueError:
             return ()
-        ids = [int(query)] if query else self._state.sample(limit)
         found = (self._state.read(user_id) for user_id in ids)
         return tuple(_summary(state) for state in found if state is not None)
 
