@@ -27,6 +27,7 @@ GAPS = {
     ("kafka, many partitions", "order"): "Kafka keeps order within a partition",
     ("pubsub", "order"): "Pub/Sub delivers in any order",
     ("pubsub", "places"): "Pub/Sub has no places that a group could have passed",
+    ("pubsub", "backlog"): "Pub/Sub tells Cloud Monitoring only",
 }
 GROUPS = ("g", "one", "two", "three")
 WAIT_S = 120.0
@@ -206,6 +207,20 @@ def test_a_place_that_is_passed_can_be_waited_for(kind: str, log: Log, again: Ca
         assert again().passed("t", "g", place)
         assert again().passed("t", "g", later)
         assert not log.passed("t", "g", log.append("t", [b"d"]) or 0)
+
+
+def test_how_much_is_behind_can_be_told(kind: str, log: Log) -> None:
+    with closing(log.consumer("t", "g")) as consumer:
+        assert consumer.poll(5).records == []
+        log.append("t", numbers(20))
+        assert len(consumer.poll(5)) == 5
+        if gap(kind, "backlog"):
+            assert consumer.behind() is None
+            return
+        some = consumer.behind()
+        polled(consumer)
+        assert (some or 0) > 0
+        assert consumer.behind() == 0
 
 
 def test_a_long_append_comes_whole(log: Log) -> None:

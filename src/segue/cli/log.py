@@ -18,7 +18,12 @@ def _group() -> None:
 
 @app.command()
 def create(home: HomeOption = DEFAULT_HOME, settings: SetOption = None, config: ConfigOption = None) -> None:
-    """Make the topics and subscriptions that the log needs before first use; what is there stays as it is."""
+    """Make the topics and subscriptions that the log needs before first use; what is there stays as it is.
+
+    Example: `segue log create --set log.kind=kafka`
+
+    Next: `segue serve` takes events in, `segue run` lands them.
+    """
     with plain_errors():
         opened = open_home(home, settings, config)
         topics = readers(opened.settings)

@@ -183,5 +183,8 @@ class Consumer(Reader, Protocol):
     def commit(self) -> None:
         """Everything polled so far is dealt with, and does not come again. Without it, it comes again to the next consumer."""
 
+    def behind(self) -> int | None:
+        """How much lies behind what was polled, as far as is known: bytes of files, records in Kafka, or None."""
+
     def rewind(self, since: int | None = None) -> None:
         """Go back to the records appended at or after a moment (UTC microseconds), or to the first that are kept."""

@@ -96,7 +96,9 @@ class Collector:
             try:
                 place = self._log.append(self._topic, records) if records else None
             except Exception as error:  # noqa: BLE001 - callers must hear of it, and the next batch be written
-                _log.exception("events could not be written")
+                _log.error(
+                    "events could not be written: %s", error, exc_info=not isinstance(error, SegueError)
+                )
                 known = (
                     error
                     if isinstance(error, SegueError)

@@ -25,6 +25,7 @@ from segue.recommend.artifacts import Artifacts
 from segue.recommend.pipeline import Answer, Recommender
 from segue.serving.platform import (
     EventResult,
+    Health,
     ListenerProfile,
     ListenerSummary,
     Mark,
@@ -38,6 +39,7 @@ from segue.wiring.collector import Collector
 from segue.wiring.dead_letters import DeadLetters
 from segue.wiring.exposures import exposure_of
 from segue.wiring.follower import TOPIC, Follower, group_of
+from segue.wiring.health import StateWatch
 from segue.wiring.home import Home
 
 LOOK_EVERY_S = 0.5
@@ -74,6 +76,7 @@ class HomePlatform:
         self._closing = threading.Event()
         self._look()
         self._follower = Follower(home.log, home.state, self._facts, group)
+        self._state_watch = StateWatch(home.state)
         self._watcher = threading.Thread(target=self._watch, name="bundles", daemon=True)
         self._watcher.start()
 
@@ -152,6 +155,12 @@ class HomePlatform:
         """Whether a bundle is open and warm."""
         return (True, "ready") if self._champion is not None else (False, self._reason)
 
+    def health(self) -> Health:
+        """Whether listener state is read and kept up to date."""
+        parts = {"state": self._state_watch.trouble, "follower": self._follower.trouble}
+        lacking = {part: trouble for part, trouble in parts.items() if trouble is not None}
+        return Health(lacking, self._follower.lag_s(), self._follower.backlog)
+
     def bundle_version(self) -> str | None:
         """The version requests are answered from."""
         return self._champion.artifacts.version if self._champion else None
@@ -162,6 +171,7 @@ class HomePlatform:
         self._watcher.join()
         self._collector.close()
         self._follower.close()
+        self._state_watch.close()
         self._exposures.close()
         self._dead_letters.close()
         self._state.close()

@@ -262,6 +262,10 @@ class FileConsumer(FileReader):
         """Everything polled so far is dealt with."""
         os.pwrite(self._file, _COMMIT.pack(self._at, zlib.crc32(struct.pack(">Q", self._at))), 0)
 
+    def behind(self) -> int:
+        """Bytes behind what was polled."""
+        return max(self._log.end(self._topic) - self._at, 0)
+
     def rewind(self, since: int | None = None) -> None:
         """Go back to what was appended at or after a moment (UTC microseconds), or to the first record."""
         self._at = 0 if since is None else min(self._at, self._log.since(self._topic, since))

@@ -484,6 +484,14 @@ class KafkaConsumer(KafkaReader):
                 raise KafkaException(self._refused)
         self._next.clear()
 
+    def behind(self) -> int:
+        """Records behind what was polled, as of the latest fetch."""
+        with self._cluster.guard():
+            mine = self._client.position([TopicPartition(self._topic, p) for p in self._mine or ()])
+            ends = [int(self._client.get_watermark_offsets(at, cached=True)[1]) for at in mine]
+        there: list[int] = [end - at.offset for at, end in zip(mine, ends, strict=True) if at.offset >= 0]
+        return len(self._held) + sum(max(count, 0) for count in there)
+
     def rewind(self, since: int | None = None) -> None:
         """Go back, in every partition, to the first record at or after a moment, or to the first that is kept."""
         with self._cluster.guard():

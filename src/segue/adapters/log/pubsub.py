@@ -424,6 +424,9 @@ class PubSubConsumer(PubSubReader):
         """Acknowledge what was polled."""
         self._acknowledge()
 
+    def behind(self) -> None:
+        """Pub/Sub tells that to Cloud Monitoring only (`num_undelivered_messages`)."""
+
     def rewind(self, since: int | None = None) -> None:
         """Move the subscription back to a moment (UTC microseconds), for all who read it, or to the first record that is kept."""
         self._forget()
