@@ -36,6 +36,7 @@ from segue.flows.verdicts import Verdict, verdicts
 from segue.settings import DEFAULT_HOME
 from segue.wiring.flow import runner_of
 from segue.wiring.home import Home
+from segue.wiring.topics import prune
 
 STEPS = ", ".join(step.name for step in FLOW)
 REFUSED = 3
@@ -194,6 +195,11 @@ def _land(home: Home) -> None:
     for name, landing in (("exposures", land_exposures), ("candidates", land_candidates), ("events", land)):
         _tell_landed(name, landing(home.log, home.engine, on_landed=ledger.record_landing))
     _tell_landed("rejects", land_dead_letters(home.log, home.engine))
+    forgotten = prune(home.log, home.settings, home.bundles)
+    if forgotten:
+        _tell(
+            "log", f"{forgotten:>12,} files removed, older than {home.settings.log.keep_days} days and landed"
+        )
     if home.engine.days(RAW_EVENTS) is None:
         raise InvalidData(
             "there are no events: `segue import` or `segue simulate` first, then `segue run`", field="events"

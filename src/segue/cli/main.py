@@ -59,6 +59,7 @@ COMMANDS: Final = {
         "segue.cli.features", "app", "Whether serving and training compute the same features."
     ),
     "state": Command("segue.cli.state", "app", "Make the store that listener state lives in."),
+    "log": Command("segue.cli.log", "app", "Make the log that events and exposures go through."),
     "demo": Command(
         "segue.cli.demo",
         "demo",

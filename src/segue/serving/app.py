@@ -6,9 +6,11 @@ a lane, and the platform. The platform is given; this room knows nothing about w
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from math import ceil
+from typing import Final
 
 import msgspec
 from starlette.applications import Starlette
@@ -35,6 +37,9 @@ from segue.serving.platform import Platform
 from segue.serving.problems import INVALID, KINDS, UNAUTHORIZED, UNEXPECTED, kind_of, problem
 from segue.settings.tree import Settings
 
+HEALTH_S: Final = 1.0
+"""How often a worker notes how it is."""
+
 
 def make_app(platform: Platform, settings: Settings, metrics: Metrics | None = None) -> Starlette:
     """The application over a platform, which it closes when it shuts down.
@@ -60,7 +65,9 @@ def make_app(platform: Platform, settings: Settings, metrics: Metrics | None = N
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        noting = asyncio.create_task(_note_health(service))
         yield
+        noting.cancel()
         service.close()
 
     app = Starlette(
@@ -71,6 +78,14 @@ def make_app(platform: Platform, settings: Settings, metrics: Metrics | None = N
     )
     app.router.redirect_slashes = False
     return app
+
+
+async def _note_health(service: Service) -> None:
+    """Note it for whichever worker is scraped: a gauge is a file that each worker writes."""
+    while True:
+        health = service.platform.health()
+        service.metrics.health(health.degraded, health.lag_s, health.backlog)
+        await asyncio.sleep(HEALTH_S)
 
 
 def _route(service: Service, operation: Operation) -> Route:

@@ -38,10 +38,11 @@ class Health(Struct, frozen=True):
 
 
 class Readiness(Struct, frozen=True):
-    """The process can answer requests, from this bundle."""
+    """The process can answer requests, from this bundle. `degraded` says why a part does not work, by its name."""
 
     ready: bool
     bundle: str | None
+    degraded: dict[str, str]
 
 
 class EventsAnswer(Struct, frozen=True):
@@ -102,7 +103,7 @@ async def readyz(service: Service, values: Values, http: HttpRequest) -> Respons
     service.metrics.bundle(version)
     if not ready:
         raise Unavailable(f"not ready: {reason}")
-    return _json(Readiness(True, version))
+    return _json(Readiness(True, version, service.platform.health().degraded))
 
 
 async def recommendations(service: Service, values: Values, http: HttpRequest) -> Response:

@@ -2,7 +2,7 @@
 
 The port keeps HTTP apart from bundles, stores and logs: wiring implements it over the real ones, the tests
 over a handful of tracks in memory, and the server cannot tell which it has. Every method may block for some
-milliseconds; the server calls all but `ready`, `bundle_version` and `close` from a thread of a bounded lane
+milliseconds; the server calls all but `ready`, `health`, `bundle_version` and `close` from a thread of a bounded lane
 (see lanes.py), so they must be thread-safe.
 """
 
@@ -108,6 +108,19 @@ class Receipt:
     kept: int = 0
 
 
+@dataclass(frozen=True)
+class Health:
+    """What a process that can answer is lacking. `degraded` says why, by part: `state` cannot be read, or `follower` not written.
+
+    `lag_s` is how long the oldest event has waited that this process is to fold into listener state; `backlog` what lies in the
+    log behind the events at hand, in bytes or records, or None.
+    """
+
+    degraded: dict[str, str]
+    lag_s: float = 0.0
+    backlog: int | None = None
+
+
 class Platform(Protocol):
     """The recommender, the catalogue, the listeners and the event log, as one process sees them.
 
@@ -147,6 +160,9 @@ class Platform(Protocol):
 
     def ready(self) -> tuple[bool, str]:
         """Whether requests can be answered now and, if not, why. Cheap: called on the event loop."""
+
+    def health(self) -> Health:
+        """What is lacking although requests are answered. Cheap: called on the event loop."""
 
     def bundle_version(self) -> str | None:
         """The bundle requests are answered from, or None. Cheap: called on the event loop."""

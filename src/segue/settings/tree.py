@@ -233,6 +233,73 @@ class State(Struct, frozen=True, forbid_unknown_fields=True):
     dynamodb: Annotated[DynamoDB, Meta(description="where DynamoDB is")] = DynamoDB()
 
 
+class Kafka(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where Kafka is."""
+
+    bootstrap_servers: Annotated[str, Meta(description="addresses to begin with, as HOST:PORT,HOST:PORT")] = (
+        "127.0.0.1:9092"
+    )
+    prefix: Annotated[
+        str,
+        Meta(
+            pattern="^[a-zA-Z0-9._-]*$",
+            description="beginning of every topic's and group's name, so that others may use the same cluster",
+        ),
+    ] = "segue-"
+    properties: Annotated[
+        str,
+        Meta(
+            description="file of client properties, one name=value a line, for TLS and SASL; librdkafka gets them as they are"
+        ),
+    ] = ""
+    partitions: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000,
+            description="partitions of a topic that `segue log create` makes: as many processes fold events into listener "
+            "state side by side",
+        ),
+    ] = 1
+    replicas: Annotated[
+        int, Meta(ge=1, le=9, description="copies of a topic that `segue log create` makes; 3 in production")
+    ] = 1
+
+
+class PubSub(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where Pub/Sub is. Google's variable PUBSUB_EMULATOR_HOST points it at the emulator."""
+
+    project: Annotated[str, Meta(description="Google Cloud project")] = ""
+    prefix: Annotated[
+        str,
+        Meta(
+            pattern="^[a-zA-Z][a-zA-Z0-9._~+%-]*$",
+            description="beginning of every topic's and subscription's name, so that others may use the same project",
+        ),
+    ] = "segue-"
+
+
+class Log(Struct, frozen=True, forbid_unknown_fields=True):
+    """The log of events and exposures."""
+
+    kind: Annotated[Literal["files", "kafka", "pubsub"], Meta(description="where the log lives")] = "files"
+    keep_days: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=31,
+            description="records are kept this long: files are removed at a landing once they have landed too; Kafka and Pub/Sub "
+            "are told when `segue log create` makes a topic, and remove what has not landed as well",
+        ),
+    ] = 7
+    deadline_ms: Annotated[
+        int,
+        Meta(ge=100, le=60_000, description="what the log does not answer in this time fails; not for files"),
+    ] = 5_000
+    kafka: Annotated[Kafka, Meta(description="where Kafka is")] = Kafka()
+    pubsub: Annotated[PubSub, Meta(description="where Pub/Sub is")] = PubSub()
+
+
 Scope = Literal["read", "write", "catalogue"]
 
 
@@ -334,6 +401,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     training: Annotated[Training, Meta(description="models")] = Training()
     gate: Annotated[Gate, Meta(description="what a challenger must show")] = Gate()
     bundles: Annotated[Bundles, Meta(description="published models")] = Bundles()
+    log: Annotated[Log, Meta(description="the log of events and exposures")] = Log()
     state: Annotated[State, Meta(description="listener state")] = State()
     serving: Annotated[Serving, Meta(description="the HTTP server")] = Serving()
     surfaces: Annotated[dict[str, Surface], Meta(description="the recipe of each surface")] = field(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from segue.contracts.errors import SegueError
+from segue.contracts.errors import InvalidInput, SegueError
 from segue.contracts.ports import Log
 
 FLUSH_S = 0.2
@@ -56,8 +56,19 @@ class BackgroundWriter:
             if lost:
                 _log.error("%d records are missing from %s: the log could not be written", lost, self._topic)
             try:
-                self._log.append(self._topic, records)
+                self._write(records)
             except Exception as error:  # noqa: BLE001 - whatever it is, this thread must go on
                 _log.error("%s: %s", self._topic, error, exc_info=not isinstance(error, SegueError))
                 with self._turn:
                     self._waiting = (records + self._waiting)[: self._most]
+
+    def _write(self, records: list[bytes]) -> None:
+        """Append the records; without those that are too large for the log, which would hold up the others for ever."""
+        try:
+            self._log.append(self._topic, records)
+        except InvalidInput as error:
+            if len(records) > 1:
+                for record in records:
+                    self._write([record])
+            else:
+                _log.error("%s: a record is lost: %s", self._topic, error)

@@ -100,7 +100,9 @@ class Collector:
             try:
                 place = self._log.append(self._topic, records) if records else None
             except Exception as error:  # noqa: BLE001 - callers must hear of it, and the next batch be written
-                _log.exception("events could not be written")
+                _log.error(
+                    "events could not be written: %s", error, exc_info=not isinstance(error, SegueError)
+                )
                 known = (
                     error
                     if isinstance(error, SegueError)
@@ -139,7 +141,7 @@ class Collector:
                 batch.done.set_result(None)
 
     def _known(self, place: int | None) -> bool:
-        """Whether what was appended is in effect. A log without one order cannot tell."""
+        """Whether what was appended is in effect. A log without places cannot tell."""
         try:
             return place is None or self._knows(place)
         except (OSError, SegueError):

@@ -52,9 +52,9 @@ class Home:
     @cached_property
     def log(self) -> Log:
         """The event and exposure logs."""
-        from segue.adapters.log.files import FileLog
+        from segue.wiring.logs import open_log
 
-        return FileLog(self.root / "log")
+        return open_log(self.root, self.settings.log)
 
     @cached_property
     def bundles(self) -> BundleStore:

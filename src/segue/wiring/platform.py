@@ -29,6 +29,7 @@ from segue.recommend.artifacts import Artifacts
 from segue.recommend.pipeline import Answer, Recommender
 from segue.serving.platform import (
     EventResult,
+    Health,
     ListenerProfile,
     ListenerSummary,
     Mark,
@@ -43,6 +44,7 @@ from segue.wiring.collector import Collector
 from segue.wiring.dead_letters import DeadLetters
 from segue.wiring.exposures import exposure_of
 from segue.wiring.follower import TOPIC, Follower, group_of
+from segue.wiring.health import StateWatch
 from segue.wiring.home import Home
 from segue.wiring.slips import all_reached
 
@@ -73,7 +75,7 @@ class HomePlatform:
         self._collector = Collector(
             home.log,
             TOPIC,
-            lambda place: (home.log.committed(TOPIC, group) or 0) >= place,
+            lambda place: home.log.passed(TOPIC, group, place),
             limits.max_waiting_events,
         )
         self._slips = home.root / "following"
@@ -95,6 +97,7 @@ class HomePlatform:
         self._closing = threading.Event()
         self._look()
         self._follower = Follower(home.log, home.state, self._facts, group)
+        self._state_watch = StateWatch(home.state)
         self._watcher = threading.Thread(target=self._watch, name="bundles", daemon=True)
         self._watcher.start()
 
@@ -197,6 +200,12 @@ class HomePlatform:
         """Whether a bundle is open and warm."""
         return (True, "ready") if self._champion is not None else (False, self._reason)
 
+    def health(self) -> Health:
+        """Whether listener state is read and kept up to date."""
+        parts = {"state": self._state_watch.trouble, "follower": self._follower.trouble}
+        lacking = {part: trouble for part, trouble in parts.items() if trouble is not None}
+        return Health(lacking, self._follower.lag_s(), self._follower.backlog)
+
     def bundle_version(self) -> str | None:
         """The version requests are answered from."""
         return self._champion.artifacts.version if self._champion else None
@@ -210,6 +219,7 @@ class HomePlatform:
         self._collector.close()
         self._changes.close()
         self._follower.close()
+        self._state_watch.close()
         self._exposures.close()
         self._dead_letters.close()
         self._state.close()

@@ -32,6 +32,7 @@ from segue.events.tracks import decode_track, decode_tracks, removal
 from segue.recommend.api import Item, Reason, Request, Response, Shelf, Stage, Trace
 from segue.serving.platform import (
     EventResult,
+    Health,
     ListenerProfile,
     ListenerSummary,
     Mark,
@@ -284,6 +285,10 @@ class SmallPlatform:
         if self._ready_after is not None and not self._ready_after.exists():
             return False, f"no bundle in {self._ready_after.name}; publish one"
         return True, ""
+
+    def health(self) -> Health:
+        """Everything works."""
+        return Health({})
 
     def bundle_version(self) -> str | None:
         """The version, once ready."""
