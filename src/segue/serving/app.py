@@ -21,6 +21,7 @@ from starlette.routing import BaseRoute, Route
 from segue.contracts.errors import SegueError
 from segue.monitoring.metrics import Metrics
 from segue.serving import openapi
+from segue.serving.body import Room
 from segue.serving.edge import KEY, REQUEST_ID, ROUTE, Edge
 from segue.serving.handlers import Service
 from segue.serving.hosts import allowed_hosts
@@ -48,7 +49,8 @@ def make_app(platform: Platform, settings: Settings, metrics: Metrics | None = N
         reads=Lane("read", limits.read_threads, counted, limits.max_waiting),
         writes=Lane("write", limits.write_threads, counted, limits.max_waiting),
         openapi=msgspec.json.encode(openapi.document(table)),
-        keys=Keys(settings.serving),
+        keys=Keys(limits),
+        room=Room(limits.max_body_bytes),
     )
     routes: list[BaseRoute] = [_route(service, operation) for operation in table]
     routes += docs_routes()
