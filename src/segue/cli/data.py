@@ -51,7 +51,7 @@ def import_data(
 
     Ends with counts: read, landed, duplicate, rejected by reason. docs/how-to/import.md says what each format must look like.
 
-    Example: `segue import listenbrainz listens.jsonl`, or `segue import table plays.csv --mapping plays.toml` for your own columns.
+    Example: `segue import listenbrainz listens.jsonl`, or `segue import table plays.csv --mapping plays.toml` for yours.
 
     Next: `segue run`; `segue rejects` if rows were rejected.
     """
