@@ -36,10 +36,11 @@ def p99_ms(effects: Sequence[Effect]) -> float:
     return float(np.percentile([max(e.seconds - e.starved, 0) * 1000 for e in effects], 99))
 
 
-def measure(url: str, pid: int, rounds: int) -> Iterator[Effect]:
-    """In each round one event of each kind, by listeners of whom nothing else is known. `pid` is the server's."""
+def measure(url: str, pid: int, rounds: int, first: int = 0) -> Iterator[Effect]:
+    """In each round one event of each kind, by listeners of whom nothing else is known. `pid` is the server's; `first` is the
+    number of the first round, where others were before."""
     with httpx.Client(base_url=url, timeout=30) as client:
-        for number in range(rounds):
+        for number in range(first, first + rounds):
             yield from _round(client, pid, STRANGERS + 2 * number)
 
 
@@ -98,7 +99,9 @@ def _items(client: httpx.Client, user: int) -> list[dict[str, Any]]:
 
 
 def _marked(client: httpx.Client, user: int) -> set[int]:
-    return {mark["target_id"] for mark in client.get(f"/v1/listeners/{user}").json()["marks"]}
+    answer = client.get(f"/v1/listeners/{user}")
+    assert answer.status_code == 200, answer.text
+    return {mark["target_id"] for mark in answer.json().get("marks", ())}
 
 
 def _children(pid: int) -> list[int]:

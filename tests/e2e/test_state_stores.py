@@ -25,6 +25,8 @@ def variables(settings: State) -> dict[str, str]:
     """The settings as somebody would export them."""
     return {
         "SEGUE_STATE__KIND": settings.kind,
+        "SEGUE_STATE__READ_DEADLINE_MS": str(settings.read_deadline_ms),
+        "SEGUE_STATE__WRITE_DEADLINE_MS": str(settings.write_deadline_ms),
         "SEGUE_STATE__REDIS__URL": settings.redis.url,
         "SEGUE_STATE__REDIS__PREFIX": settings.redis.prefix,
         "SEGUE_STATE__BIGTABLE__PROJECT": settings.bigtable.project,

@@ -82,11 +82,11 @@ class Sample:
 
 @dataclass
 class Found:
-    """What the soak showed. `missing` and `doubled` are by place."""
+    """What the soak showed. `landings` are seconds, the last one's after the end; `missing` and `doubled` are by place."""
 
     report: Report
     samples: dict[int, list[Sample]]
-    landings: int
+    landings: list[float]
     acknowledged: int
     missing: Counter[str] = field(default_factory=Counter)
     doubled: Counter[str] = field(default_factory=Counter)
@@ -105,6 +105,8 @@ class Found:
                     found.append(f"worker {pid} has {after} {what} at the end, {before} before")
         if self.report.total.errors:
             found.append(f"requests failed: {self.report.total.errors}")
+        if len(self.landings) < 2:
+            found.append("the log did not land while events came in")
         if not self.acknowledged:
             found.append("no event was acknowledged")
         for name, places in (("lost", self.missing), ("doubled", self.doubled)):
@@ -125,8 +127,8 @@ class Found:
         rows += [
             f"requests: {total.answered:,} of {total.intended:,} answered well at {self.report.achieved:.1f}/s; p50 "
             f"{total.latency.p50_ms:.1f} ms, p99 {total.latency.p99_ms:.1f} ms, longest {total.latency.max_ms:.0f} ms",
-            f"landings {self.landings}, events acknowledged {self.acknowledged:,}, lost {self.missing.total()}, "
-            f"doubled {self.doubled.total()}",
+            f"landings {len(self.landings)}, the longest {max(self.landings):.0f} s",
+            f"events acknowledged {self.acknowledged:,}, lost {self.missing.total()}, doubled {self.doubled.total()}",
             *self.report.doubts,
         ]
         return "\n".join(rows)
@@ -179,7 +181,7 @@ def soak(home: Path, minutes: float, rate: float = RATE) -> Found:
     kept, ending = home.parent / "acknowledged.jsonl", threading.Event()
     server = Server(home)
     await_ready(server.url)
-    workers, landings = server.workers(), 0
+    workers, landings = server.workers(), list[float]()
     samples: dict[int, list[Sample]] = {pid: [] for pid in workers}
 
     def look() -> None:
@@ -187,9 +189,9 @@ def soak(home: Path, minutes: float, rate: float = RATE) -> Found:
             seen.append(sample(pid, (time.monotonic() - started) / 60))
 
     def land() -> None:
-        nonlocal landings
+        began = time.monotonic()
         run_segue("run", "--no-train", "--home", str(home))
-        landings += 1
+        landings.append(time.monotonic() - began)
 
     started = time.monotonic()
     helpers = [every(SAMPLE_S, look, ending), every(LANDING_S, land, ending)]
