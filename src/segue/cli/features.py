@@ -63,6 +63,10 @@ def report_skew(
     """Hold the feature vectors logged while serving against the same features recomputed from the warehouse.
 
     Run it behind `segue run`, which lands what servers logged. What only the request pipeline knows of a candidate is left out.
+
+    Example: `segue features skew --days 2`
+
+    Next: docs/how-to/skew.md says what each cause means and what to do about it.
     """
     with plain_errors(), working("skew"):
         chosen = open_home(home, settings, config)

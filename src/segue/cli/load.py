@@ -56,6 +56,10 @@ def load(
     Listening sessions arrive whether the server keeps up or not. A session opens home, plays what it is shown, skips, likes and
     hides, asks for more, and sends its events back. Latencies count from the moment a request was due. Ctrl-C ends the run
     early, with a report.
+
+    Example: `segue load http://127.0.0.1:8080 --rate 50 --duration 60`
+
+    Next: `segue run` lands the events it sent; docs/how-to/load.md says how to read the report.
     """
     with plain_errors():
         run = _generator()

@@ -135,7 +135,7 @@ _EVENT = (
 )
 RAW_EVENTS = Table(
     "raw_events",
-    "Events as they landed: checked against the contract, each event_id once a day.",
+    "Events as they landed: checked against the contract, each event_id once a day: the first that came.",
     _EVENT,
     key=("event_id",),
     sort=("user_id", "ts"),

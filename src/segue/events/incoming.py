@@ -133,6 +133,7 @@ def decode_body(
             f"user_id: more than {_events_of_one(limits)}; come again in {WINDOW_S} s",
             field="user_id",
             limit=f"{_events_of_one(limits)} (serving.listener_events_per_s)",
+            retry_after_s=WINDOW_S,
         )
     return found
 
