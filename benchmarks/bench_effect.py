@@ -3,8 +3,11 @@
 A client posts a play, a like, a hide or a block of an artist to `segue serve` with two workers, and asks until an answer heeds
 it: a home page that is personal now, or lacks the track or artist; a profile that has the like. The time is the client's, from
 sending to having read that answer, so it holds a whole request besides; less what the processes waited for a processor that
-others held (Linux, schedstat). LMDB, and the real Redis, Google's Bigtable emulator and moto's DynamoDB server where they are
-installed: these say what our side costs, not what the services would take. The service is a copy of `benchmarks/service.py`'s.
+others held (Linux, schedstat). Threads that waited side by side count each, so on a busy machine the difference says too little,
+and the clock on the wall, stated beside it, too much; on a quiet one they agree.
+
+LMDB, and the real Redis, Google's Bigtable emulator and moto's DynamoDB server where they are installed: these say what our side
+costs, not what the services would take. The service is a copy of `benchmarks/service.py`'s.
 """
 
 from __future__ import annotations
@@ -59,6 +62,8 @@ def _effects(kind: str) -> list[Effect]:
         settings = settings_at(kind, port)
         changes = [
             f"state.kind={kind}",
+            f"state.read_deadline_ms={settings.read_deadline_ms}",
+            f"state.write_deadline_ms={settings.write_deadline_ms}",
             f"state.redis.url={settings.redis.url}",
             f"state.redis.prefix={settings.redis.prefix}",
             "state.bigtable.project=test",

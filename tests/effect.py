@@ -23,7 +23,8 @@ PATIENCE_S: Final = 10.0
 @dataclass(frozen=True)
 class Effect:
     """One event. `seconds` from sending it to having the answer that heeds it, of which the processes waited `starved`
-    seconds for a processor that others held. `asked` answers came until one heeded it."""
+    seconds for a processor that others held (threads that waited side by side counted each). `asked` answers came until one
+    heeded it."""
 
     kind: str
     seconds: float
