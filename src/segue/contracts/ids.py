@@ -78,7 +78,8 @@ def uuid7_column(ts: npt.NDArray[np.int64], entropy: npt.NDArray[np.uint64]) -> 
 
 def format_id(raw: bytes) -> str:
     """The canonical text of a 16-byte id."""
-    return str(uuid.UUID(bytes=raw))
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def parse_id(text: str, field: str = "id") -> bytes:

@@ -87,6 +87,12 @@ def fields(raw: bytes | msgspec.Raw, max_bytes: int, thing: str) -> dict[str, An
     return said
 
 
+def names_once(said: bytes, given: int) -> bool:
+    """Whether so many fields were named, and no more: certain only where no blank stands behind a quotation mark."""
+    blanks = b'" ' in said or b'"\n' in said or b'"\r' in said or b'"\t' in said
+    return not blanks and said.count(b'":') == given
+
+
 def unknown(name: str, known: Iterable[str], thing: str) -> Breach:
     """What to raise for a field that is none, with a hint."""
     near = difflib.get_close_matches(name[:100], list(known), 1)
@@ -183,8 +189,8 @@ def _one_by_one(body: bytes, most: int, things: str) -> list[bytes | msgspec.Raw
 
 def _check_once(raw: bytes | msgspec.Raw, said: dict[str, Any]) -> None:
     """Refuse what names a field twice: of which value it means, two readers may think differently."""
-    if bytes(raw).count(b'":') == len(said):
-        return  # as many as there are fields; there may be more within texts, and fewer with blanks: these are looked at
+    if names_once(bytes(raw), len(said)):
+        return
     try:
         pairs = json.loads(bytes(raw), object_pairs_hook=list)
     except (ValueError, RecursionError) as error:

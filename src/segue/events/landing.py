@@ -86,7 +86,7 @@ def land(
     return _land(
         log,
         engine,
-        _Stream(topic, "warehouse", RAW_EVENTS, "event_id", BATCH_RECORDS, _event_rows),
+        _Stream(topic, "warehouse", RAW_EVENTS, "event_id", "received_at", BATCH_RECORDS, _event_rows),
         moment,
         on_landed,
     )
@@ -105,7 +105,7 @@ def land_exposures(
     return _land(
         log,
         engine,
-        _Stream(topic, "warehouse", EXPOSURES, "request_id", BATCH_RESPONSES, _exposure_rows),
+        _Stream(topic, "warehouse", EXPOSURES, "request_id", "ts", BATCH_RESPONSES, _exposure_rows),
         moment,
         on_landed,
     )
@@ -124,7 +124,7 @@ def land_candidates(
     return _land(
         log,
         engine,
-        _Stream(topic, "candidates", CANDIDATES, "request_id", BATCH_RESPONSES, _candidate_rows),
+        _Stream(topic, "candidates", CANDIDATES, "request_id", "ts", BATCH_RESPONSES, _candidate_rows),
         moment,
         on_landed,
     )
@@ -152,17 +152,21 @@ def land_dead_letters(log: Log, engine: Engine, *, now: int | None = None) -> La
                 report.duplicate + len(letters) - landed,
                 dict(Counter(report.rejected) + broken.by_reason),
             )
+            if any(letter.at > moment for letter in letters):
+                break  # as in _land
     return report
 
 
 @dataclass(frozen=True)
 class _Stream:
-    """A topic, the group that reads it, and the table it lands in. Rows with one `identity` (16 bytes) come from one record."""
+    """A topic, the group that reads it, and the table it lands in. Rows with one `identity` (16 bytes) come from one record;
+    `came` is when the log got it."""
 
     topic: str
     group: str
     table: Table
     identity: str
+    came: str
     batch: int
     rows: Callable[[Records, int], _Rows]
 
@@ -190,6 +194,9 @@ def _land(log: Log, engine: Engine, stream: _Stream, now: int, on_landed: OnLand
                 report.duplicate + rows.once.repeated + there.repeated,
                 dict(Counter(report.rejected) + rejects.by_reason),
             )
+            newest = pc.max(rows.once.rows[stream.came]).as_py()
+            if newest is not None and newest > now:
+                break  # came since this began: while events flow there are always some, a few at a time, for the next landing
     return report
 
 

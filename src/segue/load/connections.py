@@ -59,6 +59,10 @@ class Pool:
     def send(self, exchange: Exchange) -> None:
         """Send a request now, or as soon as a connection is free."""
         self.sent += 1
+        self.dispatch(exchange)
+
+    def dispatch(self, exchange: Exchange) -> None:
+        """Have a connection take a request."""
         if self._idle:
             self._idle.pop().send(exchange, self._wire(exchange.request))
             return
@@ -146,11 +150,12 @@ class _Connection(asyncio.Protocol):
         self._parser = HttpResponseParser(self)
         self._body: list[bytes] = []
         self._transport: asyncio.Transport
+        self._answered = self._heard = False
         self.exchange: Exchange | None = None
 
     def send(self, exchange: Exchange, wire: bytes) -> None:
         """Write a request; the connection must be idle."""
-        self.exchange = exchange
+        self.exchange, self._heard = exchange, False
         self._transport.write(wire)
 
     def fail(self, why: str) -> None:
@@ -166,6 +171,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes came."""
+        self._heard = True
         self._pool.bytes_in += len(data)
         try:
             self._parser.feed_data(data)
@@ -173,9 +179,15 @@ class _Connection(asyncio.Protocol):
             self.fail(f"not HTTP: {error}")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """asyncio: it is closed."""
-        self.fail(BROKEN)
-        self._pool.lost(self)
+        """asyncio: it is closed. A request that an idle connection was closed under is sent again, as RFC 9112, 9.3.1, has it."""
+        exchange = self.exchange
+        if exchange is not None and self._answered and not self._heard:
+            self.exchange = None
+            self._pool.lost(self)
+            self._pool.dispatch(exchange)
+        else:
+            self.fail(BROKEN)
+            self._pool.lost(self)
 
     def on_body(self, body: bytes) -> None:
         """httptools: a part of the body."""
@@ -183,7 +195,7 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """httptools: the answer is whole."""
-        exchange, self.exchange = self.exchange, None
+        exchange, self.exchange, self._answered = self.exchange, None, True
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
         status = self._parser.get_status_code()

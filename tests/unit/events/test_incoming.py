@@ -15,7 +15,7 @@ from segue.contracts.errors import InvalidInput, Overloaded
 from segue.contracts.ids import MAX_ID, format_id, new_id
 from segue.contracts.tables import RAW_EVENTS
 from segue.contracts.vocabulary import DAY, SECOND, EventType
-from segue.events import flood
+from segue.events import flood, incoming
 from segue.events.flood import ListenerLimit
 from segue.events.incoming import LINE_TYPES, Incoming, decode_body
 from segue.events.records import decode_events
@@ -272,3 +272,79 @@ def test_what_is_no_strict_json_harms_its_own_event_only(broken: bytes, reason: 
     body = form % (good % NOW, broken % NOW)
     found = decode_body(body, "application/json", NOW, LIMITS)
     assert [(r.status, r.reason) for r in found.results] == [("accepted", None), ("rejected", reason)]
+
+
+values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 2),
+    st.sampled_from(
+        [MAX_ID, MAX_ID + 1, NOW - SECOND, NOW - 31 * DAY, NOW + DAY, 1.0, 7.5, "2026-11-18T00:00:00Z"]
+    ),
+    st.sampled_from(
+        [
+            "play",
+            "search",
+            "follow",
+            "impression",
+            "click",
+            "home",
+            "next-up",
+            "DE",
+            "de",
+            "DE\n",
+            "phone",
+            "",
+        ]
+    ),
+    st.sampled_from(
+        ["01a205ec-6ed4-7a4e-a953-32b2bf98f07e", "{01A205EC-6ED4-7A4E-A953-32B2BF98F07E}", "01a205ec"]
+    ),
+    st.sampled_from(['say "x": 1', "é" * 20, "\u2028", "x" * 300, 'a" b']),
+    st.text(max_size=5),
+    st.lists(st.integers(), max_size=1),
+)
+names = st.sampled_from([*(name for name in RAW_EVENTS.names if name != "day"), "nothing"])
+written = st.tuples(
+    st.lists(st.tuples(names, values), max_size=6), st.sampled_from(["", " ", "\n"]), st.booleans()
+)
+
+
+@given(written)
+@settings(max_examples=500)
+def test_what_is_read_at_once_is_what_a_close_look_finds(
+    sent: tuple[list[tuple[str, Any]], str, bool],
+) -> None:
+    """Fields may come twice, with blanks anywhere: then, and wherever anything is wrong, nothing is read at once."""
+    fields, blank, good = sent
+    if good:
+        fields = [*PLAY.items(), ("event_id", format_id(new_id())), *fields]
+    body = ",".join(f"{json.dumps(n)}{blank}:{json.dumps(v, ensure_ascii=False)}" for n, v in fields)
+    raw = f"{{{body}}}".encode()
+    at_once = incoming._plain_event(raw, NOW, LIMITS)
+    if at_once is not None:
+        assert incoming._looked_at(raw, NOW, LIMITS) == (at_once, False)
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+def test_an_ordinary_event_is_read_at_once(separators: tuple[str, str]) -> None:
+    event = PLAY | {
+        "event_id": format_id(new_id()),
+        "request_id": format_id(new_id()),
+        "surface": "home",
+        "country": "DE",
+    }
+    raw = json.dumps(
+        event | {"query": "Ödegård", "device": "phone", "position": 3},
+        separators=separators,
+        ensure_ascii=False,
+    )
+    found = incoming._plain_event(raw.encode(), NOW, LIMITS)
+    assert found is not None
+    assert format_id(found.event_id) == event["event_id"]
+
+
+def test_a_field_named_twice_is_found_behind_a_blank_too() -> None:
+    body = b'[{"ts":%d,"user_id":1,"user_id" :2,"type":"play","track_id":7}]' % (NOW - SECOND)
+    (result,) = decode_body(body, "application/json", NOW, LIMITS).results
+    assert (result.reason, result.field) == ("repeated_field", "user_id")

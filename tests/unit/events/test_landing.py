@@ -61,6 +61,17 @@ def test_what_the_log_holds_lands_once(
     assert sorted(int.from_bytes(r["event_id"], "big") for r in rows(RAW_EVENTS)) == list(range(15))
 
 
+def test_a_landing_ends_while_events_go_on_coming(engine: DuckDBDelta, log: FileLog) -> None:
+    came = iter(range(5, 1_000))
+
+    def another(table: Table, days: dict[date, int]) -> None:
+        log.append("events", [event(next(came), received_at=NOW + SECOND)])
+
+    log.append("events", [event(n) for n in range(5)])
+    assert land(log, engine, now=NOW, on_landed=another).landed == 6, "what came meanwhile, once"
+    assert land(log, engine, now=NOW + SECOND).landed == 1, "the rest is the next one's"
+
+
 def test_events_that_are_there_already_do_not_land(engine: DuckDBDelta, log: FileLog) -> None:
     other = FileLog(Path(str(log._root) + "2"))
     for one in (log, other):

@@ -36,7 +36,9 @@ async def well(head: str, body: bytes) -> bytes | None:
     return http(msgspec.json.encode({"accepted": len(results), "rejected": 0, "results": results}), 202)
 
 
-def drive(answer: Answer, begun: list[Generator] | None = None, **changes: Any) -> Tally:
+def drive(
+    answer: Answer, begun: list[Generator] | None = None, one_each: bool = False, **changes: Any
+) -> Tally:
     """What a run against a server that answers so has counted. None as an answer closes the connection."""
 
     handlers: list[asyncio.Task[Any]] = []
@@ -55,6 +57,9 @@ def drive(answer: Answer, begun: list[Generator] | None = None, **changes: Any) 
                 if said is None:
                     return
                 writer.write(said)
+                if one_each:
+                    await reader.read(1)
+                    return
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
@@ -138,6 +143,12 @@ def test_a_stall_is_charged_with_everything_that_was_due_in_it() -> None:
     assert errors(tally) == {}
     assert waited > 100, "three quarters of the 200 that were due in that second waited for 256 ms or more"
     assert tally.waited > 50, "and most of them for a connection"
+
+
+def test_a_request_that_an_idle_connection_was_closed_under_is_sent_again() -> None:
+    tally = drive(well, one_each=True)
+    assert errors(tally) == {}
+    assert answered(tally) == intended(tally) > 100
 
 
 def test_what_the_warm_up_held_is_not_counted() -> None:
