@@ -14,6 +14,7 @@ from benchmarks import (  # noqa: E402
     bench_flow,
     bench_http,
     bench_ials,
+    bench_large,
     bench_nearest,
     bench_request,
     bench_simulator,
@@ -31,6 +32,7 @@ BENCHES: dict[str, Bench] = {
     "request": bench_request.run,
     "http": bench_http.run,
     "state": bench_state.run,
+    "large": bench_large.run,
 }
 
 if __name__ == "__main__":
