@@ -12,7 +12,9 @@ ID = st.one_of(st.integers(0, 40), st.integers(0, 2**63 - 1))
 
 
 @given(st.sets(ID, max_size=60), st.lists(ID, max_size=60), st.randoms())
-def test_finds_every_id_that_is_there_and_no_other(there: set[int], others: list[int], random: object) -> None:
+def test_finds_every_id_that_is_there_and_no_other(
+    there: set[int], others: list[int], random: object
+) -> None:
     ids = sorted(there)
     wanted = [*ids, *others, -1, *ids]
     random.shuffle(wanted)  # type: ignore[attr-defined]
