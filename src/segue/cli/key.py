@@ -19,7 +19,12 @@ def key(
     scope: Annotated[list[str] | None, typer.Option(help="read or write; may be given twice.")] = None,
     events_per_s: Annotated[int, typer.Option(min=0, help="Events a second it may send; 0: any number.")] = 0,
 ) -> None:
-    """Make a key, and the lines for the settings file that let it in. The key itself is kept nowhere."""
+    """Make a key, and the lines for the settings file that let it in. The key itself is kept nowhere.
+
+    Example: `segue key web-player --scope write --events-per-s 50`
+
+    Next: put the lines into `segue.toml`, give the key to the caller, start `segue serve` anew.
+    """
     with plain_errors():
         chosen = scope or ["write"]
         for one in chosen:

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from io import BytesIO
+from itertools import islice
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
-from segue.contracts.errors import InvalidInput
+from segue.contracts.errors import InvalidInput, Overloaded
 from segue.contracts.ids import format_id, new_id, parse_id
 from segue.contracts.schema import Column
 from segue.contracts.tables import RAW_EVENTS
 from segue.contracts.vocabulary import DAY, NEEDS_ARTIST, NEEDS_TRACK, SECOND, EventType
 from segue.events.columns import iso_to_us
+from segue.events.flood import WINDOW_S
 from segue.events.records import Event, encode_event
+from segue.events.rejects import MAX_CONTENT
 from segue.settings.tree import Serving
 
 JSON_TYPES: Final = ("", "application/json")
@@ -32,6 +37,10 @@ LINE_TYPES: Final = (
     "application/jsonl",
     "application/x-jsonlines",
 )
+
+
+TOO_MANY: Final = "too_many"
+Part = TypeVar("Part")
 
 
 class EventResult(Struct, frozen=True, omit_defaults=True):
@@ -47,11 +56,21 @@ class EventResult(Struct, frozen=True, omit_defaults=True):
 
 
 @dataclass(frozen=True)
+class Refused:
+    """An event that was not accepted: why, the field at fault, and what was sent, cut at 2,000 characters."""
+
+    reason: str
+    field: str | None
+    content: str
+
+
+@dataclass(frozen=True)
 class Incoming:
-    """Accepted events, as they are and as log records (in the same order), and an answer per event sent."""
+    """Accepted events, as they are and as log records (in the same order), those refused, and an answer per event sent."""
 
     events: list[Event]
     records: list[bytes]
+    refused: list[Refused]
     results: list[EventResult]
 
 
@@ -65,10 +84,17 @@ class _Refused(Exception):
         self.message = message
 
 
-def decode_body(body: bytes, content_type: str, now: int, limits: Serving) -> Incoming:
-    """The events of a request body. `now` is UTC microseconds.
+def decode_body(
+    body: bytes,
+    content_type: str,
+    now: int,
+    limits: Serving,
+    admit: Callable[[int], bool] = lambda user_id: True,
+) -> Incoming:
+    """The events of a request body. `now` is UTC microseconds; `admit` says whether another event of a listener is taken.
 
-    Raises InvalidInput if the body is too large, holds too many events, or is not JSON of one of the known forms.
+    Raises InvalidInput if the body is too large, holds too many events, or is not JSON of one of the known forms, and
+    Overloaded if all that it holds are events of listeners of whom no more are taken.
     """
     if len(body) > limits.max_body_bytes:
         raise InvalidInput(
@@ -76,18 +102,22 @@ def decode_body(body: bytes, content_type: str, now: int, limits: Serving) -> In
             field="body",
             limit=f"{limits.max_body_bytes} bytes",
         )
-    parts = _parts(body, content_type)
-    if len(parts) > limits.max_batch:
-        raise InvalidInput(
-            f"events: {len(parts):,} are too many; send at most {limits.max_batch:,} at once",
-            field="events",
-            limit=f"{limits.max_batch} events",
-        )
-    found = Incoming([], [], [])
-    for index, part in enumerate(parts):
+    found = Incoming([], [], [], [])
+    seen: dict[bytes, bytes] = {}
+    for index, part in enumerate(_parts(body, content_type, limits.max_batch)):
         try:
             event, assigned = _event(part, now, limits)
+            record = encode_event(event)
+            if seen.setdefault(event.event_id, record) != record:
+                raise _Refused(
+                    "conflict", "event_id", "an event before it has this event_id and says something else"
+                )
+            if not admit(event.user_id):
+                raise _Refused(
+                    TOO_MANY, "user_id", f"more than {_events_of_one(limits)}; send it again later"
+                )
         except _Refused as refused:
+            found.refused.append(Refused(refused.reason, refused.field, _shown(part)))
             found.results.append(
                 EventResult(
                     index, "rejected", reason=refused.reason, field=refused.field, message=refused.message
@@ -95,15 +125,32 @@ def decode_body(body: bytes, content_type: str, now: int, limits: Serving) -> In
             )
             continue
         found.events.append(event)
-        found.records.append(encode_event(event))
+        found.records.append(record)
         found.results.append(EventResult(index, "accepted", format_id(event.event_id), assigned))
+    if found.refused and {refused.reason for refused in found.refused} == {TOO_MANY} and not found.events:
+        raise Overloaded(
+            f"user_id: more than {_events_of_one(limits)}; come again in {WINDOW_S} s",
+            field="user_id",
+            limit=f"{_events_of_one(limits)} (serving.listener_events_per_s)",
+            retry_after_s=WINDOW_S,
+        )
     return found
 
 
-def _parts(body: bytes, content_type: str) -> list[bytes | msgspec.Raw]:
+def _events_of_one(limits: Serving) -> str:
+    return f"{limits.listener_events_per_s * WINDOW_S:,} events of one listener in {WINDOW_S} s"
+
+
+def _shown(part: bytes | msgspec.Raw) -> str:
+    # No character takes more than four bytes.
+    return bytes(memoryview(part)[: 4 * MAX_CONTENT]).decode("utf-8", "replace")[:MAX_CONTENT]
+
+
+def _parts(body: bytes, content_type: str, most: int) -> list[bytes | msgspec.Raw]:
     kind = content_type.partition(";")[0].strip().lower()
     if kind in LINE_TYPES:
-        return [line for line in body.split(b"\n") if line.strip()]
+        lines = (line for line in BytesIO(body) if line.strip())
+        return _few([*islice(lines, most + 1)], most)
     if kind not in JSON_TYPES:
         raise InvalidInput(
             f"content-type: {kind[:80]!r} is not known; send application/json or application/x-ndjson",
@@ -112,10 +159,10 @@ def _parts(body: bytes, content_type: str) -> list[bytes | msgspec.Raw]:
         )
     try:
         if body.lstrip()[:1] == b"{":
-            return [*_envelope.decode(body).events]
-        return [*_array.decode(body)]
+            return _few([*_envelope.decode(body).events], most)
+        return _few([*_array.decode(body)], most)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        parts = _one_by_one(body)
+        parts = _one_by_one(body, most)
         if parts is not None:
             return parts
         raise InvalidInput(
@@ -125,19 +172,32 @@ def _parts(body: bytes, content_type: str) -> list[bytes | msgspec.Raw]:
         ) from error
 
 
-def _one_by_one(body: bytes) -> list[bytes | msgspec.Raw] | None:
+def _few(parts: list[Part], most: int) -> list[Part]:
+    """The parts, if there are no more than `most`."""
+    if len(parts) > most:
+        raise InvalidInput(
+            f"events: there are more than {most:,}; send at most that many at once",
+            field="events",
+            limit=f"{most} events",
+        )
+    return parts
+
+
+def _one_by_one(body: bytes, most: int) -> list[bytes | msgspec.Raw] | None:
     """The events of a body that as a whole is no strict JSON, such as one with half an emoji in a text: each to be judged alone.
 
     None if it is not JSON by a laxer parser either.
     """
     try:
         found = json.loads(body)
-        events = found.get("events") if isinstance(found, dict) and len(found) == 1 else found
-        if not isinstance(events, list):
-            return None
-        return [json.dumps(event, ensure_ascii=False).encode("utf-8", "surrogatepass") for event in events]
     except (ValueError, RecursionError):
         return None
+    events = found.get("events") if isinstance(found, dict) and len(found) == 1 else found
+    if not isinstance(events, list):
+        return None
+    return [
+        json.dumps(event, ensure_ascii=False).encode("utf-8", "surrogatepass") for event in _few(events, most)
+    ]
 
 
 class _Envelope(Struct, forbid_unknown_fields=True):
@@ -157,6 +217,7 @@ def _event(raw: bytes | msgspec.Raw, now: int, limits: Serving) -> tuple[Event, 
         raise _Refused("not_utf8", None, "text must be UTF-8") from error
     except (msgspec.DecodeError, RecursionError) as error:
         raise _Refused("not_json", None, f"not a JSON object: {str(error)[:200]}") from error
+    _check_once(raw, said)
     checked = {name: _value(name, value) for name, value in said.items() if value is not None}
     for name in _needed(checked.get("type")):
         if checked.get(name) is None:
@@ -165,6 +226,21 @@ def _event(raw: bytes | msgspec.Raw, now: int, limits: Serving) -> tuple[Event, 
     assigned = "event_id" not in checked
     event_id = new_id() if assigned else checked.pop("event_id")
     return Event(event_id=event_id, received_at=now, **checked), assigned
+
+
+def _check_once(raw: bytes | msgspec.Raw, said: dict[str, Any]) -> None:
+    """Refuse an event that names a field twice: of which value it means, two readers may think differently."""
+    if bytes(raw).count(b'":') == len(said):
+        return  # as many as there are fields; there may be more within texts, and fewer with blanks: these are looked at
+    try:
+        pairs = json.loads(bytes(raw), object_pairs_hook=list)
+    except (ValueError, RecursionError) as error:
+        raise _Refused("not_json", None, f"not a JSON object: {str(error)[:200]}") from error
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise _Refused("repeated_field", name[:100], f"{name[:100]!r} is given more than once")
+        seen.add(name)
 
 
 def _needed(type_: str | None) -> Iterable[str]:
@@ -196,7 +272,7 @@ def _value(name: str, value: Any) -> Any:
     """One field of an event, checked. Raises _Refused."""
     check = _CHECKS.get(name)
     if check is None:
-        near = difflib.get_close_matches(name, list(_CHECKS), 1)
+        near = difflib.get_close_matches(name[:100], list(_CHECKS), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise _Refused("unknown_field", name[:100], f"{name[:100]!r} is not a field of an event{hint}")
     return check(value)
@@ -218,6 +294,7 @@ def _integer(column: Column) -> Callable[[Any], int]:
 
 def _text(column: Column) -> Callable[[Any], str]:
     name, known, longest = column.name, column.one_of, column.max_bytes
+    form = re.compile(column.pattern) if column.pattern is not None else None
 
     def check(value: Any) -> str:
         if not isinstance(value, str):
@@ -226,6 +303,8 @@ def _text(column: Column) -> Callable[[Any], str]:
             raise _Refused(f"unknown_{name}", name, f"{name} must be one of {', '.join(known)}")
         if longest is not None and len(value.encode()) > longest:
             raise _Refused(f"too_long_{name}", name, f"{name} may take {longest} bytes")
+        if form is not None and not form.fullmatch(value):
+            raise _Refused(f"unknown_{name}", name, f"{name} must be {column.doc}")
         return value
 
     return check

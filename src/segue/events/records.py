@@ -1,4 +1,5 @@
-"""What a log record holds: an event, or the exposures of one response. MessagePack maps, so that fields can be added.
+"""What a log record holds: an event, the exposures of one response, or a dead letter. MessagePack maps, so that fields
+can be added.
 
 Absent fields are left out of the map. Decoding is by column: records in, an Arrow table of the contract's columns out; a
 record that cannot be read is told apart, never raised.
@@ -22,6 +23,9 @@ from segue.contracts.tables import CANDIDATES, EXPOSURES, RAW_EVENTS
 from segue.contracts.vocabulary import Removed
 from segue.events.columns import days_of
 
+EVENTS_TOPIC: Final = "events"
+EXPOSURES_TOPIC: Final = "exposures"
+DEAD_LETTERS_TOPIC: Final = "dead-letters"
 T = TypeVar("T")
 Integer = Annotated[int, Meta(ge=-MAX_ID, le=MAX_ID)]
 
@@ -85,6 +89,16 @@ class Exposure(Struct, omit_defaults=True, frozen=True):
     lost: Lost | None = None
 
 
+class DeadLetter(Struct, omit_defaults=True, frozen=True):
+    """An event that was refused: when (UTC microseconds), from whom it came, why, and what was sent, cut at 2,000 characters."""
+
+    at: Integer
+    origin: str
+    reason: str
+    field: str | None = None
+    content: str | None = None
+
+
 @dataclass(frozen=True)
 class Decoded(Generic[T]):
     """Records that could be read, and the numbers of those that could not, with what is wrong."""
@@ -97,6 +111,7 @@ class Decoded(Generic[T]):
 _encoder: Final = msgspec.msgpack.Encoder()
 _events: Final = msgspec.msgpack.Decoder(Event)
 _exposures: Final = msgspec.msgpack.Decoder(Exposure)
+_dead_letters: Final = msgspec.msgpack.Decoder(DeadLetter)
 
 
 def encode_event(event: Event) -> bytes:
@@ -112,6 +127,16 @@ def encode_exposure(exposure: Exposure) -> bytes:
             f"exposure: {fault} has not one value per track_id; give as many of each", field=fault
         )
     return _encoder.encode(exposure)
+
+
+def encode_dead_letter(letter: DeadLetter) -> bytes:
+    """A dead letter as a log record."""
+    return _encoder.encode(letter)
+
+
+def decode_dead_letters(records: Sequence[bytes]) -> Decoded[DeadLetter]:
+    """The dead letters in records, and what could not be read."""
+    return _decode(_dead_letters, records)
 
 
 def read_events(records: Sequence[bytes]) -> list[Event]:

@@ -23,7 +23,7 @@ from segue.contracts.schema import Column, Table
 from segue.contracts.tables import EARLIEST, MAX_TAGS, RAW_EVENTS
 from segue.contracts.vocabulary import NEEDS_ARTIST, NEEDS_TRACK, EventType
 from segue.events.columns import FAULT, GIVEN, Coerced, Mask, coerce, mask_of, single
-from segue.events.rejects import Rejects
+from segue.events.rejects import MAX_CONTENT, Rejects
 
 ROW: Final = "#row"
 """Column an importer adds: the row's number in its file, from 0."""
@@ -117,19 +117,16 @@ class _Verdict:
             np.asarray(shown[ROW].to_numpy(), np.int64) if ROW in rows.column_names else at.astype(np.int64)
         )
         reasons = [self.faults[code] for code in self.codes[at]]
-        content = [_as_content(row) for row in shown.to_pylist()]
+        content = [as_content(row) for row in shown.to_pylist()]
         return Rejects(numbers.tolist(), [r for r, _ in reasons], [*(f for _, f in reasons)], [*content])
 
 
-def _as_content(row: dict[str, object]) -> str:
+def as_content(row: dict[str, object]) -> str:
     """A rejected row as JSON, with what stood there before conversion, cut at 2,000 characters."""
     plain = {name: value for name, value in row.items() if not name.startswith("#")}
     plain |= {n.removeprefix(GIVEN): v for n, v in row.items() if n.startswith(GIVEN) and v is not None}
     encoded = msgspec.json.encode(plain, enc_hook=repr)
     return encoded.decode("utf-8", "replace")[:MAX_CONTENT]
-
-
-MAX_CONTENT: Final = 2_000
 
 
 def _mark_faults(name: str, rows: pa.Table, verdict: _Verdict) -> None:

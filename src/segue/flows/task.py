@@ -77,7 +77,7 @@ class Task:
         self.written[output.name] = {WHOLE: rows}
 
     def _check_expected(self, table: Table, held: ir.Table) -> None:
-        check_references(self.engine, table, held)
+        check_references(self.engine, table, held, self.newest, self.as_of)
         if table.daily and table.volume is not None:
             counted = self.engine.collect(held.group_by("day").aggregate(n=held.count())).to_pylist()
             written = dict.fromkeys(self.builds or self.days, 0) | {row["day"]: row["n"] for row in counted}

@@ -114,6 +114,12 @@ class Metrics:
             registry=own,
         )
         self._events = Counter("segue_events", "events received", ("result", "reason"), registry=own)
+        self._dead_letters = Counter(
+            "segue_dead_letters",
+            "refused events, and whether they are kept for the table rejects",
+            ("result",),
+            registry=own,
+        )
         self._shed = Counter(
             "segue_shed_requests",
             "requests refused because a lane was full",
@@ -161,6 +167,12 @@ class Metrics:
             self._events.labels("accepted", "").inc(accepted)
         for reason in rejected:
             self._events.labels("rejected", self._bounded(reason)).inc()
+
+    def dead_letters(self, kept: int, dropped: int) -> None:
+        """Count refused events: those kept for the table of rejects, and those beyond its limit."""
+        for result, count in (("kept", kept), ("dropped", dropped)):
+            if count:
+                self._line(self._dead_letters, result).inc(count)
 
     def shed(self, lane: str) -> None:
         """Count a request refused because a lane was full."""

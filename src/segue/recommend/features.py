@@ -27,8 +27,8 @@ def candidate_columns(query: Query, artifacts: Artifacts, candidates: Candidates
     scores, ranks = np.ascontiguousarray(candidates.scores.T), np.ascontiguousarray(candidates.ranks.T)
     known = dict(zip(candidates.sources, zip(scores, ranks, _share(scores), strict=True), strict=True))
     columns: dict[str, Floats] = {}
-    for name, features in _OF_SOURCE.items():
-        columns |= zip(features, known.get(name, (missing,) * 3), strict=True)
+    for name, named in _OF_SOURCE.items():
+        columns |= zip(named, known.get(name, (missing,) * 3), strict=True)
     columns["sources"] = np.count_nonzero(~np.isnan(ranks), axis=0).astype(np.float32)
     columns["agreement"] = candidates.agreement()
     columns["blend"] = blend(candidates, query.recipe.scorer.blend)

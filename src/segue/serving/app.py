@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from math import ceil
 
 import msgspec
 from starlette.applications import Starlette
@@ -18,9 +19,10 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from segue.contracts.errors import SegueError
+from segue.contracts.errors import Overloaded, SegueError
 from segue.monitoring.metrics import Metrics
 from segue.serving import openapi
+from segue.serving.body import Room
 from segue.serving.edge import KEY, REQUEST_ID, ROUTE, Edge
 from segue.serving.handlers import Service
 from segue.serving.hosts import allowed_hosts
@@ -48,7 +50,8 @@ def make_app(platform: Platform, settings: Settings, metrics: Metrics | None = N
         reads=Lane("read", limits.read_threads, counted, limits.max_waiting),
         writes=Lane("write", limits.write_threads, counted, limits.max_waiting),
         openapi=msgspec.json.encode(openapi.document(table)),
-        keys=Keys(settings.serving),
+        keys=Keys(limits),
+        room=Room(limits.max_body_bytes),
     )
     routes: list[BaseRoute] = [_route(service, operation) for operation in table]
     routes += docs_routes()
@@ -103,13 +106,16 @@ async def _on_segue_error(http: HttpRequest, error: Exception) -> Response:
     kind = kind_of(error)
     if kind is UNEXPECTED:
         raise error
+    headers = {"WWW-Authenticate": "Bearer"} if kind is UNAUTHORIZED else {}
+    if isinstance(error, Overloaded) and error.retry_after_s is not None:
+        headers["Retry-After"] = str(ceil(error.retry_after_s))
     return problem(
         kind,
         error.message,
         http.scope[REQUEST_ID],
         field=error.field,
         limit=error.limit,
-        headers={"WWW-Authenticate": "Bearer"} if kind is UNAUTHORIZED else None,
+        headers=headers,
     )
 
 

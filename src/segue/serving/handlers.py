@@ -16,7 +16,7 @@ from segue.contracts.errors import NotFound, Unavailable
 from segue.monitoring.metrics import MEDIA_TYPE as METRICS_TYPE
 from segue.monitoring.metrics import Metrics
 from segue.recommend.api import Request, Stage
-from segue.serving.body import content_type, read_body
+from segue.serving.body import Held, Room, content_type, read_body
 from segue.serving.edge import KEY, REQUEST_ID, SURFACE, TIMING
 from segue.serving.keys import Keys
 from segue.serving.lanes import Lane
@@ -75,6 +75,7 @@ class Service:
     writes: Lane
     openapi: bytes
     keys: Keys
+    room: Room
 
     def close(self) -> None:
         """Finish what is running, then release the platform."""
@@ -141,14 +142,16 @@ async def listener(service: Service, values: Values, http: HttpRequest) -> Respo
 
 async def events(service: Service, values: Values, http: HttpRequest) -> Response:
     """Take a batch of events: 202 where something is kept (it is durable now), 422 where nothing is."""
-    media = content_type(http)
-    body = await read_body(http, service.settings.serving.max_body_bytes)
-    receipt = await service.writes.run(service.platform.ingest, body, media)
-    await asyncio.wrap_future(receipt.acknowledged)
+    media, caller = content_type(http), http.scope.get(KEY)
+    with Held(service.room) as held:
+        body = await read_body(http, service.settings.serving.max_body_bytes, held)
+        receipt = await service.writes.run(service.platform.ingest, body, media, caller)
     results = receipt.results
-    service.keys.spend(http.scope.get(KEY), len(results))
+    service.keys.spend(caller, len(results))
+    await asyncio.wrap_future(receipt.acknowledged)
     accepted = sum(result.status == "accepted" for result in results)
     service.metrics.events(accepted, (r.reason or "unknown" for r in results if r.status == "rejected"))
+    service.metrics.dead_letters(receipt.kept, len(results) - accepted - receipt.kept)
     if not accepted:
         return nothing_accepted(results, http.scope[REQUEST_ID])
     return _json(EventsAnswer(accepted, len(results) - accepted, results), 202)

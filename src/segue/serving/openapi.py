@@ -142,7 +142,7 @@ def _parameter(parameter: Parameter) -> Document:
         "description": f"{parameter.doc}: {parameter.form.limit}",
         "schema": schema,
     }
-    if schema["type"] == "array":
+    if schema.get("type") == "array":
         found |= {
             "style": "form",
             "explode": False,
@@ -156,7 +156,12 @@ def _parameter(parameter: Parameter) -> Document:
 def _body(body: Body) -> Document:
     one: Document = {"$ref": _REF.format(name=EVENT)}
     many = {"type": "array", "items": one}
-    batch = {"type": "object", "required": ["events"], "properties": {"events": many}}
+    batch: Document = {
+        "type": "object",
+        "required": ["events"],
+        "properties": {"events": many},
+        "additionalProperties": False,
+    }
     schemas = {JSON: {"anyOf": [many, batch]}, NDJSON: {"type": "string", "description": "an event a line"}}
     content = {
         media: {"schema": schemas[media], "example": example} for media, example in body.examples.items()
@@ -191,4 +196,6 @@ def _column(column: Column) -> Document:
     else:
         doc = f"{column.doc}; at most {column.max_bytes:,} bytes of UTF-8"
         found |= {"type": "string", "maxLength": column.max_bytes, "description": doc}
+        if column.pattern is not None:
+            found["pattern"] = f"^{column.pattern}$"
     return found

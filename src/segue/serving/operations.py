@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -25,6 +26,7 @@ from segue.serving.handlers import (
 from segue.serving.parameters import (
     Country,
     Flag,
+    Id,
     Ids,
     Integer,
     Name,
@@ -78,7 +80,7 @@ class Operation:
 
 
 _READ: Final = (problems.INVALID, problems.OVERLOADED, problems.UNAVAILABLE)
-_USER: Final = Parameter("user_id", Integer(), "the listener", 17)
+_USER: Final = Parameter("user_id", Id("user"), "the listener", 17)
 
 
 def operations(settings: Settings) -> tuple[Operation, ...]:
@@ -118,11 +120,11 @@ def _recommendations(settings: Settings) -> Operation:
             Parameter("k", Integer(1, most), "how many tracks", 20, default=min(20, most)),
             Parameter(
                 "track_id",
-                Integer(),
+                Id("track"),
                 "the track a station or `related` starts from",
                 42,
             ),
-            Parameter("artist_id", Integer(), "the artist a station starts from", 7),
+            Parameter("artist_id", Id("artist"), "the artist a station starts from", 7),
             Parameter(
                 "session",
                 Ids(MAX_SESSION),
@@ -144,6 +146,8 @@ def _recommendations(settings: Settings) -> Operation:
 
 def _events(settings: Settings) -> Operation:
     limits = settings.serving
+    # As of now: what is much older would be refused, and an example is there to be tried.
+    example = {"ts": datetime.now(UTC).isoformat(timespec="seconds"), "user_id": 17, "track_id": 42}
     return Operation(
         "POST",
         "/v1/events",
@@ -166,9 +170,9 @@ def _events(settings: Settings) -> Operation:
         body=Body(
             "A list of events, an object with `events`, or one event a line.",
             {
-                JSON: {"events": [{**_EXAMPLE, "type": EventType.PLAY, "ms_played": 183_000}]},
+                JSON: {"events": [{**example, "type": EventType.PLAY, "ms_played": 183_000}]},
                 NDJSON: "".join(
-                    f"{msgspec.json.encode({**_EXAMPLE, 'type': kind}).decode()}\n"
+                    f"{msgspec.json.encode({**example, 'type': kind}).decode()}\n"
                     for kind in (EventType.LIKE, EventType.HIDE)
                 ),
             },
@@ -185,8 +189,6 @@ def _events(settings: Settings) -> Operation:
     )
 
 
-_EXAMPLE: Final = {"ts": "2026-11-23T08:00:00Z", "user_id": 17, "track_id": 42}
-
 _CATALOGUE: Final = (
     Operation(
         "GET",
@@ -197,7 +199,7 @@ _CATALOGUE: Final = (
         "The track as shown to people.",
         handlers.track,
         TrackInfo,
-        parameters=(Parameter("track_id", Integer(), "the track", 42, where="path", required=True),),
+        parameters=(Parameter("track_id", Id("track"), "the track", 42, where="path", required=True),),
         problems=(problems.NOT_FOUND, *_READ),
     ),
     Operation(
@@ -230,14 +232,15 @@ _PEOPLE: Final = (
         "listeners",
         "Listeners",
         "Find listeners",
-        "The listener with the id that is asked for; without a query, a random handful, each time another.",
+        "The listener with the id that is asked for, ours or SOURCE:ID; without a query, a random handful, each time another. "
+        "The `user_id` of the answer is what events are sent with.",
         handlers.listeners,
         Listeners,
         parameters=(
             Parameter(
                 "query",
                 Text(MAX_WORDS),
-                "an id",
+                "an id, or SOURCE:ID",
                 "17",
                 default="",
             ),
@@ -255,7 +258,7 @@ _PEOPLE: Final = (
         "answers with `known: false`. Without consent the plays are not read.",
         handlers.listener,
         ListenerProfile,
-        parameters=(Parameter("user_id", Integer(), "the listener", 17, where="path", required=True),),
+        parameters=(Parameter("user_id", Id("user"), "the listener", 17, where="path", required=True),),
         problems=_READ,
     ),
 )

@@ -97,10 +97,14 @@ class EventResult(Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True)
 class Receipt:
-    """An answer per event sent, in order. `acknowledged` is done when those accepted are durable, or fails with why not."""
+    """An answer per event sent, in order. `acknowledged` is done when those accepted are durable, or fails with why not.
+
+    `kept` of those refused are kept for whoever looks into it.
+    """
 
     results: tuple[EventResult, ...]
     acknowledged: Future[None]
+    kept: int = 0
 
 
 class Platform(Protocol):
@@ -119,15 +123,15 @@ class Platform(Protocol):
         """The listener with their latest plays, newest first; an id never seen answers with `known=False`."""
 
     def listeners(self, query: str, limit: int) -> tuple[ListenerSummary, ...]:
-        """Listeners whose id or name starts with `query`; for an empty query a random handful, each time another."""
+        """The listener whose id is `query`, ours or SOURCE:ID; for an empty query a random handful, each time another."""
 
     def search_tracks(self, text: str, limit: int) -> tuple[TrackInfo, ...]:
         """Public tracks whose title or artist contains `text`, best first."""
 
-    def ingest(self, body: bytes, content_type: str) -> Receipt:
+    def ingest(self, body: bytes, content_type: str, caller: str | None = None) -> Receipt:
         """Check a batch of events, say what becomes of each, and begin to make the good ones durable.
 
-        `content_type` is application/json or application/x-ndjson, without parameters.
+        `content_type` is application/json or application/x-ndjson, without parameters; `caller` the name of the key, if any.
         Raises InvalidInput if the body as a whole cannot be read, Overloaded if too many events wait already.
         """
 

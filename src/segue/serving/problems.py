@@ -152,7 +152,7 @@ def problem(
     )
     extra = dict(headers or {})
     if kind.retry_after_s is not None:
-        extra["Retry-After"] = str(kind.retry_after_s)
+        extra.setdefault("Retry-After", str(kind.retry_after_s))
     return _response(document, extra)
 
 

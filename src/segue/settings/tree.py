@@ -277,6 +277,23 @@ class Serving(Struct, frozen=True, forbid_unknown_fields=True):
     max_body_bytes: Annotated[int, Meta(ge=1_000, description="largest request body")] = 4_000_000
     max_event_age_days: Annotated[int, Meta(ge=1, description="older events are refused")] = 30
     max_clock_skew_s: Annotated[int, Meta(ge=0, description="events further in the future are refused")] = 300
+    listener_events_per_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="events of one listener a second that a worker takes, counted over ten seconds; more are refused "
+            "(429 if a POST holds nothing else); 0: any number",
+        ),
+    ] = 200
+    dead_letters_per_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000,
+            description="refused events a second that a worker keeps for the table rejects, a minute's worth at once; "
+            "0 keeps none",
+        ),
+    ] = 2
     console: Annotated[bool, Meta(description="serve the listener page at /")] = True
     keys: Annotated[
         dict[str, Key], Meta(description="callers by name; without any, everybody may do everything")

@@ -113,31 +113,51 @@ def check_volume(
         )
 
 
-def check_references(engine: Engine, table: Table, rows: ir.Table) -> None:
-    """Raise ContractBroken if too many rows name a listener, track or artist that their own table does not have.
+def check_references(
+    engine: Engine, table: Table, rows: ir.Table, newest: date, whole: date | None = None
+) -> None:
+    """Raise ContractBroken if one of the last days lost the rows that name a known listener, track or artist to unknown ones.
 
-    A table of which nothing is kept here is not asked, and fewer than MIN_ROWS rows are taken as they are.
+    That is what ids look like that were shifted on their way here: most rows name what their own table does not have, and far
+    fewer than usual what it has. The first alone says nothing, since strangers can send events of tracks that nobody has, as
+    many as they like: but they cannot take any away. `newest` and `whole` are as in `check_volume`, and so is what counts as
+    usual; a table of which nothing is kept here is not asked.
     """
     for column in table.columns if table.known is not None else ():
         target = TABLES.get(column.references or "")
         if target is None or not engine.row_counts(target):
             continue
-        key = column.name
-        named = rows.filter(rows[key].notnull()).group_by(key).aggregate(n=ibis._.count())
+        key, share = column.name, table.known or 0.0
         there = engine.read(target).select(**{key: target.key[0]})
-        lost = named.anti_join(there, key)
-        total = engine.collect(named.aggregate(n=named.n.sum()))["n"][0].as_py() or 0
-        unknown = engine.collect(lost.aggregate(n=lost.n.sum()))["n"][0].as_py() or 0
-        if total < MIN_ROWS or unknown <= (1 - (table.known or 0.0)) * total:
+        named = rows.filter(rows[key].notnull()).group_by("day", key).aggregate(n=ibis._.count())
+        lost = _by_day(engine, named.anti_join(there, key))
+        recent = {day for day in lost if day > newest - RECENT and (day < newest or (whole and day <= whole))}
+        known = dict.fromkeys(recent, 0) | _by_day(engine, named.semi_join(there, key))
+        suspect = sorted(day for day in recent if known[day] < share * (known[day] + lost[day]))
+        if not suspect:
             continue
-        most = engine.collect(lost.order_by(lost.n.desc(), key).limit(EXAMPLES))
-        shown = ", ".join(f"{row[key]} ({row['n']:,} rows)" for row in most.to_pylist())
-        raise ContractBroken(
-            f"{table.name}: of {total:,} rows {unknown:,} name a {key} that table {target.name} does not have, such as {shown}; "
-            f"at least {table.known:.0%} must be known. Nothing was written; import {target.name}, or {_ACCEPT}",
-            field=f"{table.name}.{key}",
-            limit=f"at least {table.known:.0%} in {target.name}",
-        )
+        past = engine.read(table, Days(suspect[0] - HISTORY, suspect[-1]))
+        past = past.select("day", key).semi_join(there, key).group_by("day").aggregate(n=ibis._.count())
+        before = _by_day(engine, past)
+        for day in suspect:
+            usual = _usual({**before, **known}, day)
+            if usual is None or known[day] >= share * usual:
+                continue
+            of_day = named.filter(named.day == day).anti_join(there, key)
+            most = engine.collect(of_day.order_by(of_day.n.desc(), key).limit(EXAMPLES))
+            shown = ", ".join(f"{row[key]} ({row['n']:,} rows)" for row in most.to_pylist())
+            raise ContractBroken(
+                f"{table.name}: on {day} {known[day]:,} rows name a {key} that table {target.name} has, where {usual:,.0f} are "
+                f"usual; {lost[day]:,} name ones it does not have, such as {shown}. Nothing was written; see whether ids are "
+                f"still those of {target.name}, or {_ACCEPT}",
+                field=f"{table.name}.{key}",
+                limit=f"at least {share:.0%} of the usual rows known to {target.name}",
+            )
+
+
+def _by_day(engine: Engine, counted: ir.Table) -> dict[date, int]:
+    totals = engine.collect(counted.group_by("day").aggregate(n=counted.n.sum())).to_pylist()
+    return {row["day"]: int(row["n"]) for row in totals}
 
 
 def check_fresh(engine: Engine, table: Table, whole: date) -> None:

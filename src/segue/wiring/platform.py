@@ -14,9 +14,11 @@ from threadpoolctl import threadpool_limits
 
 from segue.bundle.catalogue import EXPLICIT, PUBLIC, Catalogue
 from segue.contracts.errors import NotFound, SegueError, Unavailable
-from segue.contracts.ids import MAX_ID
+from segue.contracts.ids import named_id
 from segue.contracts.vocabulary import MINUTE
+from segue.events.flood import ListenerLimit
 from segue.events.incoming import decode_body
+from segue.events.records import EXPOSURES_TOPIC, encode_exposure
 from segue.listener.state import ADD, BLOCK, FOLLOW, HIDE, LIKE, PLAY, REPOST, ListenerState, anonymous
 from segue.recommend.api import Request, Response
 from segue.recommend.artifacts import Artifacts
@@ -31,14 +33,18 @@ from segue.serving.platform import (
     TrackInfo,
 )
 from segue.settings.tree import Settings
+from segue.wiring.background import BackgroundWriter
 from segue.wiring.collector import Collector
-from segue.wiring.exposures import ExposureWriter, exposure_of
+from segue.wiring.dead_letters import DeadLetters
+from segue.wiring.exposures import exposure_of
 from segue.wiring.follower import TOPIC, Follower, group_of
 from segue.wiring.home import Home
 
 LOOK_EVERY_S = 0.5
 """How often a worker looks whether another bundle is CURRENT."""
 PROFILE_PLAYS = 50
+EXPOSURES_WAITING = 100_000
+"""Responses that wait for the log while it cannot be written."""
 _log = logging.getLogger("segue.platform")
 KINDS = {
     LIKE: "like",
@@ -56,9 +62,11 @@ class HomePlatform:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._state = home.state
-        self._exposures = ExposureWriter(home.log)
-        group = group_of(home.settings.state)
-        self._collector = Collector(home.log, TOPIC, group, home.settings.serving.max_waiting_events)
+        self._exposures = BackgroundWriter(home.log, EXPOSURES_TOPIC, EXPOSURES_WAITING)
+        group, limits = group_of(home.settings.state), home.settings.serving
+        self._collector = Collector(home.log, TOPIC, group, limits.max_waiting_events)
+        self._listener_limit = ListenerLimit(limits.listener_events_per_s)
+        self._dead_letters = DeadLetters(home.log, limits.dead_letters_per_s)
         self._dice = random.Random()
         self._champion: Recommender | None = None
         """Answers from the bundle that is CURRENT."""
@@ -78,7 +86,8 @@ class HomePlatform:
         answer = self._open().answer(request)
         logged = self._home.settings.serving
         sampled = self._dice.random() < logged.log_sample_share
-        self._exposures.add(exposure_of(answer, losers=logged.log_losers if sampled else None))
+        exposure = exposure_of(answer, losers=logged.log_losers if sampled else None)
+        self._exposures.add(encode_exposure(exposure))
         return answer
 
     def track(self, track_id: int) -> TrackInfo:
@@ -113,17 +122,20 @@ class HomePlatform:
         )
 
     def listeners(self, query: str, limit: int) -> tuple[ListenerSummary, ...]:
-        """The listener with that id; without a query, a handful from an arbitrary place on."""
-        if query and not (query.isdecimal() and int(query) <= MAX_ID):
+        """The listener with that id, ours or SOURCE:ID; without a query, a handful from an arbitrary place on."""
+        try:
+            ids = [named_id("user", query)] if query else self._state.sample(limit)
+        except ValueError:
             return ()
-        ids = [int(query)] if query else self._state.sample(limit)
         found = (self._state.read(user_id) for user_id in ids)
         return tuple(_summary(state) for state in found if state is not None)
 
-    def ingest(self, body: bytes, content_type: str) -> Receipt:
+    def ingest(self, body: bytes, content_type: str, caller: str | None = None) -> Receipt:
         """Check the events of a body and hand the good ones to the collector. Raises InvalidInput, Overloaded."""
-        incoming = decode_body(body, content_type, time.time_ns() // 1000, self._home.settings.serving)
+        now, limits = time.time_ns() // 1000, self._home.settings.serving
+        incoming = decode_body(body, content_type, now, limits, self._listener_limit.admit)
         acknowledged = self._collector.submit(incoming.records)
+        kept = self._dead_letters.keep(incoming.refused, caller, now)
         results = (
             EventResult(
                 status=result.status,
@@ -134,7 +146,7 @@ class HomePlatform:
             )
             for result in incoming.results
         )
-        return Receipt(tuple(results), acknowledged)
+        return Receipt(tuple(results), acknowledged, kept)
 
     def ready(self) -> tuple[bool, str]:
         """Whether a bundle is open and warm."""
@@ -151,6 +163,7 @@ class HomePlatform:
         self._collector.close()
         self._follower.close()
         self._exposures.close()
+        self._dead_letters.close()
         self._state.close()
         self._home.log.close()
 

@@ -238,7 +238,7 @@ class SmallPlatform:
         fits = (t for t in self._tracks.values() if words in f"{t.title} {t.artist}".casefold())
         return tuple(fits)[:limit]
 
-    def ingest(self, body: bytes, content_type: str) -> Receipt:
+    def ingest(self, body: bytes, content_type: str, caller: str | None = None) -> Receipt:
         """Check each event, append the good ones to the file."""
         incoming = decode_body(body, content_type, time.time_ns() // 1000, self._limits)
         lines = [msgspec.json.encode(event) + b"\n" for event in incoming.events]
