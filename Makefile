@@ -41,7 +41,7 @@ types: .venv/.ready ## Types, strictly
 imports: .venv/.ready ## The one-way flow of imports
 	@$(BIN)/lint-imports
 
-faults: .venv/.ready ## Kill workers, server and landing at random moments for some minutes, and count what was acknowledged
+faults: .venv/.ready ## Kill server, workers, landing, publishing and filling of state at random moments for some minutes, and count
 	@$(BIN)/python tests/faults/rounds.py --rounds $(ROUNDS)
 
 bench: .venv/.ready ## Measure against named peers; writes benchmarks/results.json and docs/reference/benchmarks.md

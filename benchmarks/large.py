@@ -44,6 +44,7 @@ from segue.models.popularity import Popular, Popularity, PopularityConfig
 from segue.models.sequence_rules import SequenceRules, SequenceRulesConfig
 from segue.models.session_knn import SessionKNN, SessionKNNConfig
 from segue.models.sessions import Sessions
+from segue.models.tokens import WEIGHTS, tokens
 from segue.models.transitions import TransitionsConfig
 from segue.recommend.artifacts import Snapshots
 from segue.recommend.ranker import Ranker
@@ -54,7 +55,6 @@ from segue.training.build import Trained, write
 from segue.training.features import ranker_features
 from segue.training.ranker import fit_ranker
 from segue.training.samples import Samples
-from segue.training.tokens import tokens
 from segue.wiring.home import Home
 
 Floats = npt.NDArray[np.float32]
@@ -254,7 +254,7 @@ def _retrieval(
         transitions=TransitionsConfig(),
         popularity=popularity,
         popular=Popular(np.bincount(item, age, n).astype(np.float32)),
-        content=Content.fit(*tokens(tracks), ContentConfig()),
+        content=Content.fit(*tokens(tracks), WEIGHTS, ContentConfig()),
     )
 
 

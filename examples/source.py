@@ -50,7 +50,8 @@ def main() -> None:
     """Answer for a listener with the source on the home page, and print what it brought."""
     home = Home.open(Path(os.environ["SEGUE_HOME"]), environ=dict(os.environ))
     recipe = home.settings.surfaces["home"]
-    recipe = replace(recipe, sources=recipe.sources | {"deep_cuts": Source(50)})
+    # The first request of a process waits for the compiler, so that a deadline would leave out what comes late.
+    recipe = replace(recipe, sources=recipe.sources | {"deep_cuts": Source(50)}, deadline_ms=60_000)
     recommender = Recommender(
         Artifacts.load(home.bundles.open()), {"home": recipe}, home.state.read, max_k=50
     )

@@ -11,6 +11,8 @@ import os
 import sys
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from segue.recommend.api import Request
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.pipeline import Recommender
@@ -35,7 +37,9 @@ def main() -> None:
     """Print the surface's answer for a listener."""
     home = Home.open(Path(os.environ["SEGUE_HOME"]), environ=dict(os.environ))
     artifacts = Artifacts.load(home.bundles.open())
-    recommender = Recommender(artifacts, {"commute": COMMUTE}, home.state.read, max_k=50)
+    # The first request of a process waits for the compiler, so that a deadline would leave out what comes late.
+    patient = replace(COMMUTE, deadline_ms=60_000)
+    recommender = Recommender(artifacts, {"commute": patient}, home.state.read, max_k=50)
     answer = recommender.recommend(Request("commute", int(sys.argv[1]), k=10, why=True))
     for item in answer.items:
         print(f"{item.position + 1}. {item.title} by {item.artist}: {item.why.text if item.why else ''}")

@@ -62,13 +62,16 @@ class Bundle:
         """Whether any file stands under that prefix."""
         return any(name.startswith(f"{prefix}/") or name == prefix for name in self.manifest.files)
 
-    def arrays(self, prefix: str) -> Arrays:
-        """The arrays stored directly under a prefix, memory-mapped read-only."""
+    def arrays(self, prefix: str, *, own: bool = False) -> Arrays:
+        """The arrays stored directly under a prefix, memory-mapped: read-only, or `own`, where a page that is written to
+        becomes this process's own, and the file stays as it is.
+        """
         found = Arrays(self.folder, prefix)
         for name in self.manifest.files:
             if name.startswith(f"{prefix}/") and name.endswith(".npy") and "/" not in name[len(prefix) + 1 :]:
-                array = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
-                self._maps.append(array.base)
+                array = np.load(self.folder / name, mmap_mode="c" if own else "r", allow_pickle=False)
+                if not own:  # pages that may have been written to are nowhere else
+                    self._maps.append(array.base)
                 found[name[len(prefix) + 1 : -4]] = np.asarray(array)
         if not found:
             raise BundleCorrupt(f"{self.folder}: no arrays under {prefix!r}; {REPAIR}", field=prefix)

@@ -9,7 +9,7 @@ from pathlib import Path
 from segue.bundle.bundle import REPAIR, Bundle
 from segue.bundle.folder import remove, turn
 from segue.bundle.manifest import Manifest, read_manifest
-from segue.contracts.errors import BundleCorrupt, NotFound
+from segue.contracts.errors import BundleCorrupt, NotFound, Unavailable
 
 CURRENT = "CURRENT"
 HISTORY = "HISTORY"
@@ -59,7 +59,7 @@ class BundleStore:
         return Bundle(self.root / chosen, every_byte=every_byte)
 
     def publish(self, version: str) -> None:
-        """Make a bundle the champion, atomically, after checking every byte of it."""
+        """Make a bundle the champion, atomically, after checking every byte of it. Raises Unavailable on a full disk."""
         self.open(version, every_byte=True)
         with turn(self.root):
             before = self._champion()
@@ -125,9 +125,17 @@ class BundleStore:
             return []
 
     def _replace(self, name: str, text: str) -> None:
-        handle, temporary = tempfile.mkstemp(prefix=f".{name}-", dir=self.root)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(self.root / name)
+        """Put the text in the file's place, whole or not at all. What cannot be written is swept by the next writer."""
+        try:
+            handle, temporary = tempfile.mkstemp(prefix=f".{name}-", dir=self.root)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(self.root / name)
+        except OSError as error:
+            raise Unavailable(
+                f"{self.root / name}: cannot be written: {error.strerror}; what is published stays, "
+                "make room and publish again",
+                field=name,
+            ) from error

@@ -27,6 +27,7 @@ from segue.cli.console import (
 from segue.contracts.errors import GateRefused, InvalidData, InvalidInput
 from segue.contracts.ports import Days
 from segue.contracts.tables import RAW_EVENTS
+from segue.events.catalogue import land_catalogue
 from segue.events.landing import LandReport, land, land_candidates, land_dead_letters, land_exposures
 from segue.flows.ledger import Ledger
 from segue.flows.runner import StepProgress
@@ -188,6 +189,7 @@ def run_flow(
 def _land(home: Home) -> None:
     """Take in what servers logged. Raises InvalidData where there was never any event."""
     ledger = Ledger(home.engine)
+    _tell_landed("catalogue", land_catalogue(home.log, home.engine, on_landed=ledger.record_landing))
     # Events last: what a response that landed had known of its listener has then landed too.
     for name, landing in (("exposures", land_exposures), ("candidates", land_candidates), ("events", land)):
         _tell_landed(name, landing(home.log, home.engine, on_landed=ledger.record_landing))

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from segue.cli.console import out, plain_errors
 from segue.contracts.errors import InvalidInput
+from segue.settings.tree import Scope
 
-SCOPES = ("read", "write")
+SCOPES = get_args(Scope)
 
 
 def key(
     name: Annotated[str, typer.Argument(help="What to call the caller in the settings, such as web-player.")],
-    scope: Annotated[list[str] | None, typer.Option(help="read or write; may be given twice.")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help=f"{', '.join(SCOPES)}; may be given more than once.")
+    ] = None,
     events_per_s: Annotated[int, typer.Option(min=0, help="Events a second it may send; 0: any number.")] = 0,
 ) -> None:
     """Make a key, and the lines for the settings file that let it in. The key itself is kept nowhere.

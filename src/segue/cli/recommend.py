@@ -18,6 +18,7 @@ from segue.cli.console import (
     plain_errors,
     print_json,
 )
+from segue.contracts.vocabulary import Removed
 from segue.recommend.api import Request, Response
 from segue.serving.operations import MAX_SESSION
 from segue.serving.parameters import Country, Form, Id, Ids, Integer, Parameter
@@ -85,28 +86,25 @@ def _read(option: str, form: Form, given: str | int | None) -> Any:
 
 
 def _print(response: Response) -> None:
-    asked = any(item.why for item in response.items)
     table = Table(title=f"{response.surface}, bundle {response.bundle}", title_justify="left")
     for heading in ("#", "id"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("track", "artist", "genre"):
+    asked = any(item.why for item in response.items)
+    for heading in ("track", "why" if asked else "sources"):
         table.add_column(heading)
-    table.add_column("score", justify="right")
-    table.add_column("why" if asked else "sources")
     for item in response.items:
-        drawn = item.propensity < MOSTLY
+        explored = "to explore: " if item.propensity < MOSTLY else ""
         table.add_row(
             str(item.position + 1),
             str(item.track_id),
-            escape(item.title or ""),
-            escape(item.artist or ""),
-            escape(item.genre or ""),
-            f"{item.score:.3f}",
-            ("to explore: " if drawn else "")
-            + (escape(item.why.text) if item.why else ", ".join(item.sources)),
+            escape(" · ".join(filter(None, (item.title, item.artist, item.genre)))),
+            explored + escape(item.why.text if item.why else ", ".join(item.sources)),
         )
     out.print(table)
-    removed = ", ".join(f"{n} {reason}" for reason, n in response.trace.removed.items())
+    removed = ", ".join(
+        f"{n} {'outscored' if reason == Removed.LOST else reason}"
+        for reason, n in response.trace.removed.items()
+    )
     spent = sum(stage.ms for stage in response.trace.stages)
     person = "personal" if response.trace.personalized else "not personal: no history was read"
     out.print(f"{person}; {spent:.1f} ms; removed: {removed or 'nothing'}")

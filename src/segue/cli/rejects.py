@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Column, Table
 
 from segue.cli.console import (
     ConfigOption,
@@ -53,9 +52,12 @@ def rejects(
     if json:
         print_json(found)
         return
-    table = Table("when", "from", "row", Column("reason", no_wrap=True), "content")
+    if not found:
+        out.print("nothing was rejected")
     for row in found:
         when = datetime.fromtimestamp(row["at"] / 1e6, UTC).strftime("%Y-%m-%d %H:%M")
-        number = "" if row["row"] is None else str(row["row"])
-        table.add_row(when, escape(row["origin"]), number, row["reason"], escape(row["content"] or ""))
-    out.print(table if found else "nothing was rejected")
+        number = "" if row["row"] is None else f", row {row['row']}"
+        out.print(
+            f"[bold]{row['reason']}[/]  {escape(row['origin'])}{number}  [dim]{when}[/]", highlight=False
+        )
+        out.print(f"  {escape(row['content'] or '')}", highlight=False, soft_wrap=True)

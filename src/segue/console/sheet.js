@@ -118,6 +118,8 @@ const REMOVED = {
   country: "not to be played in this country",
   explicit: "explicit words",
   private: "private",
+  unpublished: "not out yet",
+  deleted: "not in the catalogue any more",
   blocked_artist: "by a blocked artist",
   hidden: "hidden by the listener",
   recently_played: "played a short while ago",

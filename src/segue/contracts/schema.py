@@ -31,7 +31,7 @@ class Table:
     """One table. `key` is unique; a daily table has a `day` date column and is partitioned by it.
 
     What is expected of it as a whole, where that is said: `fresh_hours`, how long before the end of the day that a run is for
-    its newest `ts` may lie; `volume`, by what factor a day's rows may lie above or below the usual; `known`, which share of
+    its newest `ts` may lie; `volume`, by what factor a day's rows may lie below the usual; `known`, which share of
     the rows of a day that usually name what a column `references` still must.
     """
 

@@ -137,7 +137,7 @@ def land_dead_letters(log: Log, engine: Engine, *, now: int | None = None) -> La
     with closing(log.consumer(DEAD_LETTERS_TOPIC, "warehouse")) as consumer:
         while len(found := consumer.poll(BATCH_RESPONSES)):
             decoded = decode_dead_letters(found.records)
-            broken = _unreadable(found, decoded.broken)
+            broken = unreadable(found, decoded.broken)
             keep_rejects(engine, f"log:{DEAD_LETTERS_TOPIC}", moment, broken)
             letters = decoded.items
             rows = {
@@ -220,9 +220,11 @@ def _event_rows(found: Records, now: int) -> _Rows:
     loose = loose.append_column(
         ROW, pa.array(found.places, pa.int64()).take(pa.array(decoded.rows, pa.int64()))
     )
-    checked = check(RAW_EVENTS, loose, latest=now + CLOCK_ERROR, later=("day",))
+    # By the later of the two clocks: one that was set back since, however far, must not have refused what was acknowledged.
+    judged = pc.max_element_wise(loose["received_at"], now)
+    checked = check(RAW_EVENTS, loose, latest=pc.add(judged, CLOCK_ERROR), later=("day",))
     good = checked.good.append_column("day", days_of(checked.good["ts"]))
-    rejects = Rejects.join([checked.rejects, _unreadable(found, decoded.broken)])
+    rejects = Rejects.join([checked.rejects, unreadable(found, decoded.broken)])
     return _Rows(once_each(good, "event_id", _CONTENT), rejects)
 
 
@@ -230,7 +232,7 @@ def _exposure_rows(found: Records, now: int) -> _Rows:
     loose, record, decoded = decode_exposures(found.records)
     loose = loose.append_column(ROW, pa.array(found.places, pa.int64()).take(record))
     checked = check(EXPOSURES, loose, latest=now + CLOCK_ERROR)
-    rejects = Rejects.join([checked.rejects, _unreadable(found, decoded.broken)])
+    rejects = Rejects.join([checked.rejects, unreadable(found, decoded.broken)])
     return _Rows(_one_record_each(checked.good), rejects)
 
 
@@ -251,7 +253,7 @@ def _one_record_each(rows: pa.Table) -> Once:
     return Once(good, rows.num_rows - good.num_rows, rows.slice(0, 0))
 
 
-def _unreadable(found: Records, broken: list[tuple[int, str]]) -> Rejects:
+def unreadable(found: Records, broken: list[tuple[int, str]]) -> Rejects:
     """Records that are none, shown as hexadecimal. Their number is their place in the log."""
     return Rejects(
         [found.places[row] for row, _ in broken],

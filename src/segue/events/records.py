@@ -136,24 +136,24 @@ def encode_dead_letter(letter: DeadLetter) -> bytes:
 
 def decode_dead_letters(records: Sequence[bytes]) -> Decoded[DeadLetter]:
     """The dead letters in records, and what could not be read."""
-    return _decode(_dead_letters, records)
+    return decode(_dead_letters, records)
 
 
 def read_events(records: Sequence[bytes]) -> list[Event]:
     """The events in records, in order; what is none is left out."""
-    return _decode(_events, records).items
+    return decode(_events, records).items
 
 
 def decode_events(records: Sequence[bytes]) -> tuple[pa.Table, Decoded[Event]]:
     """Records as loose columns of raw_events (without `day`), and what could not be read."""
-    decoded = _decode(_events, records)
+    decoded = decode(_events, records)
     names = [name for name in RAW_EVENTS.names if name != "day"]
     return _columns(decoded.items, names, {"event_id": pa.binary(), "request_id": pa.binary()}), decoded
 
 
 def decode_exposures(records: Sequence[bytes]) -> tuple[pa.Table, pa.Array, Decoded[Exposure]]:
     """Records as rows of exposures (a row a slot), the number of the record of each row, and what could not be read."""
-    decoded = _decode(_exposures, records)
+    decoded = decode(_exposures, records)
     for at in reversed(range(len(decoded.items))):
         fault = _uneven(decoded.items[at])
         if fault is not None:
@@ -198,7 +198,8 @@ def decode_candidates(records: Sequence[bytes]) -> tuple[pa.Table, pa.Array]:
     return pa.table(arrays).select(CANDIDATES.names), rows
 
 
-def _decode(decoder: msgspec.msgpack.Decoder[T], records: Sequence[bytes]) -> Decoded[T]:
+def decode(decoder: msgspec.msgpack.Decoder[T], records: Sequence[bytes]) -> Decoded[T]:
+    """What the records hold, and what could not be read."""
     decoded: Decoded[T] = Decoded([], [], [])
     for row, record in enumerate(records):
         try:

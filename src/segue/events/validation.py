@@ -40,13 +40,18 @@ class Checked:
 
 
 def check(
-    table: Table, rows: pa.Table, *, latest: int, later: Collection[str] = (), optional: Collection[str] = ()
+    table: Table,
+    rows: pa.Table,
+    *,
+    latest: int | pa.ChunkedArray,
+    later: Collection[str] = (),
+    optional: Collection[str] = (),
 ) -> Checked:
     """Split `rows` into those that keep the contract of `table` and rejects.
 
-    `latest` is the last acceptable time of an event, UTC microseconds. Columns in `later` are not looked at: the platform
-    fills them. Columns in `optional` may be absent although the contract requires a value. A nullable column that is
-    absent becomes null. Row numbers come from the column `#row`, else they count from 0.
+    `latest` is the last acceptable time of an event, UTC microseconds, one for all or one for each. Columns in `later` are not
+    looked at: the platform fills them. Columns in `optional` may be absent although the contract requires a value. A nullable
+    column that is absent becomes null. Row numbers come from the column `#row`, else they count from 0.
 
     Raises InvalidData if a required column is absent.
     """
@@ -137,7 +142,9 @@ def _mark_faults(name: str, rows: pa.Table, verdict: _Verdict) -> None:
             verdict.mark(mask_of(pc.equal(faults, reason)), f"{reason}_{name}", name)
 
 
-def _check_column(column: Column, found: Coerced, verdict: _Verdict, latest: int) -> pa.Array:
+def _check_column(
+    column: Column, found: Coerced, verdict: _Verdict, latest: int | pa.ChunkedArray
+) -> pa.Array:
     name, values = column.name, found.values
     verdict.mark(found.wrong, f"wrong_type_{name}", name)
     verdict.mark(found.not_utf8, f"not_utf8_{name}", name)
@@ -146,7 +153,7 @@ def _check_column(column: Column, found: Coerced, verdict: _Verdict, latest: int
         verdict.mark(mask_of(pc.is_null(values)), f"missing_{name}", name)
     if name == "ts":
         verdict.mark(mask_of(pc.less(values, EARLIEST)), "ts_too_old", name)
-        verdict.mark(mask_of(pc.greater(values, latest)), "ts_in_future", name)
+        verdict.mark(mask_of(single(pc.greater(values, latest))), "ts_in_future", name)
     _mark_bound(column, values, column.ge, pc.less, verdict)
     _mark_bound(column, values, column.le, pc.greater, verdict)
     if column.max_bytes is not None:

@@ -81,7 +81,9 @@ class Task:
         if table.daily and table.volume is not None:
             counted = self.engine.collect(held.group_by("day").aggregate(n=held.count())).to_pylist()
             written = dict.fromkeys(self.builds or self.days, 0) | {row["day"]: row["n"] for row in counted}
-            check_volume(table, self.engine.row_counts(table), written, self.newest, self.as_of)
+            counts = self.engine.row_counts(table)
+            for remark in check_volume(table, counts, written, self.newest, self.as_of):
+                self.say(remark)
 
     def _of_days(self, table: Table, rows: ir.Table) -> ir.Table:
         if not table.daily:

@@ -10,14 +10,15 @@ import numpy.typing as npt
 
 from segue.bundle import Bundle, BundleWriter
 from segue.bundle import catalogue as catalogues
-from segue.bundle.catalogue import Catalogue
-from segue.features.online import Catalogue as FeatureKeys
+from segue.bundle.catalogue import PUBLIC, Catalogue
+from segue.features import FEATURES
 from segue.features.online import Daily, OnlineFeatures
 from segue.recommend.indexes import Indexes
 from segue.recommend.ranker import Ranker
 from segue.recommend.retrieval import Retrieval
 
 Ids = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,16 @@ class Snapshots:
 
     def save(self, writer: BundleWriter) -> None:
         """Write them into a bundle."""
-        writer.arrays("features", {"tracks": self.tracks.values, "artists": self.artists.values})
+        arrays = {"tracks": self.tracks.values, "artists": self.artists.values}
+        writer.arrays(
+            "features", arrays, {"tracks": _defaults(self.tracks), "artists": _defaults(self.artists)}
+        )
         writer.json("features/names", {"tracks": self.tracks.names, "artists": self.artists.names})
 
     @classmethod
     def load(cls, bundle: Bundle) -> Self:
-        """The snapshots of a bundle."""
-        arrays, names = bundle.arrays("features"), bundle.json("features/names")
+        """The snapshots of a bundle. They may be written to; only this process sees it."""
+        arrays, names = bundle.arrays("features", own=True), bundle.json("features/names")
         return cls(Daily(names["tracks"], arrays["tracks"]), Daily(names["artists"], arrays["artists"]))
 
 
@@ -49,12 +53,13 @@ class Artifacts:
     indexes: Indexes
     rankers: dict[str, Ranker]
     online: dict[str, OnlineFeatures]
+    snapshots: Snapshots | None
 
     @classmethod
     def load(cls, bundle: Bundle) -> Self:
         """All of a bundle."""
         catalogue = catalogues.load(bundle)
-        retrieval = Retrieval.load(bundle)
+        retrieval, snapshots = Retrieval.load(bundle), Snapshots.load(bundle)
         rankers = {name: Ranker.load(bundle, name) for name in bundle.json("rankers")}
         return cls(
             version=bundle.version,
@@ -62,7 +67,8 @@ class Artifacts:
             retrieval=retrieval,
             indexes=Indexes.load(bundle, catalogue, retrieval),
             rankers=rankers,
-            online=_online(catalogue, rankers, Snapshots.load(bundle)),
+            online=_online(catalogue, rankers, snapshots),
+            snapshots=snapshots,
         )
 
     @classmethod
@@ -82,6 +88,7 @@ class Artifacts:
             indexes=Indexes.of(catalogue, retrieval),
             rankers=rankers,
             online={} if snapshots is None else _online(catalogue, rankers, snapshots),
+            snapshots=snapshots,
         )
 
     @property
@@ -91,27 +98,50 @@ class Artifacts:
 
     def search(self, text: str, limit: int) -> Ids:
         """Positions of public tracks whose title, or whose artist's name, contains the text; most played first."""
-        return self.indexes.titles.search(
+        later = self.indexes.later
+        found = self.indexes.titles.search(
             text,
-            limit,
+            limit + min(limit, len(later.names)),
             flags=self.catalogue.flags,
             plays=self.plays,
             artist_indptr=self.indexes.artist_indptr,
             artist_tracks=self.indexes.artist_tracks,
         )
+        if later.names and text:
+            now = later.matching(text.lower())
+            now = now[(self.catalogue.flags[now] & PUBLIC) != 0]
+            found = np.concatenate([found[~later.renamed(found)], now])
+            found = found[np.lexsort((found, -self.plays[found]))]
+        return found[:limit]
 
-    def unit_factors(self, tracks: Ids) -> npt.NDArray[np.float32]:
+    def alike(self, profile: Floats, limit: int) -> tuple[Ids, Floats]:
+        """Tracks whose words are most like a unit vector float32[dims], those that came later among them, and their cosines."""
+        tracks, scores = (found[0] for found in self.indexes.by_content.search(profile[None, :], limit))
+        later = self.catalogue.tracks.later
+        if len(later):
+            near = self.retrieval.content.vectors[later[0] : later[-1] + 1] @ profile
+            tracks, scores = np.concatenate([tracks, later]), np.concatenate([scores, near])
+        known = np.flatnonzero((tracks >= 0) & (scores > 0))
+        best = known[np.argsort(-scores[known], kind="stable")][:limit]
+        return tracks[best], scores[best]
+
+    def unit_factors(self, tracks: Ids) -> Floats:
         """Item factors of some tracks at unit length; zeros for tracks never played. float32[m, d]."""
-        index = self.indexes.by_cosine
-        unit: npt.NDArray[np.float32] = index.vectors[tracks] * index.weight[tracks][:, None]
+        unit: Floats = (
+            self.retrieval.ials.item_factors[tracks] * self.indexes.one_over_length[tracks][:, None]
+        )
         return unit
+
+
+def _defaults(daily: Daily) -> Floats:
+    """What the features of a track or an artist are that no day has seen."""
+    return np.array([FEATURES[name].default for name in daily.names], np.float32)
 
 
 def _online(
     catalogue: Catalogue, rankers: dict[str, Ranker], snapshots: Snapshots
 ) -> dict[str, OnlineFeatures]:
-    keys = FeatureKeys(catalogue.track_id, catalogue.artist, catalogue.artist_id, catalogue.genre)
     return {
-        name: OnlineFeatures(ranker.spec.features, keys, snapshots.tracks, snapshots.artists)
+        name: OnlineFeatures(ranker.spec.features, catalogue, snapshots.tracks, snapshots.artists)
         for name, ranker in rankers.items()
     }

@@ -54,8 +54,8 @@ def _similarity(query: Query, artifacts: Artifacts, candidates: Candidates) -> d
     if len(recent) == 0:
         missing = np.full(len(candidates), np.nan, np.float32)
         return dict.fromkeys(("similarity_recent_max", "similarity_recent_mean", "similarity_last"), missing)
-    index = artifacts.indexes.by_cosine
-    most, mean, last = _cosines(index.vectors, index.weight, candidates.tracks, recent)
+    factors, weight = artifacts.retrieval.ials.item_factors, artifacts.indexes.one_over_length
+    most, mean, last = _cosines(factors, weight, candidates.tracks, recent)
     return {"similarity_recent_max": most, "similarity_recent_mean": mean, "similarity_last": last}
 
 

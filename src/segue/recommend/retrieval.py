@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 import msgspec
 import numpy as np
@@ -17,6 +17,19 @@ from segue.models.popularity import Popular, Popularity
 from segue.models.sequence_rules import SequenceRules, SequenceRulesConfig
 from segue.models.session_knn import SessionKNN, SessionKNNConfig
 from segue.models.transitions import TransitionsConfig
+
+BLANK: Final[dict[str, dict[str, float]]] = {
+    "ials": {"item_factors": 0},
+    "graph": {"ids": -1, "weights": 0},
+    "co_listens": {"ids": -1, "weights": 0},
+    "rules": {"ids": -1, "weights": 0},
+    "session_knn": {"rarity": 0},
+    "popular": {"counts": 0},
+    "content": {"vectors": 0},
+}
+"""By model: its arrays that have a row per track, and what stands in the row of one that nothing is known of."""
+ENDS: Final = {"session_knn": "track_indptr", "content": "indptr"}
+"""By model: its array that says where each track's part ends."""
 
 
 class Savable(Protocol):
@@ -52,7 +65,10 @@ class Retrieval:
             "content": self.content,
         }
         for name, model in models.items():
-            writer.arrays(f"models/{name}", model.arrays())
+            arrays, blank = model.arrays(), dict(BLANK.get(name, {}))
+            if name in ENDS:
+                blank[ENDS[name]] = int(arrays[ENDS[name]][-1])
+            writer.arrays(f"models/{name}", arrays, blank)
         configs = {
             "ials": self.ials.config,
             "rules": self.rules.config,
@@ -63,7 +79,7 @@ class Retrieval:
 
     @classmethod
     def load(cls, bundle: Bundle) -> Self:
-        """The models of a bundle, memory-mapped."""
+        """The models of a bundle, memory-mapped. The content vectors may be written to; only this process sees it."""
         configs = bundle.json("models/configs")
 
         def arrays(name: str) -> dict[str, npt.NDArray[Any]]:
@@ -82,5 +98,5 @@ class Retrieval:
             transitions=msgspec.convert(configs["transitions"], TransitionsConfig),
             popularity=Popularity.from_arrays(arrays("popularity")),
             popular=Popular.from_arrays(arrays("popular")),
-            content=Content.from_arrays(arrays("content")),
+            content=Content.from_arrays(bundle.arrays("models/content", own=True)),
         )

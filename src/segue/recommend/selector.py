@@ -23,7 +23,8 @@ def choose(
     if recipe.explore > 0:
         place = np.empty(len(final), np.intp)
         place[np.argsort(-final, kind="stable")] = np.arange(len(final))
-        pool = (place >= k) & (place < k + recipe.explore_pool)
+        unplayed = artifacts.plays[candidates.tracks] == 0  # by its score alone it would never be
+        pool = (place >= k) & ((place < k + recipe.explore_pool) | unplayed)
         uniforms = rng.random((k, 2))
     artists = artifacts.catalogue.artist[candidates.tracks].astype(np.int64) + 1
     return select(

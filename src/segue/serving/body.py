@@ -18,7 +18,8 @@ NDJSON: Final = "application/x-ndjson"
 PLAIN: Final = "text/plain"
 """What a page's `sendBeacon` sends without asking the server first: taken for JSON."""
 GZIP: Final = "gzip"
-DISCARD: Final = 4
+DISCARD: Final = 20_000_000
+"""Bytes beyond the limit that are still taken in, for nothing but to be able to answer."""
 BODY_S: Final = 20
 """A client that has not sent its whole body after this long is told so: open connections are not free."""
 _UTF8: Final = ("utf-8", "utf8", '"utf-8"')
@@ -97,7 +98,7 @@ def _encoding(request: HttpRequest) -> str:
 async def read_body(request: HttpRequest, max_bytes: int, held: Held) -> bytes:
     """The whole body, of which never more than `max_bytes` are held.
 
-    A body that is too large is read on without being kept, up to DISCARD times the limit: a client that is
+    A body that is too large is read on without being kept, up to DISCARD bytes more: a client that is
     still sending would not see the answer if the connection were closed on it. Raises BodyTooLarge;
     InvalidInput if the client stops half-way; Overloaded if the worker holds too much already.
     """
@@ -110,7 +111,7 @@ async def read_body(request: HttpRequest, max_bytes: int, held: Held) -> bytes:
                 if size <= max_bytes:
                     held.add(len(chunk))
                     chunks.append(chunk)
-                elif size > DISCARD * max_bytes:
+                elif size > DISCARD + max_bytes:
                     break
                 else:
                     chunks.clear()

@@ -52,6 +52,12 @@ class EventsAnswer(Struct, frozen=True):
     results: tuple[EventResult, ...]
 
 
+class TrackAnswer(Struct, frozen=True):
+    """The change is durable: searches, recommendations and the next bundle have it."""
+
+    track_id: int
+
+
 class Listeners(Struct, frozen=True):
     """Listeners that fit a query."""
 
@@ -154,6 +160,38 @@ async def events(service: Service, values: Values, http: HttpRequest) -> Respons
     service.metrics.dead_letters(receipt.kept, len(results) - accepted - receipt.kept)
     if not accepted:
         return nothing_accepted(results, http.scope[REQUEST_ID])
+    return _json(EventsAnswer(accepted, len(results) - accepted, results), 202)
+
+
+async def put_track(service: Service, values: Values, http: HttpRequest) -> Response:
+    """Say what is so of one track from now on."""
+    content_type(http)
+    track_id = values["track_id"]
+    with Held(service.room) as held:
+        body = await read_body(http, service.settings.serving.max_body_bytes, held)
+        acknowledged = await service.writes.run(service.platform.change_track, track_id, body)
+    await asyncio.wrap_future(acknowledged)
+    return _json(TrackAnswer(track_id), 202)
+
+
+async def delete_track(service: Service, values: Values, http: HttpRequest) -> Response:
+    """Take one track out of everything that is shown."""
+    track_id = values["track_id"]
+    await asyncio.wrap_future(await service.writes.run(service.platform.remove_track, track_id))
+    return _json(TrackAnswer(track_id), 202)
+
+
+async def post_tracks(service: Service, values: Values, http: HttpRequest) -> Response:
+    """Take a batch of tracks: 202 where something is kept, 422 where nothing is."""
+    media = content_type(http)
+    with Held(service.room) as held:
+        body = await read_body(http, service.settings.serving.max_body_bytes, held)
+        receipt = await service.writes.run(service.platform.change_tracks, body, media)
+    await asyncio.wrap_future(receipt.acknowledged)
+    results = receipt.results
+    accepted = sum(result.status == "accepted" for result in results)
+    if not accepted:
+        return nothing_accepted(results, http.scope[REQUEST_ID], "track")
     return _json(EventsAnswer(accepted, len(results) - accepted, results), 202)
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 import segue
 from segue.contracts.schema import Column
-from segue.contracts.tables import RAW_EVENTS
+from segue.contracts.tables import MAX_TEXT, RAW_EVENTS, TRACKS
 from segue.serving.body import JSON, NDJSON
 from segue.serving.operations import Body, Operation
 from segue.serving.parameters import Parameter
@@ -29,7 +29,7 @@ from segue.serving.problems import (
 )
 
 Document = dict[str, Any]
-EVENT: Final = "Event"
+EVENT, TRACK = "Event", "Track"
 _OURS: Final = ("day", "received_at")
 """Columns that the platform fills in."""
 _REF: Final = "#/components/schemas/{name}"
@@ -53,7 +53,7 @@ def document(operations: Sequence[Operation]) -> Document:
     """The OpenAPI document of these operations."""
     answers = [op.answer for op in operations if not isinstance(op.answer, str)]
     _, schemas = msgspec.json.schema_components([*answers, Problem, BatchProblem], ref_template=_REF)
-    schemas[EVENT] = _event()
+    schemas |= {EVENT: _event(), TRACK: _track()}
     paths: Document = {}
     for op in operations:
         paths.setdefault(op.path, {})[op.method.lower()] = _operation(op)
@@ -154,15 +154,16 @@ def _parameter(parameter: Parameter) -> Document:
 
 
 def _body(body: Body) -> Document:
-    one: Document = {"$ref": _REF.format(name=EVENT)}
-    many = {"type": "array", "items": one}
+    one: Document = {"$ref": _REF.format(name=body.item)}
+    many, things = {"type": "array", "items": one}, f"{body.item.lower()}s"
     batch: Document = {
         "type": "object",
-        "required": ["events"],
-        "properties": {"events": many},
+        "required": [things],
+        "properties": {things: many},
         "additionalProperties": False,
     }
-    schemas = {JSON: {"anyOf": [many, batch]}, NDJSON: {"type": "string", "description": "an event a line"}}
+    lines = {"type": "string", "description": f"{things}, one a line"}
+    schemas = {JSON: {"anyOf": [many, batch]} if body.many else one, NDJSON: lines}
     content = {
         media: {"schema": schemas[media], "example": example} for media, example in body.examples.items()
     }
@@ -182,11 +183,27 @@ def _event() -> Document:
     }
 
 
+def _track() -> Document:
+    """What callers say of a track, from the contract of the table it lands in."""
+    name = {"type": "string", "maxLength": MAX_TEXT, "description": "name of the artist `artist_id`"}
+    return {
+        "title": TRACK,
+        "description": "What is so of a track. What is left out stays as it is. In a batch, `track_id` says of which.",
+        "type": "object",
+        "properties": {column.name: _column(column) for column in TRACKS.columns} | {"artist_name": name},
+        "additionalProperties": False,
+    }
+
+
 def _column(column: Column) -> Document:
     found: Document = {"description": column.doc}
-    if column.name == "ts":
+    if column.name in ("ts", "uploaded_at"):
         moment = {"type": "string", "format": "date-time"}
         found |= {"anyOf": [{"type": "integer"}, moment], "description": f"{column.doc}, or ISO 8601 text"}
+    elif pa.types.is_list(column.type):
+        found |= {"type": "array", "items": {"type": "string"}}
+    elif pa.types.is_boolean(column.type):
+        found |= {"type": "boolean"}
     elif pa.types.is_integer(column.type):
         found |= {"type": "integer", "minimum": column.ge, "maximum": column.le}
     elif pa.types.is_binary(column.type):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from starlette.requests import Request as HttpRequest
@@ -21,6 +21,7 @@ from segue.serving.handlers import (
     Listeners,
     Readiness,
     Service,
+    TrackAnswer,
     Tracks,
 )
 from segue.serving.parameters import (
@@ -48,10 +49,12 @@ MAX_KEY: Final = 200
 
 @dataclass(frozen=True)
 class Body:
-    """A request body of events: an example for each media type it may have."""
+    """A request body: an example for each media type it may have, and whether it is a list of events, of tracks, or one track."""
 
     doc: str
     examples: dict[str, Any]
+    item: Literal["Event", "Track"] = "Event"
+    many: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,9 @@ class Operation:
         """What a key must allow for it; None for what everybody may ask: whether the server is well, and how to use it."""
         if not self.path.startswith("/v1/"):
             return None
-        return "write" if self.method == "POST" else "read"
+        if self.method == "GET":
+            return "read"
+        return "catalogue" if self.group == "Catalogue" else "write"
 
 
 _READ: Final = (problems.INVALID, problems.OVERLOADED, problems.UNAVAILABLE)
@@ -89,6 +94,7 @@ def operations(settings: Settings) -> tuple[Operation, ...]:
         _recommendations(settings),
         _events(settings),
         *_CATALOGUE,
+        *_changes(settings),
         *_PEOPLE,
         *_OPERATIONS,
     )
@@ -224,6 +230,79 @@ _CATALOGUE: Final = (
         problems=_READ,
     ),
 )
+
+_TRACK: Final = {
+    "title": "Night Bus",
+    "artist_id": 7,
+    "artist_name": "Ona",
+    "genre": "ambient",
+    "tags": ["night"],
+    "duration_ms": 211_000,
+    "uploaded_at": "2026-11-23T08:00:00Z",
+    "public": True,
+}
+_CHANGING: Final = (problems.OVERLOADED, problems.UNAVAILABLE)
+_BODIES: Final = (problems.INVALID, problems.TOO_LARGE, problems.WRONG_TYPE)
+
+
+def _changes(settings: Settings) -> tuple[Operation, ...]:
+    one = (Parameter("track_id", Integer(), "the track", 42, where="path", required=True),)
+    limits = settings.serving
+    return (
+        Operation(
+            "PUT",
+            "/v1/tracks/{track_id}",
+            "put-track",
+            "Catalogue",
+            "Add or change a track",
+            "What the body says is so from now on; what it leaves out stays as it is. A track nobody knows is added: public, "
+            "not explicit and uploaded now, unless the body says otherwise. The change is on disk when the answer arrives, and "
+            "searches and recommendations have it within a second: private or blocked at the next request, new ones "
+            "findable by title, by artist and by what resembles them.",
+            handlers.put_track,
+            TrackAnswer,
+            parameters=one,
+            body=Body("Fields of a track.", {JSON: _TRACK}, "Track", many=False),
+            status=202,
+            problems=(*_BODIES, *_CHANGING),
+        ),
+        Operation(
+            "DELETE",
+            "/v1/tracks/{track_id}",
+            "delete-track",
+            "Catalogue",
+            "Take a track out",
+            "It is not shown any more, from the next request on. Its row and what listeners did with it stay in the warehouse; "
+            "a later PUT with `public` brings it back.",
+            handlers.delete_track,
+            TrackAnswer,
+            parameters=one,
+            status=202,
+            problems=_CHANGING,
+        ),
+        Operation(
+            "POST",
+            "/v1/tracks",
+            "post-tracks",
+            "Catalogue",
+            "Add or change many tracks",
+            f"Up to {limits.max_batch} tracks and {limits.max_body_bytes} bytes, each with its `track_id` and otherwise as in a "
+            "PUT, each checked on its own: `results` says what became of each, in the order sent.",
+            handlers.post_tracks,
+            EventsAnswer,
+            body=Body(
+                "A list of tracks, an object with `tracks`, or one track a line.",
+                {
+                    JSON: [{"track_id": 42, **_TRACK}, {"track_id": 43, "public": False}],
+                    NDJSON: f"{msgspec.json.encode({'track_id': 43, 'public': False}).decode()}\n",
+                },
+                "Track",
+            ),
+            status=202,
+            problems=(*_BODIES, problems.NOTHING_ACCEPTED, *_CHANGING),
+        ),
+    )
+
 
 _PEOPLE: Final = (
     Operation(

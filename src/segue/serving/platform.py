@@ -86,10 +86,11 @@ class ListenerProfile(Struct, frozen=True, omit_defaults=True):
 
 
 class EventResult(Struct, frozen=True, omit_defaults=True):
-    """What became of one event of a batch, in the order sent. `reason` is a short stable name such as `missing_track_id`."""
+    """What became of one event, or track, of a batch. `reason` is a short stable name such as `missing_track_id`."""
 
     status: Literal["accepted", "rejected"]
     event_id: str | None = None
+    track_id: Id | None = None
     reason: str | None = None
     field: str | None = None
     detail: str | None = None
@@ -97,7 +98,7 @@ class EventResult(Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True)
 class Receipt:
-    """An answer per event sent, in order. `acknowledged` is done when those accepted are durable, or fails with why not.
+    """An answer per item sent, in order. `acknowledged` is done when those accepted are durable, or fails with why not.
 
     `kept` of those refused are kept for whoever looks into it.
     """
@@ -134,6 +135,15 @@ class Platform(Protocol):
         `content_type` is application/json or application/x-ndjson, without parameters; `caller` the name of the key, if any.
         Raises InvalidInput if the body as a whole cannot be read, Overloaded if too many events wait already.
         """
+
+    def change_track(self, track_id: int, body: bytes) -> Future[None]:
+        """Begin to make durable what a JSON object says of a track. Raises InvalidInput, Overloaded."""
+
+    def remove_track(self, track_id: int) -> Future[None]:
+        """Begin to make durable that a track is not to be shown. Raises Overloaded."""
+
+    def change_tracks(self, body: bytes, content_type: str) -> Receipt:
+        """The same for a batch of tracks, each with its `track_id`. Raises InvalidInput, Overloaded."""
 
     def ready(self) -> tuple[bool, str]:
         """Whether requests can be answered now and, if not, why. Cheap: called on the event loop."""

@@ -59,7 +59,9 @@ class Selector(Struct, frozen=True, forbid_unknown_fields=True):
             description="share of slots drawn at random from the exploration pool, propensity logged",
         ),
     ] = 0.0
-    explore_pool: Annotated[int, Meta(ge=1, le=1000, description="candidates in the exploration pool")] = 50
+    explore_pool: Annotated[
+        int, Meta(ge=1, le=1000, description="candidates in the exploration pool, besides those never played")
+    ] = 50
 
 
 class Surface(Struct, frozen=True, forbid_unknown_fields=True):

@@ -139,6 +139,14 @@ class Bundles(Struct, frozen=True, forbid_unknown_fields=True):
     """Published models."""
 
     keep: Annotated[int, Meta(ge=1, description="bundles kept for rollback; older ones are removed")] = 5
+    spare: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="room in a bundle for tracks that come before the next, as a share of its tracks; for 1,000 at least",
+        ),
+    ] = 0.01
 
 
 class Redis(Struct, frozen=True, forbid_unknown_fields=True):
@@ -225,7 +233,7 @@ class State(Struct, frozen=True, forbid_unknown_fields=True):
     dynamodb: Annotated[DynamoDB, Meta(description="where DynamoDB is")] = DynamoDB()
 
 
-Scope = Literal["read", "write"]
+Scope = Literal["read", "write", "catalogue"]
 
 
 class Key(Struct, frozen=True, forbid_unknown_fields=True):
@@ -235,7 +243,10 @@ class Key(Struct, frozen=True, forbid_unknown_fields=True):
         str, Meta(pattern="^[0-9a-fA-F]{64}$", description="SHA-256 of the key, in hexadecimal")
     ]
     scopes: Annotated[
-        tuple[Scope, ...], Meta(description="`read`: everything that is asked; `write`: events may be sent")
+        tuple[Scope, ...],
+        Meta(
+            description="`read`: everything that is asked; `write`: events may be sent; `catalogue`: tracks may be changed"
+        ),
     ] = ("write",)
     events_per_s: Annotated[
         int, Meta(ge=0, description="events a second it may send, over all workers; 0: any number")

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from segue.bundle import BundleStore, BundleWriter, Manifest
 from segue.bundle import catalogue as catalogues
-from segue.bundle.catalogue import Catalogue, find
+from segue.bundle.catalogue import Catalogue
+from segue.bundle.room import find
 from segue.contracts.errors import InvalidData
 from segue.contracts.ports import Engine
 from segue.contracts.tables import LISTENERS
@@ -36,6 +37,9 @@ from segue.training.samples import Samples, draw, home_moments, next_moments, to
 Progress = Callable[[str], None]
 MOMENTS = {"home": home_moments, "next-up": next_moments}
 """Surfaces that have a ranker of their own, and how their samples are drawn."""
+
+LEAST_ROOM = 1_000
+"""Tracks that a small bundle has room for."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,8 @@ def write(
     extra: Callable[[BundleWriter], None],
 ) -> Manifest:
     """Write the bundle; it is not published yet. `extra` may add files of its own."""
-    with BundleWriter(store.root) as writer:
+    room = max(LEAST_ROOM, round(settings.bundles.spare * len(trained.catalogue)))
+    with BundleWriter(store.root, spare=room) as writer:
         catalogues.save(trained.catalogue, writer)
         trained.retrieval.save(writer)
         Indexes.of(trained.catalogue, trained.retrieval).save(writer)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Home:
-    """`root/warehouse`, `root/bundles`, `root/log`, `root/state`, `root/truth`.
+    """`root/warehouse`, `root/bundles`, `root/log`, `root/state`, `root/truth`; `root/following` while a server runs.
 
     An adapter is imported and opened on first use.
     """

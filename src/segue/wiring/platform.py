@@ -6,6 +6,7 @@ import logging
 import random
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import msgspec
@@ -17,9 +18,12 @@ from segue.bundle.catalogue import EXPLICIT, PUBLIC, Catalogue
 from segue.contracts.errors import NotFound, SegueError, Unavailable
 from segue.contracts.ids import named_id
 from segue.contracts.vocabulary import MINUTE
+from segue.events import changes
+from segue.events.changes import Stamps
 from segue.events.flood import ListenerLimit
 from segue.events.incoming import decode_body
 from segue.events.records import EXPOSURES_TOPIC, encode_exposure
+from segue.events.tracks import decode_track, decode_tracks, removal
 from segue.listener.state import ADD, BLOCK, FOLLOW, HIDE, LIKE, PLAY, REPOST, ListenerState, anonymous
 from segue.recommend.api import Request, Response
 from segue.recommend.artifacts import Artifacts
@@ -35,11 +39,13 @@ from segue.serving.platform import (
 )
 from segue.settings.tree import Settings
 from segue.wiring.background import BackgroundWriter
+from segue.wiring.catalogue import Changes
 from segue.wiring.collector import Collector
 from segue.wiring.dead_letters import DeadLetters
 from segue.wiring.exposures import exposure_of
 from segue.wiring.follower import TOPIC, Follower, group_of
 from segue.wiring.home import Home
+from segue.wiring.slips import all_reached
 
 LOOK_EVERY_S = 0.5
 """How often a worker looks whether another bundle is CURRENT."""
@@ -65,13 +71,28 @@ class HomePlatform:
         self._state = home.state
         self._exposures = BackgroundWriter(home.log, EXPOSURES_TOPIC, EXPOSURES_WAITING)
         group, limits = group_of(home.settings.state), home.settings.serving
-        self._collector = Collector(home.log, TOPIC, group, limits.max_waiting_events)
+        self._collector = Collector(
+            home.log,
+            TOPIC,
+            lambda place: (home.log.committed(TOPIC, group) or 0) >= place,
+            limits.max_waiting_events,
+        )
+        self._slips = home.root / "following"
+        self._changes = Collector(
+            home.log,
+            changes.TOPIC,
+            lambda place: all_reached(self._slips, place),
+            limits.max_waiting_events,
+        )
+        self._stamps = Stamps(lambda: time.time_ns() // 1000)
         self._listener_limit = ListenerLimit(limits.listener_events_per_s)
         self._dead_letters = DeadLetters(home.log, limits.dead_letters_per_s)
         self._dice = random.Random()
         self._champion: Recommender | None = None
         """Answers from the bundle that is CURRENT."""
         self._bundle: Bundle | None = None
+        self._following: Changes | None = None
+        """Keeps that bundle's catalogue up to date."""
         self._reason = "starting"
         self._closing = threading.Event()
         self._look()
@@ -150,6 +171,30 @@ class HomePlatform:
         )
         return Receipt(tuple(results), acknowledged, kept)
 
+    def change_track(self, track_id: int, body: bytes) -> Future[None]:
+        """Check what is said of a track and hand it to the collector. Raises InvalidInput, Overloaded."""
+        return self._changes.submit([decode_track(body, track_id, self._stamps.next())])
+
+    def remove_track(self, track_id: int) -> Future[None]:
+        """Hand to the collector that a track is not to be shown. Raises Overloaded."""
+        return self._changes.submit([removal(track_id, self._stamps.next())])
+
+    def change_tracks(self, body: bytes, content_type: str) -> Receipt:
+        """Check the tracks of a body and hand the good ones to the collector. Raises InvalidInput, Overloaded."""
+        incoming = decode_tracks(body, content_type, self._stamps.next, self._home.settings.serving)
+        acknowledged = self._changes.submit(incoming.records)
+        results = (
+            EventResult(
+                status=result.status,
+                track_id=result.track_id,
+                reason=result.reason,
+                field=result.field,
+                detail=result.message,
+            )
+            for result in incoming.results
+        )
+        return Receipt(tuple(results), acknowledged)
+
     def ready(self) -> tuple[bool, str]:
         """Whether a bundle is open and warm."""
         return (True, "ready") if self._champion is not None else (False, self._reason)
@@ -162,7 +207,10 @@ class HomePlatform:
         """Stop watching, write what waits, release the stores."""
         self._closing.set()
         self._watcher.join()
+        if self._following is not None:
+            self._following.close()
         self._collector.close()
+        self._changes.close()
         self._follower.close()
         self._exposures.close()
         self._dead_letters.close()
@@ -192,13 +240,22 @@ class HomePlatform:
                 self._reason = f"{self._home.root}: no bundle is published yet; run `segue run`"
             elif self._champion is None or version != self._champion.artifacts.version:
                 before, opened = self._bundle, self._home.bundles.open(version)
-                self._champion, self._bundle = self._warm(opened), opened
+                self._switch(self._warm(opened))
+                self._bundle = opened
                 if before is not None:
                     before.give_back()
         except SegueError as error:
             self._reason = error.message
         except OSError as error:  # as when the bundle was removed while it was being opened
             self._reason = str(error)
+
+    def _switch(self, champion: Recommender) -> None:
+        """Answer from another bundle, once its catalogue has what came after it."""
+        before = self._following
+        self._following = Changes(self._home.log, champion.artifacts, self._stamps, self._slips)
+        self._champion = champion
+        if before is not None:
+            before.close()
 
     def _warm(self, bundle: Bundle) -> Recommender:
         """Load a bundle and answer one request of each surface, so that no listener pays for compiling."""

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segue.bundle.catalogue import find
+from segue.bundle.room import find
 
 ID = st.one_of(st.integers(0, 40), st.integers(0, 2**63 - 1))
 

@@ -123,6 +123,7 @@ def test_a_broken_event_says_why_and_harms_nobody(change: dict[str, Any], reason
     ("part", "reason"),
     [
         (b"5", "not_json"),
+        (b'{"device": "' + b"a" * 32_000 + b'"}', "too_large"),
         (b"[]", "not_json"),
         (b'{"ts": nan}', "not_json"),
         (b'{"device": "\xff"}', "not_utf8"),
@@ -138,6 +139,12 @@ def test_broken_lines_harm_nobody(part: bytes, reason: str) -> None:
     good = json.dumps(PLAY).encode()
     found = decode_body(good + b"\n" + part + b"\n" + good, "application/x-ndjson", NOW, LIMITS)
     assert [r.reason for r in found.results] == [None, reason, None]
+
+
+def test_texts_full_of_commas_are_no_events_of_their_own() -> None:
+    searches = [{**PLAY, "type": "search", "query": "," * 1_000}] * 50
+    for body in (json.dumps(searches), json.dumps({"events": searches}, indent=1)):
+        assert len(decode_body(body.encode(), "", NOW, LIMITS).events) == 50
 
 
 def test_what_looks_like_a_field_within_a_text_is_none() -> None:
@@ -199,6 +206,10 @@ def test_the_nearest_field_is_named() -> None:
         (b'{"event": []}', "application/json", "body"),
         (b"[" * 90_000, "application/json", "body"),
         (b"[" + b"{}," * 50 + b"{}]", "application/json", "events"),
+        (b"[" + b"0," * 40_000 + b"0]", "application/json", "events"),
+        (b'{"events": [' + b"0 ,\n" * 20_000 + b"NaN]}", "application/json", "events"),
+        (b"[" + b"[[[]]]," * 10_000 + b"]", "application/json", "events"),
+        (b"[0" + b"," * 90_000, "application/json", "body"),
         (b"{}\n" * 51, "application/x-ndjson", "events"),
         (b" " * 100_001, "application/json", "body"),
         (b"[]", "text/html", "content-type"),

@@ -19,7 +19,7 @@ POOL = 5_000
 def fresh(query: Query, artifacts: Artifacts, limit: int) -> tuple[Ids, Floats]:
     """Uploads of the last three weeks by similarity to what the listener plays."""
     uploaded = artifacts.catalogue.uploaded_at
-    pool = artifacts.indexes.newest[:POOL]
+    pool = artifacts.indexes.uploads(POOL)
     pool = pool[uploaded[pool] > query.now - MAX_AGE_DAYS * DAY]
     tracks, weights = query.at_hand
     if len(pool) == 0 or len(tracks) == 0:
