@@ -16,6 +16,7 @@ from benchmarks import (  # noqa: E402
     bench_flow,
     bench_http,
     bench_ials,
+    bench_large,
     bench_live,
     bench_nearest,
     bench_request,
@@ -36,6 +37,7 @@ BENCHES: dict[str, Bench] = {
     "state": bench_state.run,
     "collector": bench_collector.run,
     "effect": bench_effect.run,
+    "large": bench_large.run,
     "live": bench_live.run,
 }
 

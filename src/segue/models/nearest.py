@@ -239,7 +239,7 @@ class Nearest:
             candidates = _scan(
                 query, best, self.cell_codes, self.cell_scale, self.cell_items, self.config.rescore * k, mask
             )
-            exact = _exact_scores(query, candidates, self.vectors, self.weight)
+            exact = products(query, candidates, self.vectors, self.weight)
             order = np.argsort(-exact, kind="stable")[:k]
             found[: len(order)] = candidates[order]
             score[: len(order)] = exact[order]
@@ -472,7 +472,8 @@ def _scan(
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def _exact_scores(query: Vectors, candidates: Ids, vectors: Vectors, weight: Vectors) -> Vectors:
+def products(query: Vectors, candidates: Ids, vectors: Vectors, weight: Vectors) -> Vectors:
+    """Inner products of a query float32[d] with some rows of vectors float32[n, d], times their weight unless it is empty."""
     out = np.empty(candidates.size, np.float32)
     for i in range(candidates.size):
         dot = np.float32(0)

@@ -18,7 +18,7 @@ def choose(
     config = SelectionConfig(
         strength=recipe.diversity, artist_spacing=recipe.artist_spacing, explore=recipe.explore
     )
-    vectors = artifacts.unit_factors(candidates.tracks) if recipe.diversity > 0 else None
+    vectors = artifacts.retrieval.ials.item_factors if recipe.diversity > 0 else None
     pool = uniforms = None
     if recipe.explore > 0:
         place = np.empty(len(final), np.intp)
@@ -27,4 +27,13 @@ def choose(
         pool = (place >= k) & ((place < k + recipe.explore_pool) | unplayed)
         uniforms = rng.random((k, 2))
     artists = artifacts.catalogue.artist[candidates.tracks].astype(np.int64) + 1
-    return select(final, k, config, artists=artists, vectors=vectors, pool=pool, uniforms=uniforms)
+    return select(
+        final,
+        k,
+        config,
+        artists=artists,
+        vectors=vectors,
+        rows=candidates.tracks,
+        pool=pool,
+        uniforms=uniforms,
+    )

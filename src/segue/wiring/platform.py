@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from segue.bundle import Bundle
 from segue.bundle.catalogue import EXPLICIT, PUBLIC, Catalogue
 from segue.contracts.errors import NotFound, SegueError, Unavailable
 from segue.contracts.ids import named_id
@@ -91,6 +92,7 @@ class HomePlatform:
         self._dice = random.Random()
         self._champion: Recommender | None = None
         """Answers from the bundle that is CURRENT."""
+        self._bundle: Bundle | None = None
         self._following: Changes | None = None
         """Keeps that bundle's catalogue up to date."""
         self._reason = "starting"
@@ -247,7 +249,11 @@ class HomePlatform:
             if version is None:
                 self._reason = f"{self._home.root}: no bundle is published yet; run `segue run`"
             elif self._champion is None or version != self._champion.artifacts.version:
-                self._switch(self._warm(version))
+                before, opened = self._bundle, self._home.bundles.open(version)
+                self._switch(self._warm(opened))
+                self._bundle = opened
+                if before is not None:
+                    before.give_back()
         except SegueError as error:
             self._reason = error.message
         except OSError as error:  # as when the bundle was removed while it was being opened
@@ -261,10 +267,10 @@ class HomePlatform:
         if before is not None:
             before.close()
 
-    def _warm(self, version: str) -> Recommender:
-        """Open a bundle and answer one request of each surface, so that no listener pays for compiling."""
+    def _warm(self, bundle: Bundle) -> Recommender:
+        """Load a bundle and answer one request of each surface, so that no listener pays for compiling."""
         settings = self._home.settings
-        artifacts = Artifacts.load(self._home.bundles.open(version))
+        artifacts = Artifacts.load(bundle)
         warm_up(artifacts, settings)
         return Recommender(
             artifacts,
@@ -284,7 +290,8 @@ def open_platform(
 
 
 def warm_up(artifacts: Artifacts, settings: Settings) -> None:
-    """Answer a request of each surface, as a listener with plays and as a stranger, so that no real one pays for compiling."""
+    """Search, and answer each surface to a listener with plays and to a stranger, so that no real one pays for compiling."""
+    artifacts.search("a", 1)
     tracks = artifacts.indexes.most_played[:5]
     if len(tracks) == 0:
         return

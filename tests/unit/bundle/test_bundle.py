@@ -132,6 +132,30 @@ def test_a_bundle_in_a_folder_that_may_only_be_read_opens(tmp_path: Path) -> Non
         assert BundleStore(tmp_path).open(version).version == version
 
 
+def test_pages_that_are_given_back_are_read_again(tmp_path: Path) -> None:
+    with BundleWriter(tmp_path) as writer:
+        writer.arrays("models/x", {"a": np.arange(5_000_000), "none": np.empty(0, np.int32)})
+        version = writer.finish(version_prefix="v", data_through="2026-01-01", settings="", tracks=1).version
+    bundle = BundleStore(tmp_path).open(version)
+    array = bundle.arrays("models/x")["a"]
+    total = int(array.sum())
+
+    def resident() -> int:
+        lines = (line.split() for line in Path("/proc/self/smaps").read_text().splitlines())
+        mine = False
+        for words in lines:
+            if "-" in words[0]:
+                mine = words[-1].endswith(f"{version}/models/x/a.npy")
+            elif mine and words[0] == "Rss:":
+                return int(words[1])
+        raise AssertionError("not mapped")
+
+    assert resident() > 39_000
+    bundle.give_back()
+    assert resident() == 0
+    assert int(array.sum()) == total
+
+
 def test_a_damaged_bundle_is_never_published(tmp_path: Path) -> None:
     store = BundleStore(tmp_path)
     good, bad = write(tmp_path, 1).version, write(tmp_path, 2).version
