@@ -50,7 +50,9 @@ def fan(service: Home) -> tuple[int, int]:
 
 def workers(server: Server) -> set[int]:
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
-    return {int(pid) for pid in children.read_text().split()}
+    found = [Path(f"/proc/{pid}/cmdline") for pid in children.read_text().split()]
+    alive = (path for path in found if path.exists() and b"resource_tracker" not in path.read_bytes())
+    return {int(path.parent.name) for path in alive}
 
 
 def everywhere(server: Server, look: Callable[[httpx.Client], bool]) -> bool:

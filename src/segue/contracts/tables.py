@@ -32,6 +32,10 @@ MAX_TEXT: Final = 1_000
 """Bytes of UTF-8, like every `max_bytes`."""
 MAX_DESCRIPTION: Final = 10_000
 MAX_TAGS: Final = 50
+MAX_TAG: Final = 100
+"""Bytes of one tag that is sent."""
+MAX_BLOCKED: Final = 250
+"""Countries; there are 249 codes."""
 
 DAY = Column("day", pa.date32(), "UTC date of `ts`; the partition")
 TS = Column("ts", I64, "when it happened, UTC microseconds", ge=EARLIEST, le=LATEST)

@@ -15,16 +15,14 @@ import pyarrow as pa
 from msgspec import Struct
 
 from segue.contracts.errors import InvalidInput
+from segue.contracts.ids import MAX_ID
 from segue.contracts.schema import Column
-from segue.contracts.tables import ARTISTS, LATEST, MAX_TAGS, TRACKS
+from segue.contracts.tables import ARTISTS, LATEST, MAX_BLOCKED, MAX_TAG, MAX_TAGS, TRACKS
 from segue.events.changes import TrackChange, encode_change
 from segue.events.columns import iso_to_us
 from segue.events.fields import LINE_TYPES, Breach, array, fields, integer, lines, text, unknown
 from segue.settings.tree import Serving
 
-MAX_TAG: Final = 100
-"""Bytes of UTF-8 of one tag."""
-MAX_COUNTRIES: Final = 250
 MAX_TRACK: Final = 100_000
 """Bytes of one track as it is sent: several times what the longest texts take."""
 LOWER: Final = ("genre", "tags")
@@ -57,11 +55,9 @@ def decode_track(body: bytes, track_id: int, received_at: int) -> bytes:
     """
     try:
         said = fields(body, MAX_TRACK, "a track")
-        if said.setdefault("track_id", track_id) != track_id:
-            raise Breach(
-                "wrong_track_id", "track_id", f"track_id must be that of the path, {track_id}, or be left out"
-            )
-        return encode_change(_change(said, received_at))
+        if "track_id" in said:
+            raise Breach("unknown_field", "track_id", "track_id is in the path; leave it out of the body")
+        return encode_change(_change(said | {"track_id": track_id}, received_at))
     except Breach as refused:
         raise InvalidInput(refused.message, field=refused.field or "body", limit=refused.reason) from refused
 
@@ -80,7 +76,7 @@ def decode_tracks(
         try:
             said = fields(part, MAX_TRACK, "a track")
             given = said.get("track_id")
-            track_id = given if type(given) is int and given >= 0 else None
+            track_id = given if type(given) is int and 0 <= given <= MAX_ID else None
             change = _change(said, stamp())
         except Breach as refused:
             result = TrackResult("rejected", track_id, refused.reason, refused.field, refused.message)
@@ -98,7 +94,7 @@ def removal(track_id: int, received_at: int) -> bytes:
 
 def _change(said: dict[str, Any], received_at: int) -> TrackChange:
     """What is said of a track, checked. Raises Breach."""
-    checked = {name: _value(name, value) for name, value in said.items() if value is not None}
+    checked = {name: _value(name, value) for name, value in said.items()}
     if "track_id" not in checked:
         raise Breach("missing_track_id", "track_id", "track_id is missing: the track")
     if "artist_name" in checked and "artist_id" not in checked:
@@ -110,6 +106,12 @@ def _value(name: str, value: Any) -> Any:
     check = _CHECKS.get(name)
     if check is None:
         raise unknown(name, _CHECKS, "a track")
+    if value is None:
+        raise Breach(
+            f"wrong_type_{name}",
+            name,
+            f'{name}: null says nothing; leave it out, or empty a text with "", a list with []',
+        )
     return check(_lower(value) if name in LOWER else value)
 
 
@@ -160,7 +162,7 @@ def _check_of(column: Column) -> Callable[[Any], Any]:
         case "tags":
             return _texts("tags", MAX_TAGS, f"texts of at most {MAX_TAG} bytes", _is_tag)
         case "blocked_countries":
-            return _texts(column.name, MAX_COUNTRIES, "ISO 3166 codes such as DE", _is_country)
+            return _texts(column.name, MAX_BLOCKED, "ISO 3166 codes such as DE", _is_country)
     if pa.types.is_boolean(column.type):
         return _flag(column.name)
     return integer(column) if pa.types.is_integer(column.type) else text(column)

@@ -34,7 +34,8 @@ class Live:
         self._indexes = artifacts.indexes
         self._snapshots = artifacts.snapshots
         self._tokens: dict[int, tuple[Tokens, Kinds]] = {}
-        self._full = False
+        self.lacks: str | None = None
+        """What there is no room for, once there is none."""
 
     def put(self, track_id: int, said: Mapping[str, Any], received_at: int) -> bool:
         """What is so of a track: the columns of TRACKS of which something is said. False if there is no room for a new one."""
@@ -167,14 +168,13 @@ class Live:
         return f"{catalogue.titles[row] or ''}\n{name or ''}".lower()
 
     def _say_full(self) -> None:
-        if not self._full:
-            self._full = True
+        if self.lacks is None:
             room = len(self._catalogue) - self._catalogue.tracks.known
-            _log.warning(
-                "the bundle's room for %d new tracks is used up: those that come now are shown with the next bundle; "
-                "run `segue run`, and raise bundles.spare",
-                room,
+            self.lacks = (
+                f"the bundle's room for {room} new tracks is used up: those that come now are shown with the next bundle; "
+                "run `segue run`, and raise bundles.spare"
             )
+            _log.warning("%s", self.lacks)
 
 
 def _set(column: npt.NDArray[Any], row: int, value: int) -> bool:

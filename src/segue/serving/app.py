@@ -19,7 +19,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
 
 from segue.contracts.errors import Overloaded, SegueError
 from segue.monitoring.metrics import Metrics
@@ -134,6 +134,13 @@ async def _on_segue_error(http: HttpRequest, error: Exception) -> Response:
     )
 
 
+def _methods(http: HttpRequest) -> set[str]:
+    """The methods that the path takes."""
+    routes = (route for route in http.app.routes if isinstance(route, Route))
+    fitting = (route.methods or () for route in routes if route.matches(http.scope)[0] is not Match.NONE)
+    return {method for methods in fitting for method in methods}
+
+
 async def _on_http_error(http: HttpRequest, error: Exception) -> Response:
     """What the router itself refuses: an unknown path, a wrong method."""
     if not isinstance(error, HTTPException):
@@ -141,10 +148,10 @@ async def _on_http_error(http: HttpRequest, error: Exception) -> Response:
     kind = KINDS.get(error.status_code, INVALID)
     headers = dict(error.headers or {})
     if kind.status == 405:
-        detail, limit = (
-            f"{http.method} is not possible here; use {headers.get('Allow', '')}",
-            headers.get("Allow"),
-        )
+        # The router names the methods of the first operation of the path only.
+        limit = ", ".join(sorted(_methods(http)))
+        headers["Allow"] = limit
+        detail = f"{http.method} is not possible here; use {limit}"
     else:
         detail, limit = (
             f"{http.url.path[:200]}: there is no such path; /docs lists them",

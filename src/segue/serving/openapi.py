@@ -11,7 +11,7 @@ import pyarrow as pa
 
 import segue
 from segue.contracts.schema import Column
-from segue.contracts.tables import MAX_TEXT, RAW_EVENTS, TRACKS
+from segue.contracts.tables import MAX_BLOCKED, MAX_TAG, MAX_TAGS, MAX_TEXT, RAW_EVENTS, TRACKS
 from segue.serving.body import JSON, NDJSON
 from segue.serving.operations import Body, Operation
 from segue.serving.parameters import Parameter
@@ -29,9 +29,14 @@ from segue.serving.problems import (
 )
 
 Document = dict[str, Any]
-EVENT, TRACK = "Event", "Track"
+EVENT, TRACK, FIELDS = "Event", "Track", "TrackFields"
 _OURS: Final = ("day", "received_at")
 """Columns that the platform fills in."""
+_ITEMS: Final[dict[str, tuple[int, Document]]] = {
+    "tags": (MAX_TAGS, {"maxLength": MAX_TAG}),
+    "blocked_countries": (MAX_BLOCKED, {"pattern": "^[A-Z]{2}$"}),
+}
+"""Lists that callers send: how long they may be, and what is in them."""
 _REF: Final = "#/components/schemas/{name}"
 _HEADERS: Final[Document] = {
     "X-Request-Id": {
@@ -53,7 +58,7 @@ def document(operations: Sequence[Operation]) -> Document:
     """The OpenAPI document of these operations."""
     answers = [op.answer for op in operations if not isinstance(op.answer, str)]
     _, schemas = msgspec.json.schema_components([*answers, Problem, BatchProblem], ref_template=_REF)
-    schemas |= {EVENT: _event(), TRACK: _track()}
+    schemas |= {EVENT: _event(), TRACK: _track(), FIELDS: _fields()}
     paths: Document = {}
     for op in operations:
         paths.setdefault(op.path, {})[op.method.lower()] = _operation(op)
@@ -183,25 +188,36 @@ def _event() -> Document:
     }
 
 
-def _track() -> Document:
+def _fields() -> Document:
     """What callers say of a track, from the contract of the table it lands in."""
     name = {"type": "string", "maxLength": MAX_TEXT, "description": "name of the artist `artist_id`"}
+    key = TRACKS.key[0]
     return {
-        "title": TRACK,
-        "description": "What is so of a track. What is left out stays as it is. In a batch, `track_id` says of which.",
+        "title": FIELDS,
+        "description": "What is so of a track. What is left out stays as it is.",
         "type": "object",
-        "properties": {column.name: _column(column) for column in TRACKS.columns} | {"artist_name": name},
+        "properties": {c.name: _column(c) for c in TRACKS.columns if c.name != key} | {"artist_name": name},
+        "dependentRequired": {"artist_name": ["artist_id"]},
         "additionalProperties": False,
     }
+
+
+def _track() -> Document:
+    """The same, with the track's id."""
+    found, key = _fields(), TRACKS.key[0]
+    found["properties"] = {key: _column(TRACKS.column(key)), **found["properties"]}
+    return found | {"title": TRACK, "required": [key]}
 
 
 def _column(column: Column) -> Document:
     found: Document = {"description": column.doc}
     if column.name in ("ts", "uploaded_at"):
         moment = {"type": "string", "format": "date-time"}
-        found |= {"anyOf": [{"type": "integer"}, moment], "description": f"{column.doc}, or ISO 8601 text"}
+        micros = {"type": "integer", "minimum": column.ge, "maximum": column.le}
+        found |= {"anyOf": [micros, moment], "description": f"{column.doc}, or ISO 8601 text"}
     elif pa.types.is_list(column.type):
-        found |= {"type": "array", "items": {"type": "string"}}
+        most, item = _ITEMS[column.name]
+        found |= {"type": "array", "items": {"type": "string", **item}, "maxItems": most}
     elif pa.types.is_boolean(column.type):
         found |= {"type": "boolean"}
     elif pa.types.is_integer(column.type):

@@ -53,7 +53,7 @@ class Body:
 
     doc: str
     examples: dict[str, Any]
-    item: Literal["Event", "Track"] = "Event"
+    item: Literal["Event", "Track", "TrackFields"] = "Event"
     many: bool = True
 
 
@@ -262,7 +262,7 @@ def _changes(settings: Settings) -> tuple[Operation, ...]:
             handlers.put_track,
             TrackAnswer,
             parameters=one,
-            body=Body("Fields of a track.", {JSON: _TRACK}, "Track", many=False),
+            body=Body("Fields of a track.", {JSON: _TRACK}, "TrackFields", many=False),
             status=202,
             problems=(*_BODIES, *_CHANGING),
         ),

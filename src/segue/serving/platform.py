@@ -110,7 +110,8 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Health:
-    """What a process that can answer is lacking. `degraded` says why, by part: `state` cannot be read, or `follower` not written.
+    """What a process that can answer is lacking. `degraded` says why, by part: `state` cannot be read, `follower` not written, or
+    the `catalogue` not kept up to date.
 
     `lag_s` is how long the oldest event has waited that this process is to fold into listener state; `backlog` what lies in the
     log behind the events at hand, in bytes or records, or None.

@@ -47,6 +47,7 @@ class Changes:
         self._stamps = stamps
         self._tracks = _Words()
         self._artists = _Words()
+        self._away: str | None = None
         self._closing = threading.Event()
         self._reader = log.reader(TOPIC, None if as_of is None else as_of - LOOK_BACK)
         self._slip = Slip(slips)
@@ -54,6 +55,11 @@ class Changes:
             self._take(found)
         self._thread = threading.Thread(target=self._run, name="segue-catalogue", daemon=True)
         self._thread.start()
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps changes from being in effect now, or None."""
+        return self._away or self._live.lacks
 
     def close(self) -> None:
         """Stop following."""
@@ -67,11 +73,12 @@ class Changes:
         while not self._closing.wait(pause):
             try:
                 pause = 0.0 if self._take(self._reader.poll(MOST_AT_ONCE)) else LOOK_S
-            except SegueError as error:
-                _log.error("changes of the catalogue cannot be read: %s", error)
-                pause = PAUSE_S
-            except Exception:  # noqa: BLE001 - without this thread nothing later would be in effect
-                _log.exception("changes of the catalogue cannot be read")
+                self._away = None
+            except Exception as error:  # noqa: BLE001 - without this thread nothing later would be in effect
+                if self._away is None:  # said once, however often it is tried again
+                    foreseen = isinstance(error, SegueError)
+                    _log.error("changes of the catalogue cannot be read: %s", error, exc_info=not foreseen)
+                self._away = str(error)
                 pause = PAUSE_S
 
     def _take(self, found: Records) -> int:

@@ -203,8 +203,13 @@ class HomePlatform:
         return (True, "ready") if self._champion is not None else (False, self._reason)
 
     def health(self) -> Health:
-        """Whether listener state is read and kept up to date."""
-        parts = {"state": self._state_watch.trouble, "follower": self._follower.trouble}
+        """Whether listener state is read, and it and the catalogue are kept up to date."""
+        following = self._following
+        parts = {
+            "state": self._state_watch.trouble,
+            "follower": self._follower.trouble,
+            "catalogue": following.trouble if following is not None else None,
+        }
         lacking = {part: trouble for part, trouble in parts.items() if trouble is not None}
         return Health(lacking, self._follower.lag_s(), self._follower.backlog)
 

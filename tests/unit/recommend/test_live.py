@@ -238,6 +238,7 @@ def test_without_room_it_says_so_and_edits_go_on(
     assert not live.put(next(ids), {"title": "x"}, NOW)
     assert not live.put(next(ids), {"title": "x"}, NOW)
     assert len([r for r in caplog.records if "room for 1000 new tracks" in r.message]) == 1
+    assert "raise bundles.spare" in str(live.lacks)
     assert live.put(10, {"title": "changed"}, NOW)
     assert facts(catalogue, 10)["title"] == "changed"  # type: ignore[index]
     assert catalogue.positions(np.arange(10, 10 + room)).tolist() == list(

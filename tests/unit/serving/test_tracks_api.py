@@ -106,3 +106,10 @@ async def test_only_a_key_for_the_catalogue_may(tmp_path: Path) -> None:
             await http.post("/v1/events", json=[], headers={"authorization": "Bearer catalogue"})
         ).status_code == 403
     assert len(kept(tmp_path)) == 3
+
+
+@pytest.mark.anyio
+async def test_a_wrong_method_is_told_all_the_right_ones(tmp_path: Path) -> None:
+    async with client(tmp_path) as http:
+        wrong = await http.post("/v1/tracks/7", json={})
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "DELETE, GET, HEAD, PUT")
