@@ -32,6 +32,8 @@ SETTINGS = [
     "training.neighbours=50",
     "gate.max_requests=100",
     "serving.log_sample_share=1.0",
+    # No test is about how busy the machine is.
+    *(f"surfaces.{surface}.deadline_ms=60000" for surface in ("home", "station", "next-up", "related")),
 ]
 
 

@@ -462,8 +462,9 @@ def test_a_file_in_the_way_of_the_log_is_named(copy: Path) -> None:
 
 
 def test_an_exposure_log_that_cannot_be_written_costs_no_answer(copy: Path) -> None:
-    shutil.rmtree(copy / "log", ignore_errors=True)
-    (copy / "log").write_text("in the way")
+    shutil.rmtree(copy / "log" / "exposures", ignore_errors=True)
+    (copy / "log").mkdir(exist_ok=True)
+    (copy / "log" / "exposures").write_text("in the way")
     answered = segue(copy, "recommend", "--json")
     assert len(answered.json["items"]) == 20
     assert "exposure log" in answered.err

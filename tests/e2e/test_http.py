@@ -69,7 +69,7 @@ def problem_of(answer: httpx.Response, status: int, field: str | None = None) ->
 
 def test_alive_and_ready(http: httpx.Client) -> None:
     assert http.get("/healthz").json() == {"status": "ok"}
-    assert http.get("/readyz").json() == {"ready": True, "bundle": "2026-11-21-4f1c"}
+    assert http.get("/readyz").json() == {"ready": True, "bundle": "2026-11-21-4f1c", "degraded": {}}
 
 
 def test_not_ready_until_there_is_a_bundle(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 from segue.adapters.log.files import FileLog
@@ -63,7 +64,10 @@ def resident() -> int:
 def test_a_stalled_follower_delays_nobody_and_nothing_piles_up(tmp_path: Path) -> None:
     log = FileLog(tmp_path / "log")
     states = Stalled(LMDBState(tmp_path / "state", State(map_size_mb=64)), State())
-    collector, follower = Collector(log, TOPIC, GROUP, 5 * BATCH), Follower(log, states, lambda: None)
+    collector, follower = (
+        Collector(log, TOPIC, partial(log.passed, TOPIC, GROUP), 5 * BATCH),
+        Follower(log, states, lambda: None),
+    )
     longest, grown, before = 0.0, 0, 0
 
     def send(records: list[bytes]) -> Future[None]:
