@@ -467,7 +467,7 @@ def test_an_exposure_log_that_cannot_be_written_costs_no_answer(copy: Path) -> N
     (copy / "log" / "exposures").write_text("in the way")
     answered = segue(copy, "recommend", "--json")
     assert len(answered.json["items"]) == 20
-    assert "exposure log" in answered.err
+    assert "exposures: log" in answered.err
 
 
 def test_a_full_disk_loses_nothing(copy: Path, tmp_path: Path) -> None:

@@ -105,7 +105,8 @@ class Indexes:
     def tracks_of(self, artist: int, limit: int) -> Ids:
         """Tracks of an artist, int32[m], m <= limit: the most played, behind those that came later, of which half at most."""
         start, stop = self.artist_indptr[artist], self.artist_indptr[artist + 1]
-        found = self.artist_tracks[start : min(stop, start + limit)]
+        # A copy: to Numba an array that may not be written to is another type, for which every kernel is compiled again.
+        found = np.array(self.artist_tracks[start : min(stop, start + limit)])
         came = self.later.of_artist(artist)
         if came is None:
             return found

@@ -7,6 +7,8 @@ import random
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 import msgspec
@@ -15,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from segue.bundle import Bundle
 from segue.bundle.catalogue import EXPLICIT, PUBLIC, Catalogue
-from segue.contracts.errors import NotFound, SegueError, Unavailable
+from segue.contracts.errors import InvalidInput, NotFound, SegueError, Unavailable
 from segue.contracts.ids import named_id
 from segue.contracts.vocabulary import MINUTE
 from segue.events import changes
@@ -295,7 +297,7 @@ def open_platform(
 
 
 def warm_up(artifacts: Artifacts, settings: Settings) -> None:
-    """Search, and answer each surface to a listener with plays and to a stranger, so that no real one pays for compiling."""
+    """Search, and answer each surface from each kind of seed, so that no real request pays for compiling."""
     artifacts.search("a", 1)
     tracks = artifacts.indexes.most_played[:5]
     if len(tracks) == 0:
@@ -309,13 +311,20 @@ def warm_up(artifacts: Artifacts, settings: Settings) -> None:
     known = ListenerState(0, plays=plays)
     patient = {n: msgspec.structs.replace(s, deadline_ms=60_000) for n, s in settings.surfaces.items()}
     recommender = Recommender(artifacts, patient, lambda _: known, settings.serving.max_k)
-    for surface in patient:
-        for user_id in (0, None):
-            session = tuple(ids.tolist()) if user_id is None else None
+    seeds = [
+        Request("", 0, track_id=int(ids[0])),
+        Request("", None, track_id=int(ids[0]), session=tuple(ids.tolist())),
+        Request("", 0),
+        *(
+            Request("", 0, artist_id=artist)
+            for artist in catalogue.artists_of(tracks[:1]).tolist()
+            if artist >= 0
+        ),
+    ]
+    for surface, seed in product(patient, seeds):
+        with suppress(InvalidInput):  # some surfaces need another kind of seed
             recommender.recommend(
-                Request(
-                    surface, user_id, k=1, track_id=int(ids[0]), session=session, now=now, seed=0, why=True
-                )
+                msgspec.structs.replace(seed, surface=surface, k=1, now=now, seed=0, why=True)
             )
 
 
