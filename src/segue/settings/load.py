@@ -89,11 +89,18 @@ def _value(text: str) -> Any:
 
 # Maps whose keys are names, not settings: new keys may be added there.
 _OPEN = {"sources", "weights", "blend", "surfaces"}
+# A map of somebody else's names, which have dots of their own: what follows is one name, and every value a text.
+_FOREIGN = "conf"
 
 
 def _set(tree: Tree, key: list[str], value: Any, origin: str) -> None:
     node = tree
     for depth, part in enumerate(key):
+        if depth > 0 and key[depth - 1] == _FOREIGN:
+            node[".".join(key[depth:])] = (
+                value if isinstance(value, str) else msgspec.json.encode(value).decode()
+            )
+            return
         matched = _match(node, part)
         open_map = depth > 0 and key[depth - 1] in _OPEN
         if matched is None and not open_map:
