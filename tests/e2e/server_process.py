@@ -41,7 +41,7 @@ class Running:
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()
         assert self.url, self.said()
-        self._await_first_answer()
+        self.await_answer()
 
     def said(self) -> str:
         """What the server wrote to its log so far."""
@@ -61,7 +61,8 @@ class Running:
             self.errors.close()
         return code
 
-    def _await_first_answer(self) -> None:
+    def await_answer(self) -> None:
+        """Wait until a worker answers."""
         for _ in range(200):
             with contextlib.suppress(httpx.TransportError):
                 httpx.get(f"{self.url}/healthz")

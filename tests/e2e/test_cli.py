@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from command import Done, program, rows, segue
 
+from segue.contracts.ids import named_id
 from segue.contracts.tables import LISTENERS, LISTENS, TRACKS
 
 STRANGER = "987654321"
@@ -166,6 +167,40 @@ def test_two_plays_are_enough_to_be_somebody(home: Path) -> None:
     assert [i["track_id"] for i in answer["items"]] != [i["track_id"] for i in stranger["items"]]
 
 
+def test_a_listener_is_found_by_the_name_they_had_outside(copy: Path, tmp_path: Path) -> None:
+    tracks = listened_tracks(copy)
+    path, mapping = tmp_path / "ana.csv", tmp_path / "ana.toml"
+    path.write_text(
+        "who,song,when\n"
+        + "".join(f"ana,{track},2026-11-20T1{n}:00:00Z\n" for n, track in enumerate(tracks[:3]))
+    )
+    mapping.write_text(
+        'source = "shop"\n[columns]\nuser_id = "who"\ntrack_id = "song"\ntype = { value = "play" }\n'
+        'ts = { column = "when", unit = "iso" }\n'
+    )
+    assert segue(copy, "import", "table", str(path), "--mapping", str(mapping)).code == 0
+    assert segue(copy, "step", "run", "state").code == 0, "it builds the events it reads"
+    answer = recommend(copy, "--user", "shop:ana")
+    assert answer["trace"]["personalized"]
+    assert answer["user_id"] == named_id("user", "shop:ana")
+    hydrated = next(stage for stage in answer["trace"]["stages"] if stage["name"] == "hydrate")
+    assert hydrated["rows"] == 3
+    assert not recommend(copy, "--user", "shop:ben")["trace"]["personalized"]
+    assert "SOURCE:ID" in segue(copy, "recommend", "--user", "ana").error
+
+
+def test_an_answer_names_its_tracks_and_says_what_was_drawn(home: Path) -> None:
+    asked = ("--user", str(NEWCOMER), "--seed", "4", "--set", "surfaces.home.selector.explore=0.4")
+    answer = recommend(home, *asked)
+    lines = segue(home, "recommend", *asked, more={"COLUMNS": "200"}).out.splitlines()
+    drawn = 0
+    for item in answer["items"]:
+        line = next(line for line in lines if f" {item['track_id']} " in line)
+        assert ("to explore" in line) == (item["propensity"] < 0.5)
+        drawn += item["propensity"] < 0.5
+    assert drawn > 0
+
+
 def test_an_unknown_listener_is_a_stranger(home: Path) -> None:
     answer = recommend(home, "--user", STRANGER, "--seed", "1")
     assert not answer["trace"]["personalized"]
@@ -301,6 +336,23 @@ def test_broken_lines_are_counted_and_the_others_land(folder: Path) -> None:
         "ts_in_future": 1,
         "wrong_type_ts": 1,
     }
+
+
+def test_nothing_usable_is_a_failure_with_reasons(folder: Path) -> None:
+    home, path, mapping = folder / "broken", folder / "broken.csv", folder / "broken.toml"
+    path.write_text("who,song,when\nana,1,soon\nben,2,later\n")
+    mapping.write_text(
+        'source = "shop"\n[columns]\nuser_id = "who"\ntrack_id = "song"\ntype = { value = "play" }\n'
+        'ts = { column = "when", unit = "iso" }\n'
+    )
+    refused = segue(home, "import", "table", str(path), "--mapping", str(mapping))
+    assert refused.error.endswith(
+        "none of its 2 rows could be used (2 wrong_type_ts); `segue rejects` shows them"
+    )
+    shown = segue(home, "rejects", "--json", "--reason", "wrong_type_ts", "-n", "1").json
+    assert [(row["origin"], row["row"], row["field"]) for row in shown] == [("table:broken.csv", 0, "ts")]
+    assert "soon" in segue(home, "rejects").out
+    assert segue(home, "rejects", "--origin", "http").out == "nothing was rejected\n"
 
 
 DAMAGE = [

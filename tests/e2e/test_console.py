@@ -155,7 +155,7 @@ def test_choosing_a_listener_leads_to_their_shelves(visit: Visit) -> None:
     page.locator("#who a").click()
     expect(page.get_by_role("link", name="Listener 12", exact=True)).to_be_visible()
     page.get_by_label("Find a listener").fill("nobody")
-    expect(page.get_by_text("Nothing is known of")).to_be_visible()
+    expect(page.get_by_text("Nobody is known as")).to_be_visible()
 
 
 def test_someone_new_gets_an_answer_that_is_not_personal(visit: Visit) -> None:
@@ -242,7 +242,7 @@ def test_why_this_shows_the_reasons_and_gives_the_keyboard_back(visit: Visit) ->
         "You play a lot of",
         "Because of",
         "3 plays",
-        "genre affinity",
+        "Genre affinity",
         "+0.42",
         "\N{MINUS SIGN}0.13",
         "exploration",
@@ -371,6 +371,29 @@ def test_a_server_that_is_gone_is_said_and_can_be_asked_again(visit: Visit) -> N
     expect(first_card(page)).to_be_visible()
 
 
+def test_what_is_not_there_any_more_leads_elsewhere(visit: Visit) -> None:
+    page = visit.go("/#/29/station?track_id=777777777")
+    expect(page.get_by_role("heading", name="This is not here any more")).to_be_visible()
+    page.get_by_role("link", name="Start somewhere else").click()
+    expect(page.get_by_role("heading", name="Start a station")).to_be_visible()
+
+
+def test_reasons_are_in_words_a_listener_understands(visit: Visit) -> None:
+    page = visit.go("/#/29/home")
+    first_card(page).locator('[data-do="why"]').click()
+    weights = page.get_by_role("dialog").locator(".weight-name")
+    expect(weights.filter(has_text="How often this track is skipped, in 28 days")).to_have_attribute(
+        "title", "track_skip_rate_28d"
+    )
+    expect(weights.filter(has_text="_")).to_have_count(0)
+
+
+def test_an_id_that_is_text_is_explained(visit: Visit) -> None:
+    page = visit.go("/")
+    page.get_by_label("Find a listener").fill("ana")
+    expect(page.locator(".people")).to_contain_text("as in my-service:ana")
+
+
 # --- sizes, themes, keys ---------------------------------------------------------------------------------------------
 
 PLACES = [
@@ -382,6 +405,24 @@ PLACES = [
     "/#/9/history",
     "/docs",
 ]
+
+
+def test_a_phone_shows_whole_sentences(browser: Browser, server: Running) -> None:
+    visitor = Visit(browser, server, PHONE)
+    for path in [*PLACES[:-1], "/#/812345678901234/home", "/#/812345678901234/history"]:
+        page = visitor.go(path)
+        page.locator("main h1").wait_for()
+        settled(page)
+        assert page.evaluate(CUT) == [], path
+    visitor.close()
+
+
+# Names that are cut at the edge of their box. Titles may take two lines; the two that are made to be endless may end there.
+CUT = """() => [...document.querySelectorAll('main :is(.title, .sub, .note, .lead, h1, h2), #who :is(.title, .sub)')]
+  .filter((node) => node.offsetParent && !/Rather Longer|onerror/.test(node.textContent))
+  .filter((node) => getComputedStyle(node).whiteSpace === 'nowrap' ? node.scrollWidth > node.clientWidth + 1
+    : node.scrollHeight > node.clientHeight + 4)
+  .map((node) => node.className + ' ' + node.textContent)"""
 
 
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])

@@ -239,6 +239,35 @@ def test_bundles_change_without_a_failed_request(server: Server, listeners: list
     assert {version for _, version in seen} == {before, after}
 
 
+def test_told_to_stop_it_answers_what_it_has_begun(
+    service: Home, listeners: list[int], tmp_path: Path
+) -> None:
+    shutil.copytree(service.root, tmp_path / "home")
+    stopped = Server(tmp_path / "home")
+    answers: list[int] = []
+    begun = threading.Barrier(25)
+
+    def ask(user: int) -> None:
+        with httpx.Client(base_url=stopped.url, timeout=WAIT_S) as client:
+            client.get("/healthz")  # connected, before the clock runs
+            begun.wait()
+            page = client.get("/v1/recommendations/home", params={"user_id": user, "k": 200, "why": 1})
+            answers.append(page.status_code if page.json()["items"] else 0)
+
+    asking = [threading.Thread(target=ask, args=(listeners[n],)) for n in range(24)]
+    for thread in asking:
+        thread.start()
+    begun.wait()
+    time.sleep(0.1)  # all are sent and read; two workers have many left to answer
+    answered = len(answers)
+    assert stopped.stop() == 0, stopped.said()
+    for thread in asking:
+        thread.join()
+    assert answered < 24, "too quick a server to show anything"
+    assert answers == [200] * 24, stopped.said()
+    assert "Traceback" not in stopped.said()
+
+
 @pytest.mark.skipif(
     CHROMIUM is None, reason="Chromium is not installed; on Debian: apt-get install -y chromium"
 )

@@ -1,16 +1,18 @@
-"""Kill -9, again and again, while events come in, are folded into listener state and land; then count.
+"""Kill -9, again and again, while events come in, are folded into state, land, and bundles are trained and published; then count.
 
     python tests/faults/rounds.py --rounds 20        # `make faults`
 
 Clients send batches until they are acknowledged, as real ones do: a batch whose answer was lost is sent again. Meanwhile a
-worker, the whole server, or the landing is killed at random moments and started again. In the end every acknowledged
-event must be in the log, in its listener's state, and in the table exactly once; and no other event more than once.
+worker, the whole server, a landing, a run that trains and publishes, or a filling of listener state is killed at random
+moments and started again. After each round requests are answered from a whole bundle. In the end every acknowledged event
+must be in the log, in its listener's state, and in the table exactly once; and no other event more than once.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import multiprocessing
 import os
 import random
 import re
@@ -22,6 +24,8 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import httpx
@@ -30,17 +34,56 @@ import msgspec
 from segue.adapters.engines.duckdb import DuckDBDelta
 from segue.adapters.log.files import FileLog
 from segue.adapters.state.lmdb import LMDBState
+from segue.bundle import BundleStore
+from segue.cli.main import COMMANDS, app
 from segue.contracts.ids import format_id, new_id, parse_id
-from segue.contracts.tables import EVENTS, RAW_EVENTS
+from segue.contracts.tables import EVENTS, RAW_EVENTS, TRACKS
 from segue.events.records import read_events
 from segue.listener.states import ListenerStates
 from segue.settings.tree import State, Warehouse
 
 COMMAND = [sys.executable, "-m", "segue.cli"]
-LISTENERS = 300
+LISTENERS = 2_000
+FIRST_LISTENER = 10_000_000
+"""None of the simulated ones."""
 BATCH = 20
 CLIENTS = 3
-WAIT_S = 90.0
+WAIT_S = 300.0
+"""Far more than a machine needs that is not busy with other things."""
+SERVICE = ("--tracks", "120", "--artists", "30", "--listeners", "40", "--days", "8")
+SETTINGS = """
+[warehouse]
+threads = 1
+expect = false
+[training]
+threads = 1
+factors = 8
+epochs = 2
+neighbours = 20
+[training.rankers.home]
+trees = 5
+requests = 50
+[training.rankers.next-up]
+trees = 5
+requests = 50
+[gate]
+max_requests = 100
+tolerance = 1.0
+drift = 1.0
+[bundles]
+keep = 3
+"""
+"""The smallest that still train every part. Clients play at random, so no challenger may be refused for ranking worse."""
+WRITERS = {
+    "landing": ("run", "--no-train"),
+    "publish": ("run",),
+    "state": ("step", "run", "state", "--force"),
+}
+"""What is killed besides the server: who lands events, who trains and publishes, who fills listener state."""
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(
+    sorted({command.module for command in COMMANDS.values()} | {"segue.flows.steps", "segue.wiring.flow"})
+)
 
 
 @dataclass
@@ -54,13 +97,16 @@ class Found:
     once: int = 0
     lost: Counter[str] = field(default_factory=Counter)
     doubled: Counter[str] = field(default_factory=Counter)
+    answers: int = 0
+    bundles: set[str] = field(default_factory=set)
 
     def line(self) -> str:
-        """One line to end with."""
+        """What to end with."""
         kills = ", ".join(f"{name} {count}" for name, count in sorted(self.kills.items()))
         return (
-            f"rounds {self.rounds}, kills {self.kills.total()} ({kills}), events acknowledged {self.acknowledged:,}, "
-            f"events found exactly once {self.once:,}, lost {self.lost.total()}, doubled {self.doubled.total()}"
+            f"rounds {self.rounds}, kills {self.kills.total()} ({kills}), requests answered {self.answers:,} from "
+            f"{len(self.bundles)} bundles\nevents acknowledged {self.acknowledged:,}, events found exactly once "
+            f"{self.once:,}, lost {self.lost.total()}, doubled {self.doubled.total()}"
         )
 
 
@@ -95,7 +141,7 @@ class Server:
             found = re.search(r"http://127\.0\.0\.1:\d+", self._said.read_text())
             if found:
                 with contextlib.suppress(httpx.TransportError):
-                    if httpx.get(f"{found.group()}/healthz").status_code == 200:
+                    if httpx.get(f"{found.group()}/readyz").status_code == 200:
                         return found.group()
             assert self.process.poll() is None, self._said.read_text()
             assert time.monotonic() < until, self._said.read_text()
@@ -103,15 +149,20 @@ class Server:
 
 
 class Clients:
-    """Threads that send batches until they are acknowledged, to wherever the server is at the moment."""
+    """Threads that send batches until they are acknowledged, to wherever the server is at the moment, and one that asks."""
 
-    def __init__(self) -> None:
+    def __init__(self, tracks: list[int]) -> None:
         self.url = ""
+        self.answers = 0
+        self.bundles: set[str] = set()
+        self.refused: list[str] = []
+        self._tracks = tracks
         self.sent: dict[bytes, tuple[int, int, int]] = {}
         self.acknowledged: set[bytes] = set()
         self._turn = threading.Lock()
         self._ending = threading.Event()
         self._threads = [threading.Thread(target=self._send, args=(n,), daemon=True) for n in range(CLIENTS)]
+        self._threads.append(threading.Thread(target=self._ask, daemon=True))
 
     def start(self, url: str) -> None:
         """Begin."""
@@ -132,7 +183,8 @@ class Clients:
             now = time.time_ns() // 1000
             batch = []
             for n in range(BATCH):
-                made, user, track = new_id(), dice.randrange(LISTENERS), dice.randrange(1, 10_000)
+                made, user = new_id(), FIRST_LISTENER + dice.randrange(LISTENERS)
+                track = dice.choice(self._tracks)
                 ts = now - n * 1_000_003 - client
                 with self._turn:
                     self.sent[made] = (user, ts, track)
@@ -149,6 +201,26 @@ class Clients:
             with self._turn:
                 self.acknowledged |= {parse_id(str(event["event_id"])) for event in batch}
             time.sleep(0.02)
+
+    def _ask(self) -> None:
+        """Whoever can be reached has a bundle to answer from, however much is being killed."""
+        dice = random.Random(CLIENTS)
+        while not self._ending.wait(0.05):
+            user = FIRST_LISTENER + dice.randrange(LISTENERS)
+            with contextlib.suppress(httpx.TransportError):
+                self.ask(user)
+
+    def ask(self, user: int) -> str | None:
+        """The bundle that a request was answered from; None, and kept, where it was not answered."""
+        answer = httpx.get(
+            f"{self.url}/v1/recommendations/home", params={"user_id": user, "k": 5}, timeout=30
+        )
+        if answer.status_code != 200 or not answer.json()["items"]:
+            self.refused.append(f"{answer.status_code}: {answer.text[:300]}")
+            return None
+        self.answers += 1
+        self.bundles.add(answer.json()["bundle"])
+        return str(answer.json()["bundle"])
 
     def _deliver(self, body: bytes) -> None:
         while True:
@@ -168,47 +240,99 @@ class Clients:
 def play_rounds(folder: Path, rounds: int, seed: int) -> Found:
     """The rounds, and the count."""
     home, dice = folder / "home", random.Random(seed)
+    home.mkdir()
+    (home / "segue.toml").write_text(SETTINGS)
     found = Found(rounds, Counter())
-    clients = Clients()
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
+    _finish(_flow(home, "simulate", *SERVICE, "--end", yesterday))
+    began = time.monotonic()
+    _finish(_flow(home, "run"))
+    took = time.monotonic() - began
+    clients = Clients(_tracks(home))
     server = Server(home)
     clients.start(server.url)
     try:
-        for _ in range(rounds):
-            landing = _landing(home)
+        for number in range(rounds):
+            kind = list(WRITERS)[number % len(WRITERS)]
+            writer = _flow(home, *WRITERS[kind])
             for _ in range(2):
-                time.sleep(dice.uniform(0.1, 1.5))
+                time.sleep(dice.uniform(0.1, 1.0))
                 with contextlib.suppress(ProcessLookupError, IndexError):
                     os.kill(dice.choice(server.workers()), signal.SIGKILL)
                     found.kills["worker"] += 1
-            time.sleep(dice.uniform(0.1, 2.0))
-            if landing.poll() is None:
-                landing.kill()
-                found.kills["landing"] += 1
-            landing.wait()
-            time.sleep(dice.uniform(0.0, 0.5))
+            _await_moment(home, kind, writer, dice, took)
+            found.kills[kind] += writer.is_alive()
+            writer.kill()
+            writer.join()
             server.kill()
             found.kills["server"] += 1
             server = Server(home)
             clients.url = server.url
+            _answers_from_a_whole_bundle(home, clients)
         clients.end()
         log = FileLog(home / "log")
         until = time.monotonic() + WAIT_S
-        while log.committed("events", "state") < log.end("events"):
+        while (log.committed("events", "state") or 0) < log.end("events"):
             assert time.monotonic() < until, "listener state does not catch up with the log"
             time.sleep(0.05)
     finally:
         server.kill()
-    assert _landing(home).wait() == 0
+    _finish(_flow(home, "run"))
+    left = [path.name for path in (home / "bundles").iterdir() if path.name.startswith(".")]
+    assert left == [], left
+    assert clients.refused == [], clients.refused[:5]
+    found.answers, found.bundles = clients.answers, clients.bundles
     _count(home, clients, found)
     return found
 
 
-def _landing(home: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [*COMMAND, "run", "--no-train", "--home", str(home)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+def _await_moment(home: Path, kind: str, writer: BaseProcess, dice: random.Random, took: float) -> None:
+    """A random moment of the writer's work; every other time one near a bundle's move into its place."""
+    until = time.monotonic() + dice.uniform(0.0, took if kind == "publish" else 2.0)
+    if kind == "publish" and dice.random() < 0.5:
+        until += 2 * took
+        while time.monotonic() < until and writer.is_alive():
+            if any((home / "bundles").glob(".writing-*")):
+                until = time.monotonic() + dice.uniform(0.0, 0.3)
+                break
+            time.sleep(0.002)
+    writer.join(max(until - time.monotonic(), 0))
+
+
+def _answers_from_a_whole_bundle(home: Path, clients: Clients) -> None:
+    store = BundleStore(home / "bundles")
+    store.open(every_byte=True)
+    version = clients.ask(FIRST_LISTENER)
+    if version is not None:
+        store.open(version, every_byte=True)
+
+
+def _tracks(home: Path) -> list[int]:
+    engine = DuckDBDelta(home / "warehouse", Warehouse())
+    rows = engine.collect(engine.read(TRACKS).select("track_id"))
+    engine.close()
+    return [int(track) for track in rows["track_id"].to_pylist()]
+
+
+def _flow(home: Path, *arguments: str) -> BaseProcess:
+    """A command in a process of its own, that has its libraries loaded: it is killed at work, not while it starts."""
+    process = _processes.Process(
+        target=_become, args=((*arguments, "--home", str(home)), home.parent / "flow.txt")
     )
+    process.start()
+    return process
+
+
+def _become(arguments: tuple[str, ...], said: Path) -> None:
+    with said.open("a") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    app(list(arguments), prog_name="segue")
+
+
+def _finish(process: BaseProcess) -> None:
+    process.join()
+    assert process.exitcode == 0, f"a command that nobody killed ended with status {process.exitcode}"
 
 
 def _count(home: Path, clients: Clients, found: Found) -> None:
@@ -222,7 +346,7 @@ def _count(home: Path, clients: Clients, found: Found) -> None:
         for table in (RAW_EVENTS, EVENTS)
     }
     plays: Counter[tuple[int, int, int]] = Counter()
-    for user in range(LISTENERS):
+    for user in range(FIRST_LISTENER, FIRST_LISTENER + LISTENERS):
         state = states.read(user)
         for row in () if state is None else state.plays:
             plays[(user, int(row["ts"]), int(row["track_id"]))] += 1

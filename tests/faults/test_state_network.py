@@ -5,11 +5,13 @@ The stores are real; between us and them is a proxy that delays, stalls, cuts an
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import msgspec
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from segue.contracts.errors import Unavailable
 from segue.contracts.ports import StateStore
 from segue.recommend.api import Request, Response
 from segue.recommend.artifacts import Artifacts
+from segue.serving.app import make_app
 from segue.settings.tree import State
 from segue.wiring.home import Home
 from segue.wiring.platform import HomePlatform
@@ -206,5 +209,27 @@ def test_events_are_acknowledged_while_the_store_is_down_and_wait_in_the_log(dow
         platform.ingest(msgspec.json.encode([event]), "application/json").acknowledged.result(10)
         assert len(down.log.read("events", 0, 10)) == 1
         assert down.log.committed("events", "state") == 0, "they come again until they are folded in"
+    finally:
+        platform.close()
+
+
+def test_a_store_that_is_down_is_seen_and_takes_nobody_out_of_rotation(down: Home) -> None:
+    platform = HomePlatform(down)
+    app = make_app(platform, down.settings)
+
+    async def go() -> httpx.Response:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://localhost"
+        ) as client:
+            return await client.get("/readyz")
+
+    try:
+        ends = time.monotonic() + 60
+        while "state" not in platform.health().degraded:
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+        answer = asyncio.run(go())
+        assert answer.status_code == 200
+        assert "did not answer" in answer.json()["degraded"]["state"]
     finally:
         platform.close()

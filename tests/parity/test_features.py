@@ -171,7 +171,7 @@ class World:
             before = self.raw.filter(pa.compute.less(self.raw["ts"], now))
             profile = self.profiles.find(s["user_id"]) or anonymous(s["user_id"])
             state = decode(encode(apply(profile, read_events(before, self.facts), limits)))
-            index = self.catalogue.find(np.array([s["track_id"]])).astype(np.int32)
+            index = self.catalogue.positions(np.array([s["track_id"]]))
             out[n] = assemblers[now // DAY].assemble(state, Moment(now, s["surface"]), index, {})[0]
         return out
 

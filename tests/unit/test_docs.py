@@ -16,7 +16,13 @@ from segue.wiring.reference import pages
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")], key=lambda p: str(p)
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("benchmarks/*.md"),
+        *ROOT.glob("examples/*.md"),
+    ],
+    key=lambda p: str(p),
 )
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 FENCE = re.compile(r"^```.*?^```", re.M | re.S)
@@ -138,3 +144,26 @@ def test_every_target_is_documented() -> None:
     phony = set(re.search(r"^\.PHONY: (.*)$", makefile, re.M).group(1).split())  # type: ignore[union-attr]
     explained = set(re.findall(r"^([a-z]+):.*## ", makefile, re.M))
     assert phony <= explained
+
+
+def leaves(words: tuple[str, ...], command: object) -> list[tuple[tuple[str, ...], str]]:
+    """Every command below a command, as what is typed and its help."""
+    below = getattr(command, "commands", None)
+    if below is None:
+        return [(words, str(getattr(command, "help", "")))]
+    return [leaf for name, found in below.items() for leaf in leaves((*words, name), found)]
+
+
+COMMAND_HELP = [
+    leaf for name in COMMANDS if not COMMANDS[name].hidden for leaf in leaves((name,), load(name))
+]
+
+
+@pytest.mark.parametrize(("words", "text"), COMMAND_HELP, ids=[" ".join(words) for words, _ in COMMAND_HELP])
+def test_help_teaches_with_an_example_and_what_comes_next(words: tuple[str, ...], text: str) -> None:
+    purpose, *_, example, following = text.split("\n\n")
+    assert purpose
+    assert example.startswith(f"Example: `segue {' '.join(words)}")
+    assert following.startswith("Next: ")
+    for said in re.findall(r"`(segue [^`]+)`", text.replace("\n", " ")):
+        parse(re.sub(r"\b(VERSION|NAME)\b", "x", said))

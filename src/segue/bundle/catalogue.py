@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from segue.bundle.bundle import Bundle
+from segue.bundle.room import Rows, find
 from segue.bundle.writer import BundleWriter
 from segue.contracts.errors import InvalidData
 
@@ -24,13 +26,16 @@ I32 = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Texts:
-    """n short texts as one byte array: offsets int64[n + 1], data uint8[...]."""
+    """n short texts as one byte array: offsets int64[n + 1], data uint8[...]; and those that have changed since, by position."""
 
     offsets: I64
     data: npt.NDArray[np.uint8]
+    changed: dict[int, str] = field(default_factory=dict)
 
     def __getitem__(self, index: int) -> str | None:
         """The text at a position; None where it is empty."""
+        if index in self.changed:
+            return self.changed[index] or None
         raw = self.data[self.offsets[index] : self.offsets[index + 1]].tobytes()
         return raw.decode("utf-8", "replace") or None
 
@@ -38,7 +43,11 @@ class Texts:
         """The texts at some positions; None where empty."""
         data: memoryview = self.data.data
         begins, ends = self.offsets[index].tolist(), self.offsets[1:][index].tolist()
-        return [str(data[a:b], "utf-8", "replace") or None for a, b in zip(begins, ends, strict=True)]
+        texts = [str(data[a:b], "utf-8", "replace") or None for a, b in zip(begins, ends, strict=True)]
+        if self.changed:
+            now = [self.changed.get(position) for position in index.tolist()]
+            texts = [old if new is None else new or None for old, new in zip(texts, now, strict=True)]
+        return texts
 
     @classmethod
     def of(cls, values: pa.Array | pa.ChunkedArray) -> Texts:
@@ -56,8 +65,9 @@ class Texts:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Tracks sorted by id and artists sorted by id.
+    """Tracks sorted by id and artists sorted by id; in an opened bundle, blank rows behind them for those that come later.
 
+    `as_of`: the moment of the latest change that is in it (see segue.events.changes), None where there was none.
     track_id int64[n]; artist int32[n] position in `artist_id` or -1; genre int16[n] position in `genres` or -1;
     duration_ms int32[n] or -1; uploaded_at int64[n] microseconds or -1; flags uint8[n] (EXPLICIT | PUBLIC);
     blocked uint64[n, 4], bit c set where `countries[c]` may not play it.
@@ -73,19 +83,32 @@ class Catalogue:
     titles: Texts
     artist_id: I64
     artist_names: Texts
-    genres: tuple[str, ...]
-    countries: tuple[str, ...]
+    genres: list[str]
+    countries: list[str]
+    as_of: int | None = None
+    known: tuple[int, int] | None = None
+    """How many tracks and artists are not blank; None: all."""
 
     def __len__(self) -> int:
         return len(self.track_id)
 
+    @cached_property
+    def tracks(self) -> Rows:
+        """Rows of the tracks."""
+        return Rows(self.track_id, self.known and self.known[0])
+
+    @cached_property
+    def artists(self) -> Rows:
+        """Rows of the artists."""
+        return Rows(self.artist_id, self.known and self.known[1])
+
     def positions(self, track_ids: I64 | Sequence[int]) -> I32:
         """Positions of tracks by id, -1 where unknown. int32[m]."""
-        return find(self.track_id, np.asarray(track_ids, np.int64))
+        return self.tracks.find(track_ids)
 
     def artist_positions(self, artist_ids: I64 | Sequence[int]) -> I32:
         """Positions of artists by id, -1 where unknown. int32[m]."""
-        return find(self.artist_id, np.asarray(artist_ids, np.int64))
+        return self.artists.find(artist_ids)
 
     def artists_of(self, tracks: I32) -> I64:
         """Ids of the artists of tracks by position, -1 where the track or its artist is unknown. int64[m]."""
@@ -94,6 +117,11 @@ class Catalogue:
         known = known[self.artist[tracks[known]] >= 0]
         ids[known] = self.artist_id[self.artist[tracks[known]]]
         return ids
+
+    def facts_of(self, track_ids: I64) -> tuple[I64, I32]:
+        """Artist's id and duration of tracks by id, -1 where unknown. int64[m], int32[m]."""
+        at = self.positions(track_ids)
+        return self.artists_of(at), np.where(at >= 0, self.duration_ms[at], np.int32(-1)).astype(np.int32)
 
     def country(self, code: str | None) -> int:
         """Position of a country, -1 where unknown."""
@@ -108,16 +136,9 @@ class Catalogue:
         return found
 
 
-def find(sorted_ids: I64, wanted: I64) -> I32:
-    """Positions of `wanted` in `sorted_ids`, -1 where absent. int32[m]."""
-    if len(sorted_ids) == 0:
-        return np.full(len(wanted), -1, np.int32)
-    at = np.searchsorted(sorted_ids, wanted)
-    at[at == len(sorted_ids)] = 0
-    return np.where(sorted_ids[at] == wanted, at, -1).astype(np.int32)
-
-
-def build(tracks: pa.Table, artists: pa.Table, countries: Sequence[str]) -> Catalogue:
+def build(
+    tracks: pa.Table, artists: pa.Table, countries: Sequence[str], as_of: int | None = None
+) -> Catalogue:
     """The catalogue of the dimension tables (contracts TRACKS and ARTISTS).
 
     Raises InvalidData where there are more countries than a mask holds.
@@ -139,8 +160,9 @@ def build(tracks: pa.Table, artists: pa.Table, countries: Sequence[str]) -> Cata
         titles=Texts.of(tracks["title"]),
         artist_id=artist_id,
         artist_names=Texts.of(artists["name"]),
-        genres=genres,
-        countries=codes,
+        genres=list(genres),
+        countries=list(codes),
+        as_of=as_of,
     )
 
 
@@ -162,22 +184,44 @@ def save(catalogue: Catalogue, writer: BundleWriter) -> None:
             "artist_name_offsets": catalogue.artist_names.offsets,
             "artist_name_data": catalogue.artist_names.data,
         },
+        blank={
+            "track_id": -1,
+            "artist": -1,
+            "genre": -1,
+            "duration_ms": -1,
+            "uploaded_at": -1,
+            "flags": 0,
+            "blocked": 0,
+            "title_offsets": catalogue.titles.offsets[-1],
+            "artist_id": -1,
+            "artist_name_offsets": catalogue.artist_names.offsets[-1],
+        },
     )
-    writer.json("catalogue/names", {"genres": catalogue.genres, "countries": catalogue.countries})
+    writer.json(
+        "catalogue/about",
+        {
+            "genres": catalogue.genres,
+            "countries": catalogue.countries,
+            "as_of": catalogue.as_of,
+            "known": (len(catalogue.track_id), len(catalogue.artist_id)),
+        },
+    )
 
 
 def load(bundle: Bundle) -> Catalogue:
-    """The catalogue of a bundle."""
-    arrays = bundle.arrays("catalogue")
-    names = bundle.json("catalogue/names")
+    """The catalogue of a bundle, to which changes may be made that only this process sees."""
+    arrays = bundle.arrays("catalogue", own=True)
+    about = bundle.json("catalogue/about")
     titles = Texts(arrays.pop("title_offsets"), arrays.pop("title_data"))
     artist_names = Texts(arrays.pop("artist_name_offsets"), arrays.pop("artist_name_data"))
     return Catalogue(
         **arrays,
         titles=titles,
         artist_names=artist_names,
-        genres=tuple(names["genres"]),
-        countries=tuple(names["countries"]),
+        genres=about["genres"],
+        countries=about["countries"],
+        as_of=about["as_of"],
+        known=tuple(about["known"]),
     )
 
 

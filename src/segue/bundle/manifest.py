@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from segue.contracts.errors import BundleCorrupt
 
-FORMAT = 2
+FORMAT = 4
 NAME = "manifest.json"
 
 

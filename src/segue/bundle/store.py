@@ -9,7 +9,7 @@ from pathlib import Path
 from segue.bundle.bundle import REPAIR, Bundle
 from segue.bundle.folder import remove, turn
 from segue.bundle.manifest import Manifest, read_manifest
-from segue.contracts.errors import BundleCorrupt, NotFound
+from segue.contracts.errors import BundleCorrupt, NotFound, Unavailable
 
 CURRENT = "CURRENT"
 HISTORY = "HISTORY"
@@ -47,7 +47,7 @@ class BundleStore:
                 field=CURRENT,
             ) from error
 
-    def open(self, version: str | None = None, *, verify: bool = True) -> Bundle:
+    def open(self, version: str | None = None, *, every_byte: bool = False) -> Bundle:
         """Open a bundle, the champion by default. Raises NotFound, BundleCorrupt."""
         chosen = version or self.current()
         if chosen is None:
@@ -56,11 +56,11 @@ class BundleStore:
             known = ", ".join(m.version for m in self.versions()[:5]) or "none"
             told = f"{self.root / CURRENT}: {REPAIR}: " if chosen == self._champion() else ""
             raise NotFound(f"{told}no bundle {chosen!r}; there are: {known}", field="bundle")
-        return Bundle(self.root / chosen, verify=verify)
+        return Bundle(self.root / chosen, every_byte=every_byte)
 
     def publish(self, version: str) -> None:
-        """Make a bundle the champion, atomically, after checking every byte of it."""
-        self.open(version, verify=True)
+        """Make a bundle the champion, atomically, after checking every byte of it. Raises Unavailable on a full disk."""
+        self.open(version, every_byte=True)
         with turn(self.root):
             before = self._champion()
             if before == version:
@@ -113,7 +113,7 @@ class BundleStore:
 
     def _whole(self, version: str) -> bool:
         try:
-            self.open(version, verify=True)
+            self.open(version, every_byte=True)
         except (NotFound, BundleCorrupt):
             return False
         return True
@@ -125,9 +125,17 @@ class BundleStore:
             return []
 
     def _replace(self, name: str, text: str) -> None:
-        handle, temporary = tempfile.mkstemp(prefix=f".{name}-", dir=self.root)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(self.root / name)
+        """Put the text in the file's place, whole or not at all. What cannot be written is swept by the next writer."""
+        try:
+            handle, temporary = tempfile.mkstemp(prefix=f".{name}-", dir=self.root)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(self.root / name)
+        except OSError as error:
+            raise Unavailable(
+                f"{self.root / name}: cannot be written: {error.strerror}; what is published stays, "
+                "make room and publish again",
+                field=name,
+            ) from error

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,18 +19,20 @@ import numpy.typing as npt
 import segue
 from segue.bundle.bundle import Bundle
 from segue.bundle.folder import begin, remove, turn
-from segue.bundle.manifest import FORMAT, NAME, FileEntry, Manifest, file_hash
+from segue.bundle.manifest import FORMAT, NAME, FileEntry, Manifest, file_hash, read_manifest
 from segue.contracts.errors import BundleCorrupt, Conflict, Unavailable
 
 
 class BundleWriter:
     """Collects the files of one bundle. Use as a context manager: leaving without `finish` removes what was written.
 
+    `spare` is how many blank rows follow in the arrays that have a row per track or artist (see room.py).
     Raises Unavailable where a file cannot be written, as on a full disk; what is published stays as it is.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, spare: int = 0) -> None:
         self._root = root
+        self._spare = spare
         self._folder, self._handle = begin(root)
 
     def __enter__(self) -> BundleWriter:
@@ -41,17 +44,31 @@ class BundleWriter:
         shutil.rmtree(self._folder, ignore_errors=True)
         os.close(self._handle)
         if isinstance(error, OSError):
+            # NumPy, where the disk took only a part of an array, says how much and not why.
+            why = error.strerror or f"the disk is full ({error})"
             raise Unavailable(
-                f"{self._root}: the bundle cannot be written: {error.strerror or error}; what is published stays, "
-                "make room and run again",
+                f"{self._root}: the bundle cannot be written: {why}; what is published stays, make room and run again",
                 field="bundle",
             ) from error
 
-    def arrays(self, prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Store arrays as `prefix/name.npy`."""
+    def arrays(
+        self,
+        prefix: str,
+        arrays: Mapping[str, npt.NDArray[Any]],
+        blank: Mapping[str, npt.ArrayLike] | None = None,
+    ) -> None:
+        """Store arrays as `prefix/name.npy`; those named in `blank` with the spare rows behind, which hold that value."""
         for name, array in arrays.items():
             path = self._path(f"{prefix}/{name}.npy")
-            np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+            if blank is None or name not in blank:
+                np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+                continue
+            header = np.lib.format.header_data_from_array_1_0(np.ascontiguousarray(array))
+            header["shape"] = (len(array) + self._spare, *array.shape[1:])
+            with path.open("wb") as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                np.ascontiguousarray(array).tofile(file)
+                np.full((self._spare, *array.shape[1:]), blank[name], array.dtype).tofile(file)
 
     def json(self, name: str, value: object) -> None:
         """Store a value as `name.json`."""
@@ -82,7 +99,7 @@ class BundleWriter:
         manifest = Manifest(
             format=FORMAT,
             version=version,
-            created_at=time.time_ns() // 1000,
+            created_at=self._later_than_all(),
             code=segue.__version__,
             data_through=data_through,
             settings=settings,
@@ -96,6 +113,14 @@ class BundleWriter:
         self._place(self._root / version)
         _sync_folder(self._root)
         return manifest
+
+    def _later_than_all(self) -> int:
+        """Now, by a clock that may have been set back: the newest bundle is the one that was made last."""
+        made = [time.time_ns() // 1000]
+        for path in self._root.glob(f"*/{NAME}"):
+            with suppress(BundleCorrupt):
+                made.append(read_manifest(path.parent).created_at + 1)
+        return max(made)
 
     def _place(self, target: Path) -> None:
         if target.exists() and not _whole(target):

@@ -20,7 +20,12 @@ VersionArgument = Annotated[str, typer.Argument(help="Version, as `segue bundle 
 
 @app.command("list")
 def list_bundles(json: JsonOption = False, home: HomeOption = DEFAULT_HOME) -> None:
-    """All bundles, newest first."""
+    """All bundles, newest first; the dot marks the champion, from which requests are answered.
+
+    Example: `segue bundle list`
+
+    Next: `segue bundle show VERSION`, `segue bundle publish VERSION`, `segue bundle rollback`.
+    """
     with plain_errors():
         chosen = open_home(home)
         store = chosen.bundles
@@ -44,14 +49,24 @@ def list_bundles(json: JsonOption = False, home: HomeOption = DEFAULT_HOME) -> N
 
 @app.command()
 def show(version: VersionArgument, home: HomeOption = DEFAULT_HOME) -> None:
-    """A bundle's manifest, after checking every byte of it."""
+    """A bundle's manifest, after checking every byte of it.
+
+    Example: `segue bundle show 2026-11-21-4f1c2a9b`
+
+    Next: `segue bundle publish VERSION` if it is sound, `segue run` makes another if not.
+    """
     with plain_errors():
-        print_json(open_home(home).bundles.open(version, verify=True).manifest)
+        print_json(open_home(home).bundles.open(version, every_byte=True).manifest)
 
 
 @app.command()
 def publish(version: VersionArgument, home: HomeOption = DEFAULT_HOME) -> None:
-    """Make a bundle the champion, whatever the gate said; servers pick it up within a second."""
+    """Make a bundle the champion, whatever the gate said; servers pick it up within a second.
+
+    Example: `segue bundle publish 2026-11-21-4f1c2a9b`
+
+    Next: `segue bundle rollback` takes it back.
+    """
     with plain_errors():
         open_home(home).bundles.publish(version)
     out.print(f"champion: {version}")
@@ -59,7 +74,12 @@ def publish(version: VersionArgument, home: HomeOption = DEFAULT_HOME) -> None:
 
 @app.command()
 def rollback(home: HomeOption = DEFAULT_HOME) -> None:
-    """Make the champion before this one the champion again."""
+    """Make the champion before this one the champion again; servers change over within a second.
+
+    Example: `segue bundle rollback`
+
+    Next: `segue bundle list` shows which one answers now.
+    """
     with plain_errors():
         version = open_home(home).bundles.rollback()
     out.print(f"champion: {version}")

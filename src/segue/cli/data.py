@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -22,7 +23,7 @@ from segue.cli.console import (
     print_json,
     working,
 )
-from segue.contracts.errors import InvalidInput
+from segue.contracts.errors import InvalidData, InvalidInput
 from segue.contracts.tables import RAW_EVENTS
 from segue.events.importers import IMPORTERS, ImportReport, choose_importer, import_path
 from segue.flows.ledger import Ledger
@@ -46,13 +47,28 @@ def import_data(
     settings: SetOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Import listening data. Running it again lands nothing twice; a killed import goes on where it was."""
+    """Import listening data. Running it again lands nothing twice; a killed import goes on where it was.
+
+    Ends with counts: read, landed, duplicate, rejected by reason. docs/how-to/import.md says what each format must look like.
+
+    Example: `segue import listenbrainz listens.jsonl`, or `segue import table plays.csv --mapping plays.toml` for yours.
+
+    Next: `segue run`; `segue rejects` if rows were rejected.
+    """
     with plain_errors():
-        report = run_import(open_home(home, settings, config), name, path, mapping)
+        report, warnings = run_import(open_home(home, settings, config), name, path, mapping)
+    for warning in warnings:
+        err.print(f"[yellow]warning[/]: {escape(warning)}", highlight=False, soft_wrap=True)
     if json:
         print_json(report)
-        return
-    table = Table(title=f"{name}: {path}", title_justify="left")
+    else:
+        _print_import(f"{name}: {path}", report)
+    with plain_errors():
+        _refuse_if_all_broken(path, report)
+
+
+def _print_import(title: str, report: ImportReport) -> None:
+    table = Table(title=title, title_justify="left")
     for heading in ("read", "landed", "duplicate", "rejected", "listeners", "tracks"):
         table.add_column(heading, justify="right")
     table.add_row(
@@ -62,23 +78,35 @@ def import_data(
     )
     out.print(table)
     for reason, count in sorted(report.rejected.items()):
-        out.print(f"  rejected {count:,}: {reason}  (see the table `rejects`)")
-    out.print("next: [bold]segue run[/]")
+        out.print(f"  rejected {count:,}: {reason}  ([bold]segue rejects[/] shows them)")
+    if report.landed + report.duplicate:
+        out.print("next: [bold]segue run[/]")
 
 
-def run_import(home: Home, name: str, path: Path, mapping: Path | None) -> ImportReport:
-    """Import with a progress line on standard error."""
+def _refuse_if_all_broken(path: Path, report: ImportReport) -> None:
+    """Raises InvalidData where there were rows and none of them was any good: a script must not go on."""
+    if report.rejected and not report.landed + report.duplicate:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(report.rejected.items()))
+        raise InvalidData(
+            f"{path}: none of its {report.read:,} rows could be used ({reasons}); `segue rejects` shows them"
+        )
+
+
+def run_import(
+    home: Home, name: str, path: Path, mapping: Path | None
+) -> tuple[ImportReport, tuple[str, ...]]:
+    """Import with a progress line on standard error. Returns the counts, and warnings of what looks wrong."""
     importer = choose_importer(name, mapping)
-    report = ImportReport()
+    report, warnings = ImportReport(), tuple[str, ...]()
     with exclusive(home.root, f"import {name}"), working(f"import {name}") as say:
         ledger = Ledger(home.engine)
         for step in import_path(
             importer, path, home.engine, home.settings.warehouse, on_landed=ledger.record_landing
         ):
-            report = step.report
+            report, warnings = step.report, step.warnings
             say(f"import {name}: {report.read:,} read, {report.landed:,} landed")
         home.engine.compact(RAW_EVENTS)
-    return report
+    return report, warnings
 
 
 def simulate(
@@ -98,6 +126,10 @@ def simulate(
     """Make up a whole music service and its history: catalogue, listeners, sessions, events, exposures.
 
     The true preferences go to HOME/truth, apart from everything a model may read.
+
+    Example: `segue simulate --listeners 500 --tracks 2000 --artists 300 --days 20` takes seconds.
+
+    Next: `segue run`.
     """
     with plain_errors():
         try:

@@ -32,7 +32,12 @@ def demo(
     settings: SetOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Simulate a music service (or import real data), run the flow, evaluate, publish and serve."""
+    """Simulate a music service (or import real data), run the flow, evaluate, publish and serve.
+
+    Example: `segue demo --home .demo`, or `segue demo --data 30music:sessions.parquet --home .music`
+
+    Next: open the address it prints; docs/tutorial/first-hour.md goes on from there.
+    """
     with plain_errors():
         chosen = open_home(home, [*(settings or ()), "gate.baselines=true"], config)
         size = SimulationConfig()
@@ -43,7 +48,7 @@ def demo(
                 raise InvalidInput(
                     f"--data: {data!r}; write it as FORMAT:PATH, as in 30music:sessions.parquet", field="data"
                 )
-            report = run_import(chosen, name, Path(path), None)
+            report, _ = run_import(chosen, name, Path(path), None)
             out.print(
                 f"  {report.landed:,} plays landed, {report.duplicate:,} were there, "
                 f"{report.listeners:,} listeners, {report.tracks:,} tracks"

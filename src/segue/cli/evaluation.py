@@ -54,7 +54,14 @@ def evaluate(
     settings: SetOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Train as of a day and be judged on what came after: what would be served (`segue`) beside the baselines."""
+    """Train as of a day and be judged on what came after: what would be served (`segue`) beside the baselines.
+
+    Nothing is published. Intervals are over listeners: two models whose intervals overlap are not told apart.
+
+    Example: `segue evaluate --max-cases 1000` for a first look; `segue evaluate --html report.html` for all of it with plots.
+
+    Next: change a setting (`--set training.factors=64`) and compare; `segue run` to publish.
+    """
     with plain_errors():
         chosen = open_home(home, settings, config)
         if html is not None and (html.is_dir() or not html.parent.is_dir()):
@@ -106,7 +113,12 @@ def benchmark(
     path: Annotated[Path, typer.Argument(help="Directory with its files.")],
     json: JsonOption = False,
 ) -> None:
-    """Our models on a published split, beside the published numbers. Nothing is tuned on its test part."""
+    """Our models on a published split, beside the published numbers. Nothing is tuned on its test part.
+
+    Example: `segue benchmark gowalla-lightgcn data/gowalla-lightgcn`
+
+    Next: docs/concepts/evaluation.md says what each split is and where its files come from.
+    """
     with plain_errors(), working(dataset) as say:
         report = published.run(dataset, path, progress=lambda what: say(f"{dataset}: {what}"))
     if json:

@@ -27,7 +27,8 @@ from segue.cli.console import (
 from segue.contracts.errors import GateRefused, InvalidData, InvalidInput
 from segue.contracts.ports import Days
 from segue.contracts.tables import RAW_EVENTS
-from segue.events.landing import land, land_candidates, land_exposures
+from segue.events.catalogue import land_catalogue
+from segue.events.landing import LandReport, land, land_candidates, land_dead_letters, land_exposures
 from segue.flows.ledger import Ledger
 from segue.flows.runner import StepProgress
 from segue.flows.steps import BUILD, FLOW
@@ -35,6 +36,7 @@ from segue.flows.verdicts import Verdict, verdicts
 from segue.settings import DEFAULT_HOME
 from segue.wiring.flow import runner_of
 from segue.wiring.home import Home
+from segue.wiring.topics import prune
 
 STEPS = ", ".join(step.name for step in FLOW)
 REFUSED = 3
@@ -58,7 +60,9 @@ def run(
     last: Annotated[
         str | None, typer.Option("--to", help="Last UTC day of the tables to build, YYYY-MM-DD.")
     ] = None,
-    step: Annotated[list[str] | None, typer.Option(help=f"Only this step: {STEPS}.")] = None,
+    step: Annotated[
+        list[str] | None, typer.Option(help=f"Only this step, and the tables it reads: {STEPS}.")
+    ] = None,
     force: Annotated[bool, typer.Option(help="Build also what is up to date.")] = False,
     train: Annotated[bool, typer.Option(help="Train, judge and publish after the tables.")] = True,
     json: JsonOption = False,
@@ -69,6 +73,11 @@ def run(
     """Land the log, build the tables, train, judge against the champion, publish. Skips what is up to date.
 
     Killed half-way it goes on where it was. A challenger that the gate refuses is kept but not published (exit status 3).
+
+    Example: `segue run`; `segue run --no-train` for the tables alone; `segue run --step listens --from 2026-11-01 --force` to
+    build days again.
+
+    Next: `segue evaluate`, `segue recommend`, `segue serve`; a server that runs already picks up the new bundle by itself.
     """
     with plain_errors():
         names = step or (None if train else [made.name for made in BUILD])
@@ -78,7 +87,12 @@ def run(
 
 @app.command("list")
 def list_steps(json: JsonOption = False) -> None:
-    """All steps in the order they run, what each reads and what it writes."""
+    """All steps in the order they run, what each reads and what it writes.
+
+    Example: `segue step list --json`, for a scheduler that makes a task of each.
+
+    Next: `segue step run NAME`.
+    """
     if json:
         print_json(
             [
@@ -119,7 +133,12 @@ def run_step(
     settings: SetOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Run one step, given that those before it have run. What came in since is landed first, as in `segue run`."""
+    """Run one step. What came in since is landed first, and the tables it reads are built where they are stale.
+
+    Example: `segue step run daily-tracks --date 2026-11-20 --wait 600`
+
+    Next: the steps that read what it wrote, see `segue step list`.
+    """
     with plain_errors():
         until = _day("--date", day) if day is not None else None
         ran = run_flow(
@@ -171,17 +190,30 @@ def run_flow(
 def _land(home: Home) -> None:
     """Take in what servers logged. Raises InvalidData where there was never any event."""
     ledger = Ledger(home.engine)
-    for name, landing in (("events", land), ("exposures", land_exposures), ("candidates", land_candidates)):
-        report = landing(home.log, home.engine, on_landed=ledger.record_landing)
-        if report.read:
-            rejected = sum(report.rejected.values())
-            _tell(
-                f"land {name}",
-                f"{report.landed:>12,} landed   {report.duplicate:,} duplicate   {rejected:,} rejected",
-            )
+    _tell_landed("catalogue", land_catalogue(home.log, home.engine, on_landed=ledger.record_landing))
+    # Events last: what a response that landed had known of its listener has then landed too.
+    for name, landing in (("exposures", land_exposures), ("candidates", land_candidates), ("events", land)):
+        _tell_landed(name, landing(home.log, home.engine, on_landed=ledger.record_landing))
+    _tell_landed("rejects", land_dead_letters(home.log, home.engine))
+    forgotten = prune(home.log, home.settings, home.bundles)
+    if forgotten:
+        _tell(
+            "log", f"{forgotten:>12,} files removed, older than {home.settings.log.keep_days} days and landed"
+        )
     if home.engine.days(RAW_EVENTS) is None:
         raise InvalidData(
             "there are no events: `segue import` or `segue simulate` first, then `segue run`", field="events"
+        )
+
+
+def _tell_landed(name: str, report: LandReport) -> None:
+    if report.read:
+        rejected = sum(report.rejected.values())
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(report.rejected.items()))
+        _tell(
+            f"land {name}",
+            f"{report.landed:>12,} landed   {report.duplicate:,} duplicate   {rejected:,} rejected"
+            + (f" ({reasons})" if reasons else ""),
         )
 
 

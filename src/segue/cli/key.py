@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from segue.cli.console import out, plain_errors
 from segue.contracts.errors import InvalidInput
+from segue.settings.tree import Scope
 
-SCOPES = ("read", "write")
+SCOPES = get_args(Scope)
 
 
 def key(
     name: Annotated[str, typer.Argument(help="What to call the caller in the settings, such as web-player.")],
-    scope: Annotated[list[str] | None, typer.Option(help="read or write; may be given twice.")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help=f"{', '.join(SCOPES)}; may be given more than once.")
+    ] = None,
     events_per_s: Annotated[int, typer.Option(min=0, help="Events a second it may send; 0: any number.")] = 0,
 ) -> None:
-    """Make a key, and the lines for the settings file that let it in. The key itself is kept nowhere."""
+    """Make a key, and the lines for the settings file that let it in. The key itself is kept nowhere.
+
+    Example: `segue key web-player --scope write --events-per-s 50`
+
+    Next: put the lines into `segue.toml`, give the key to the caller, start `segue serve` anew.
+    """
     with plain_errors():
         chosen = scope or ["write"]
         for one in chosen:

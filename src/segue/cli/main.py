@@ -32,6 +32,9 @@ class Command(NamedTuple):
 
 COMMANDS: Final = {
     "import": Command("segue.cli.data", "import_data", "Import listening data."),
+    "rejects": Command(
+        "segue.cli.rejects", "rejects", "Show the rows that broke the contract when they came in."
+    ),
     "simulate": Command("segue.cli.data", "simulate", "Make up a whole music service and its history."),
     "run": Command(
         "segue.cli.flow", "run", "Land the log, build the tables, train, judge against the champion, publish."
@@ -51,9 +54,16 @@ COMMANDS: Final = {
         "segue.cli.recommend", "recommend", "Answer one request from the published bundle, in this process."
     ),
     "serve": Command("segue.cli.serving", "serve", "Serve the API and the listener page until stopped."),
+    "load": Command(
+        "segue.cli.load", "load", "Put open-loop load on a server, and report latencies and errors."
+    ),
     "key": Command("segue.cli.key", "key", "Make a key, and the lines for the settings file that let it in."),
     "bundle": Command("segue.cli.bundles", "app", "List, show, publish and roll back bundles."),
+    "features": Command(
+        "segue.cli.features", "app", "Whether serving and training compute the same features."
+    ),
     "state": Command("segue.cli.state", "app", "Make the store that listener state lives in."),
+    "log": Command("segue.cli.log", "app", "Make the log that events and exposures go through."),
     "demo": Command(
         "segue.cli.demo",
         "demo",

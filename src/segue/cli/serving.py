@@ -23,7 +23,12 @@ def serve(
     settings: SetOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Serve the API and the listener page until stopped. A newly published bundle is picked up by itself."""
+    """Serve the API and the listener page until stopped. A newly published bundle is picked up by itself.
+
+    Example: `segue serve --port 9000 --workers 4`
+
+    Next: open `/` for the listener page, `/docs` for the API, `/metrics` for the numbers. Ctrl-C stops it.
+    """
     changes = list(settings or ())
     for key, value in (("host", host), ("port", port), ("workers", workers)):
         if value is not None:

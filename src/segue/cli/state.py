@@ -17,7 +17,12 @@ def _group() -> None:
 
 @app.command()
 def create(home: HomeOption = DEFAULT_HOME, settings: SetOption = None, config: ConfigOption = None) -> None:
-    """Make what the store needs before first use, such as its table; what is there stays as it is."""
+    """Make what the store needs before first use, such as its table; what is there stays as it is.
+
+    Example: `segue state create --set state.kind=dynamodb`
+
+    Next: `segue run --step state` fills it from the tables.
+    """
     with plain_errors():
         opened = open_home(home, settings, config)
         opened.state.create()

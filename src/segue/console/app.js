@@ -1,7 +1,7 @@
 // The listener's page: who listens, what they get, and what changes when they say something about it.
 
 import { get, Problem, same, send } from "./api.js";
-import { ago, artistOf, h, icon, iconButton, minutes, plural, titleOf } from "./dom.js";
+import { ago, artistOf, h, icon, iconButton, minutes, plural, sentence, titleOf } from "./dom.js";
 import { art, card, empty, failed, loadingRows, loadingShelves, row, shelf } from "./pieces.js";
 import { Player } from "./player.js";
 import { openTrace, openTrack } from "./sheet.js";
@@ -84,11 +84,15 @@ async function present(loading, work) {
     if (error.name === "AbortError" || mine.signal.aborted) return;
     if (!(error instanceof Problem)) throw error;
     if (quiet) toast(error.detail, true);
-    else main.replaceChildren(failed(error, route));
+    else main.replaceChildren(error.status === 404 ? missing(error) : failed(error, route));
   } finally {
     if (pending === mine) main.setAttribute("aria-busy", "false");
   }
 }
+
+/** What was asked for is not there, or not any more: asking again would not help, another start does. */
+const missing = (error) =>
+  empty("station", "This is not here any more", `${sentence(error.detail)}.`, h("a", { class: "solid", href: `#/${sitting.userId}/station` }, "Start somewhere else"));
 
 /** Remembers where the eye and the keyboard are; the result puts them back. */
 function place() {
@@ -113,11 +117,11 @@ function choose() {
   delete main.dataset.view;
   frame(null);
   const list = h("ul", { class: "people" });
-  const words = h("input", { type: "search", id: "find", placeholder: "An id", autocomplete: "off", "aria-label": "Find a listener" });
+  const words = h("input", { type: "search", id: "find", placeholder: "An id, or source:id", autocomplete: "off", "aria-label": "Find a listener" });
   const look = async () => {
     await presentIn(list, async () => {
       const { listeners } = await get("/v1/listeners", { query: words.value.trim(), limit: 12 });
-      return listeners.length ? listeners.map(person) : [h("li", { class: "note" }, `Nothing is known of “${words.value.trim()}”.`)];
+      return listeners.length ? listeners.map(person) : [h("li", { class: "wide" }, nobody(words.value.trim()))];
     });
   };
   words.addEventListener("input", debounce(look, 200));
@@ -132,7 +136,7 @@ function choose() {
       h(
         "div",
         { class: "chips" },
-        seen.map((u) => h("a", { class: "chip", href: `#/${u}/home` }, icon("history"), `Listener ${u}`)),
+        seen.map((u) => h("a", { class: "chip", href: `#/${u}/home`, title: `Listener ${u}` }, icon("history"), listenerName(u))),
         h("button", { type: "button", class: "chip", onclick: look }, icon("refresh"), "Others"),
         h("button", { type: "button", class: "chip", onclick: () => (location.hash = `#/${newcomer()}/home`) }, icon("spark"), "Someone new"),
       ),
@@ -142,6 +146,17 @@ function choose() {
   main.setAttribute("aria-busy", "false");
   look();
 }
+
+const nobody = (asked) =>
+  empty(
+    "person",
+    asked ? `Nobody is known as “${asked}”` : "Nobody is known yet",
+    !asked
+      ? "Listeners appear with the first run of the flow, or with their first play."
+      : /^[^:]+:.|^\d+$/.test(asked)
+        ? "Look at the spelling, or start as someone new."
+        : "Ids that are text are written behind the source they were imported from, as in my-service:ana.",
+  );
 
 async function presentIn(place, work) {
   try {
@@ -154,6 +169,9 @@ async function presentIn(place, work) {
 
 const face = (id, size = "") => art({ track_id: `listener ${id}`, genre: `listener ${id}` }, `face ${size}`);
 
+/** Long ids, as of imported listeners, by their end: the whole one is in the title. */
+const listenerName = (id) => `Listener ${String(id).length > 9 ? `…${String(id).slice(-6)}` : id}`;
+
 const person = (p) =>
   h(
     "li",
@@ -162,9 +180,9 @@ const person = (p) =>
       "a",
       { class: "person", href: `#/${p.user_id}/home` },
       face(p.user_id),
-      h("span", { class: "title" }, p.name || `Listener ${p.user_id}`),
+      h("span", { class: "title", title: `Listener ${p.user_id}` }, listenerName(p.user_id)),
       h("span", { class: "sub" }, [p.country, p.plan, p.plays ? plural(p.plays, "play") : "no plays"].filter(Boolean).join(" · ")),
-      p.last_play && h("span", { class: "sub" }, `last ${ago(p.last_play)}`),
+      p.last_play && h("span", { class: "sub" }, `played ${ago(p.last_play)}`),
       p.consent === false && h("span", { class: "chip warn" }, "no consent"),
     ),
   );
@@ -235,7 +253,7 @@ function again() {
         "button",
         { type: "button", class: "tile", onclick: () => actions.play(play), "aria-label": `Play ${titleOf(play)} by ${artistOf(play)}` },
         art(play, "small"),
-        h("span", {}, h("span", { class: "title" }, titleOf(play)), h("span", { class: "sub" }, `${artistOf(play)} · ${ago(play.ts)}`)),
+        h("span", {}, h("span", { class: "title" }, titleOf(play)), h("span", { class: "sub" }, artistOf(play), h("span", { class: "when" }, ` · ${ago(play.ts)}`))),
       ),
     ),
   );
@@ -360,7 +378,7 @@ function nextUp() {
         { class: "session", "aria-label": "This session" },
         sitting.tracks.length
           ? sitting.tracks.map((t) => h("span", { class: "session-track", title: `${titleOf(t)} · ${artistOf(t)}` }, art(t, "tiny"), h("span", {}, titleOf(t))))
-          : h("p", { class: "sub" }, "Nothing played yet in this session. Play something, and what follows will follow from it."),
+          : h("p", { class: "note" }, "Nothing played yet in this session. Play something, and what follows will follow from it."),
       ),
       items.length
         ? h("ol", { class: "rows" }, items.map((i, n) => row(i, acting(items), { number: n + 1, fresh: fresh(i) })))
@@ -565,12 +583,12 @@ function frame(place) {
       ? [
           h(
             "a",
-            { class: "who", href: "#/", title: "Somebody else" },
+            { class: "who", href: "#/", title: `Listener ${sitting.userId}: choose somebody else` },
             face(sitting.userId, "tiny"),
             h(
               "span",
               {},
-              h("span", { class: "title" }, profile?.name || `Listener ${sitting.userId}`),
+              h("span", { class: "title" }, listenerName(sitting.userId)),
               h("span", { class: "sub" }, profile ? [profile.country, profile.plan, profile.known ? null : "new here", profile.consent === false ? "no consent" : null].filter(Boolean).join(" · ") || "…" : "…"),
             ),
           ),

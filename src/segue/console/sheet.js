@@ -1,10 +1,19 @@
 // The drawer: one track with its actions and its reasons, or how an answer came about.
 
+import { get } from "./api.js";
 import { art } from "./pieces.js";
 import { artistOf, h, icon, plural, sentence, titleOf } from "./dom.js";
 
 const sheet = document.getElementById("sheet");
 sheet.addEventListener("click", (event) => event.target === sheet && sheet.close());
+
+/** What features are called among people; without them their own names have to do. */
+let words = {};
+get("/console/words.json").then(
+  (found) => (words = found),
+  () => {},
+);
+const inWords = (name) => sentence(words[name] ?? name.replace(/_/g, " "));
 
 function show(title, ...content) {
   const head = h(
@@ -75,7 +84,7 @@ function reasons(track, actions) {
           h(
             "li",
             {},
-            h("span", { class: "weight-name" }, name.replace(/_/g, " ")),
+            h("span", { class: "weight-name", title: name }, inWords(name)),
             h("span", { class: `weight-bar ${weight < 0 ? "less" : "more"}`, vars: { "--share": `${(Math.abs(weight) / most) * 50}%` } }),
             h("span", { class: "weight-number" }, `${weight < 0 ? "−" : "+"}${Math.abs(weight).toPrecision(2)}`),
           ),
@@ -109,6 +118,8 @@ const REMOVED = {
   country: "not to be played in this country",
   explicit: "explicit words",
   private: "private",
+  unpublished: "not out yet",
+  deleted: "not in the catalogue any more",
   blocked_artist: "by a blocked artist",
   hidden: "hidden by the listener",
   recently_played: "played a short while ago",

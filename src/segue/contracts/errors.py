@@ -62,7 +62,18 @@ class Unavailable(SegueError):
 
 
 class Overloaded(SegueError):
-    """A limit of this process is reached; the caller should try again later."""
+    """A limit of this process is reached; the caller should try again: in `retry_after_s` seconds, if it says so."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        limit: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, field=field, limit=limit)
+        self.retry_after_s = retry_after_s
 
 
 class Conflict(SegueError):

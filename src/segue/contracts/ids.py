@@ -9,9 +9,11 @@ their contract (one id, one outside id) shows a collision.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import time
 import uuid
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,9 @@ import numpy.typing as npt
 from segue.contracts.errors import InvalidInput
 
 MAX_ID = 2**63 - 1
+MAX_NAMED: Final = 1_000
+"""Characters of an id as a person writes it."""
+_DIGITS: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
 
 def stable_id(namespace: str, outside: str) -> int:
@@ -27,6 +32,19 @@ def stable_id(namespace: str, outside: str) -> int:
         return int(outside)
     digest = hashlib.blake2b(f"{namespace}:{outside}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+def named_id(kind: Literal["user", "track", "artist"], text: str) -> int:
+    """The 64-bit id that a person writes: its digits, or SOURCE:ID, an outside id behind the name of the system it is from.
+
+    Raises ValueError for anything else.
+    """
+    if _DIGITS.fullmatch(text) and int(text) <= MAX_ID:
+        return int(text)
+    source, colon, outside = text.partition(":")
+    if not (source and colon and outside) or len(text) > MAX_NAMED:
+        raise ValueError(text)
+    return stable_id(f"{source}/{kind}", outside)
 
 
 def new_id() -> bytes:
@@ -60,7 +78,8 @@ def uuid7_column(ts: npt.NDArray[np.int64], entropy: npt.NDArray[np.uint64]) -> 
 
 def format_id(raw: bytes) -> str:
     """The canonical text of a 16-byte id."""
-    return str(uuid.UUID(bytes=raw))
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def parse_id(text: str, field: str = "id") -> bytes:

@@ -125,15 +125,23 @@ class Records:
 
 
 class Log(Protocol):
-    """An append-only log of records by topic. What `append` returned for survives whatever happens to this process."""
+    """An append-only log of records by topic. What `append` returned for survives whatever happens to this process.
+
+    Where a network lies between, every method raises Unavailable when no answer comes within its deadline; what an append that
+    failed had sent already may be in the log all the same.
+    """
 
     def append(self, topic: str, records: Sequence[bytes]) -> int | None:
-        """Make the records durable. Returns the place behind them, where the topic has one order; else None."""
+        """Make the records durable. Returns their place, which a group can be asked about; None where records have no places.
 
-    def consumer(self, topic: str, group: str) -> Consumer:
-        """The reader of a topic on behalf of a group, which has one place in it, kept by the log.
+        Raises InvalidInput for a record that is larger than the log takes.
+        """
 
-        Raises Conflict while another process reads for the group, where the log allows one at a time.
+    def consumer(self, topic: str, group: str, *, shared: bool = False) -> Consumer:
+        """The reader of a topic on behalf of a group, whose place in it is kept by the log.
+
+        With `shared` several processes may read for the group: the log deals the records out among them, or has one read while
+        the others stand by. Raises Conflict while another process reads and this one cannot.
         """
 
     def reader(self, topic: str, since: int | None = None) -> Reader:
@@ -142,8 +150,17 @@ class Log(Protocol):
         None: every record that is kept. It may see some that were appended shortly before.
         """
 
-    def committed(self, topic: str, group: str) -> int | None:
-        """The place up to which a group has committed, where the topic has one order; else None."""
+    def passed(self, topic: str, group: str, place: int) -> bool:
+        """Whether a group has committed what an append returned this place for."""
+
+    def create(self, groups: Mapping[str, Sequence[str]]) -> None:
+        """Make what the log needs before first use, for topics and the groups that read them, unless it is there."""
+
+    def prune(self, topic: str, groups: Sequence[str], before: int) -> int:
+        """Remove what was appended before a moment (UTC microseconds) and passed by all of `groups`; returns pieces removed.
+
+        A log whose keeper removes old records by itself has nothing to do.
+        """
 
     def close(self) -> None:
         """Release the log."""
@@ -153,7 +170,11 @@ class Reader(Protocol):
     """Reads a topic."""
 
     def poll(self, limit: int, wait_s: float = 0.0) -> Records:
-        """Up to `limit` records behind those polled before; none if none comes within `wait_s` seconds."""
+        """Up to `limit` records behind those polled before.
+
+        Without `wait_s` as many as there are: none means that the end was reached. With it some, as soon as there are any; none
+        if none comes in that time.
+        """
 
     def close(self) -> None:
         """Release what it holds; of a group, let another process read for it."""
@@ -164,6 +185,9 @@ class Consumer(Reader, Protocol):
 
     def commit(self) -> None:
         """Everything polled so far is dealt with, and does not come again. Without it, it comes again to the next consumer."""
+
+    def behind(self) -> int | None:
+        """How much lies behind what was polled, as far as is known: bytes of files, records in Kafka, or None."""
 
     def rewind(self, since: int | None = None) -> None:
         """Go back to the records appended at or after a moment (UTC microseconds), or to the first that are kept."""

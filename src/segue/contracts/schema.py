@@ -10,8 +10,8 @@ import pyarrow as pa
 
 @dataclass(frozen=True)
 class Column:
-    """One column. `ge`/`le` bound numbers, `max_bytes` bounds text (bytes of UTF-8, not characters), `one_of` closes a set;
-    None means unbounded. `references` names the table whose key it is.
+    """One column. `ge`/`le` bound numbers, `max_bytes` bounds text (bytes of UTF-8, not characters), `one_of` closes a set,
+    `pattern` is what the API asks of text besides; None means unbounded. `references` names the table whose key it is.
     """
 
     name: str
@@ -22,6 +22,7 @@ class Column:
     le: int | float | None = None
     max_bytes: int | None = None
     one_of: tuple[str, ...] | None = None
+    pattern: str | None = None
     references: str | None = None
 
 
@@ -30,8 +31,8 @@ class Table:
     """One table. `key` is unique; a daily table has a `day` date column and is partitioned by it.
 
     What is expected of it as a whole, where that is said: `fresh_hours`, how long before the end of the day that a run is for
-    its newest `ts` may lie; `volume`, by what factor a day's rows may lie above or below the usual; `known`, which share of
-    its rows must name what a column `references`.
+    its newest `ts` may lie; `volume`, by what factor a day's rows may lie below the usual; `known`, which share of
+    the rows of a day that usually name what a column `references` still must.
     """
 
     name: str

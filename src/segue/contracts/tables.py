@@ -32,6 +32,10 @@ MAX_TEXT: Final = 1_000
 """Bytes of UTF-8, like every `max_bytes`."""
 MAX_DESCRIPTION: Final = 10_000
 MAX_TAGS: Final = 50
+MAX_TAG: Final = 100
+"""Bytes of one tag that is sent."""
+MAX_BLOCKED: Final = 250
+"""Countries; there are 249 codes."""
 
 DAY = Column("day", pa.date32(), "UTC date of `ts`; the partition")
 TS = Column("ts", I64, "when it happened, UTC microseconds", ge=EARLIEST, le=LATEST)
@@ -41,7 +45,9 @@ TRACK = Column("track_id", I64, "the track", ge=0, le=MAX_ID, references="tracks
 ARTIST_OPT = Column(
     "artist_id", I64, "the artist, where known", nullable=True, ge=0, le=MAX_ID, references="artists"
 )
-COUNTRY_OPT = Column("country", TEXT, "ISO 3166 alpha-2 code, upper case", nullable=True, max_bytes=2)
+COUNTRY_OPT = Column(
+    "country", TEXT, "ISO 3166 alpha-2 code, upper case", nullable=True, max_bytes=2, pattern="[A-Z]{2}"
+)
 OUTSIDE = Column("external_id", TEXT, "the id in the system it came from", nullable=True, max_bytes=MAX_TEXT)
 
 TRACKS = Table(
@@ -133,7 +139,7 @@ _EVENT = (
 )
 RAW_EVENTS = Table(
     "raw_events",
-    "Events as they landed: checked against the contract, each event_id once a day.",
+    "Events as they landed: checked against the contract, each event_id once a day: the first that came.",
     _EVENT,
     key=("event_id",),
     sort=("user_id", "ts"),

@@ -104,6 +104,13 @@ def mask_of(values: Any) -> Mask:
     return np.asarray(filled.to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
+def different(one: pa.Array, other: pa.Array) -> Mask:
+    """bool[n]: where two columns of one type differ; null equals null."""
+    if pa.types.is_list(one.type):
+        one, other = (pc.binary_join(x, "\x1f") for x in (one, other))
+    return mask_of(pc.not_equal(one, other)) | (mask_of(pc.is_null(one)) ^ mask_of(pc.is_null(other)))
+
+
 def coerce(values: pa.ChunkedArray | pa.Array, to: pa.DataType) -> Coerced:
     """The column as type `to`. Text is read as numbers, truth values and UUIDs where it plainly is one; empty text is null."""
     column = single(values)

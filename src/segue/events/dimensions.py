@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from segue.contracts.ports import Engine
 from segue.contracts.schema import Table
-from segue.events.columns import Mask, mask_of, single
+from segue.events.columns import Mask, different, single
 
 Positions: TypeAlias = npt.NDArray[np.int64]
 
@@ -44,6 +44,14 @@ class Merged:
     added: int
     changed: int
     same: int
+
+    def __add__(self, other: Merged) -> Merged:
+        return Merged(self.added + other.added, self.changed + other.changed, self.same + other.same)
+
+    @property
+    def total(self) -> int:
+        """All rows that were merged."""
+        return self.added + self.changed + self.same
 
 
 def merge(
@@ -103,16 +111,10 @@ def _combine(table: Table, rows: pa.Table, before: pa.Table, known: Known) -> tu
         if column.name in rows.column_names and column.name not in table.key:
             stated = single(rows[column.name])
             new = pc.coalesce(stated, old) if known is Known.UPDATE else pc.coalesce(old, stated)
-            differs |= _different(old, new)
+            differs |= different(old, new)
             old = new
         columns.append(old)
     return pa.table(columns, schema=table.arrow), differs
-
-
-def _different(old: pa.Array, new: pa.Array) -> Mask:
-    if pa.types.is_list(old.type):
-        old, new = (pc.binary_join(x, "\x1f") for x in (old, new))
-    return mask_of(pc.not_equal(old, new)) | (mask_of(pc.is_null(old)) & mask_of(pc.is_valid(new)))
 
 
 def _complete(table: Table, rows: pa.Table) -> pa.Table:

@@ -17,6 +17,11 @@ class IdSet:
     def __len__(self) -> int:
         return sum(len(run) for run in self._runs)
 
+    @property
+    def ids(self) -> Ids:
+        """All of them, in no order. int64[n]."""
+        return np.concatenate([np.empty(0, np.int64), *self._runs])
+
     def add(self, ids: Ids) -> Ids:
         """Add the ids; returns those that are new, each once, sorted. int64[n] -> int64[m]."""
         fresh: Ids = np.unique(ids)

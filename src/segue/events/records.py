@@ -1,4 +1,5 @@
-"""What a log record holds: an event, or the exposures of one response. MessagePack maps, so that fields can be added.
+"""What a log record holds: an event, the exposures of one response, or a dead letter. MessagePack maps, so that fields
+can be added.
 
 Absent fields are left out of the map. Decoding is by column: records in, an Arrow table of the contract's columns out; a
 record that cannot be read is told apart, never raised.
@@ -22,6 +23,9 @@ from segue.contracts.tables import CANDIDATES, EXPOSURES, RAW_EVENTS
 from segue.contracts.vocabulary import Removed
 from segue.events.columns import days_of
 
+EVENTS_TOPIC: Final = "events"
+EXPOSURES_TOPIC: Final = "exposures"
+DEAD_LETTERS_TOPIC: Final = "dead-letters"
 T = TypeVar("T")
 Integer = Annotated[int, Meta(ge=-MAX_ID, le=MAX_ID)]
 
@@ -85,6 +89,16 @@ class Exposure(Struct, omit_defaults=True, frozen=True):
     lost: Lost | None = None
 
 
+class DeadLetter(Struct, omit_defaults=True, frozen=True):
+    """An event that was refused: when (UTC microseconds), from whom it came, why, and what was sent, cut at 2,000 characters."""
+
+    at: Integer
+    origin: str
+    reason: str
+    field: str | None = None
+    content: str | None = None
+
+
 @dataclass(frozen=True)
 class Decoded(Generic[T]):
     """Records that could be read, and the numbers of those that could not, with what is wrong."""
@@ -97,6 +111,7 @@ class Decoded(Generic[T]):
 _encoder: Final = msgspec.msgpack.Encoder()
 _events: Final = msgspec.msgpack.Decoder(Event)
 _exposures: Final = msgspec.msgpack.Decoder(Exposure)
+_dead_letters: Final = msgspec.msgpack.Decoder(DeadLetter)
 
 
 def encode_event(event: Event) -> bytes:
@@ -114,21 +129,31 @@ def encode_exposure(exposure: Exposure) -> bytes:
     return _encoder.encode(exposure)
 
 
+def encode_dead_letter(letter: DeadLetter) -> bytes:
+    """A dead letter as a log record."""
+    return _encoder.encode(letter)
+
+
+def decode_dead_letters(records: Sequence[bytes]) -> Decoded[DeadLetter]:
+    """The dead letters in records, and what could not be read."""
+    return decode(_dead_letters, records)
+
+
 def read_events(records: Sequence[bytes]) -> list[Event]:
     """The events in records, in order; what is none is left out."""
-    return _decode(_events, records).items
+    return decode(_events, records).items
 
 
 def decode_events(records: Sequence[bytes]) -> tuple[pa.Table, Decoded[Event]]:
     """Records as loose columns of raw_events (without `day`), and what could not be read."""
-    decoded = _decode(_events, records)
+    decoded = decode(_events, records)
     names = [name for name in RAW_EVENTS.names if name != "day"]
     return _columns(decoded.items, names, {"event_id": pa.binary(), "request_id": pa.binary()}), decoded
 
 
 def decode_exposures(records: Sequence[bytes]) -> tuple[pa.Table, pa.Array, Decoded[Exposure]]:
     """Records as rows of exposures (a row a slot), the number of the record of each row, and what could not be read."""
-    decoded = _decode(_exposures, records)
+    decoded = decode(_exposures, records)
     for at in reversed(range(len(decoded.items))):
         fault = _uneven(decoded.items[at])
         if fault is not None:
@@ -173,7 +198,8 @@ def decode_candidates(records: Sequence[bytes]) -> tuple[pa.Table, pa.Array]:
     return pa.table(arrays).select(CANDIDATES.names), rows
 
 
-def _decode(decoder: msgspec.msgpack.Decoder[T], records: Sequence[bytes]) -> Decoded[T]:
+def decode(decoder: msgspec.msgpack.Decoder[T], records: Sequence[bytes]) -> Decoded[T]:
+    """What the records hold, and what could not be read."""
     decoded: Decoded[T] = Decoded([], [], [])
     for row, record in enumerate(records):
         try:

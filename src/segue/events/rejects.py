@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from segue.contracts.ports import Engine
 from segue.contracts.tables import REJECTS
 from segue.contracts.vocabulary import DAY
+
+MAX_CONTENT: Final = 2_000
+"""Characters kept of a row."""
 
 
 @dataclass(frozen=True)
@@ -64,23 +69,29 @@ def reject_rows(origin: str, now: int, rejects: Rejects) -> pa.Table:
 
 
 def keep_rejects(engine: Engine, origin: str, now: int, rejects: Rejects) -> None:
-    """Append the rejects that the table does not hold yet: same origin, row, reason and content is the same reject.
+    """Append the rejects that the table does not hold yet. `now` is UTC microseconds."""
+    keep_reject_rows(engine, reject_rows(origin, now, rejects))
 
-    By content rather than by a marker, so that a file that was cut short, grew, or is read in batches of another size
-    does not double what it shares with the earlier one.
+
+def keep_reject_rows(engine: Engine, rows: pa.Table) -> int:
+    """Append those rows of the rejects table that it does not hold yet; returns how many.
+
+    Same origin, row, reason and content is the same reject. By content rather than by a marker, so that a file that was cut
+    short, grew, or is read in batches of another size does not double what it shares with the earlier one.
     """
-    if len(rejects) == 0:
-        return
+    if rows.num_rows == 0:
+        return 0
     held = engine.read(REJECTS)
-    near = held.filter(held.origin == origin, held.row.between(min(rejects.rows), max(rejects.rows)))
-    known = {
-        (row["row"], row["reason"], row["content"])
-        for row in engine.collect(near.select("row", "reason", "content")).to_pylist()
-    }
-    fresh = [
-        i
-        for i, key in enumerate(zip(rejects.rows, rejects.reasons, rejects.contents, strict=True))
-        if key not in known
-    ]
+    numbers = pc.min_max(rows["row"])
+    near = held.filter(
+        held.origin.isin(pc.unique(rows["origin"]).to_pylist()),
+        held.row.between(numbers["min"].as_py(), numbers["max"].as_py()),
+    )
+    known = {tuple(row.values()) for row in engine.collect(near.select(*_SAME)).to_pylist()}
+    fresh = [at for at, row in enumerate(rows.select(_SAME).to_pylist()) if tuple(row.values()) not in known]
     if fresh:
-        engine.append(REJECTS, reject_rows(origin, now, rejects).take(pa.array(fresh, pa.int64())))
+        engine.append(REJECTS, rows.take(pa.array(fresh, pa.int64())))
+    return len(fresh)
+
+
+_SAME: Final = ("origin", "row", "reason", "content")

@@ -23,7 +23,7 @@ from segue.contracts.schema import Column, Table
 from segue.contracts.tables import EARLIEST, MAX_TAGS, RAW_EVENTS
 from segue.contracts.vocabulary import NEEDS_ARTIST, NEEDS_TRACK, EventType
 from segue.events.columns import FAULT, GIVEN, Coerced, Mask, coerce, mask_of, single
-from segue.events.rejects import Rejects
+from segue.events.rejects import MAX_CONTENT, Rejects
 
 ROW: Final = "#row"
 """Column an importer adds: the row's number in its file, from 0."""
@@ -40,13 +40,18 @@ class Checked:
 
 
 def check(
-    table: Table, rows: pa.Table, *, latest: int, later: Collection[str] = (), optional: Collection[str] = ()
+    table: Table,
+    rows: pa.Table,
+    *,
+    latest: int | pa.ChunkedArray,
+    later: Collection[str] = (),
+    optional: Collection[str] = (),
 ) -> Checked:
     """Split `rows` into those that keep the contract of `table` and rejects.
 
-    `latest` is the last acceptable time of an event, UTC microseconds. Columns in `later` are not looked at: the platform
-    fills them. Columns in `optional` may be absent although the contract requires a value. A nullable column that is
-    absent becomes null. Row numbers come from the column `#row`, else they count from 0.
+    `latest` is the last acceptable time of an event, UTC microseconds, one for all or one for each. Columns in `later` are not
+    looked at: the platform fills them. Columns in `optional` may be absent although the contract requires a value. A nullable
+    column that is absent becomes null. Row numbers come from the column `#row`, else they count from 0.
 
     Raises InvalidData if a required column is absent.
     """
@@ -117,19 +122,16 @@ class _Verdict:
             np.asarray(shown[ROW].to_numpy(), np.int64) if ROW in rows.column_names else at.astype(np.int64)
         )
         reasons = [self.faults[code] for code in self.codes[at]]
-        content = [_as_content(row) for row in shown.to_pylist()]
+        content = [as_content(row) for row in shown.to_pylist()]
         return Rejects(numbers.tolist(), [r for r, _ in reasons], [*(f for _, f in reasons)], [*content])
 
 
-def _as_content(row: dict[str, object]) -> str:
+def as_content(row: dict[str, object]) -> str:
     """A rejected row as JSON, with what stood there before conversion, cut at 2,000 characters."""
     plain = {name: value for name, value in row.items() if not name.startswith("#")}
     plain |= {n.removeprefix(GIVEN): v for n, v in row.items() if n.startswith(GIVEN) and v is not None}
     encoded = msgspec.json.encode(plain, enc_hook=repr)
     return encoded.decode("utf-8", "replace")[:MAX_CONTENT]
-
-
-MAX_CONTENT: Final = 2_000
 
 
 def _mark_faults(name: str, rows: pa.Table, verdict: _Verdict) -> None:
@@ -140,7 +142,9 @@ def _mark_faults(name: str, rows: pa.Table, verdict: _Verdict) -> None:
             verdict.mark(mask_of(pc.equal(faults, reason)), f"{reason}_{name}", name)
 
 
-def _check_column(column: Column, found: Coerced, verdict: _Verdict, latest: int) -> pa.Array:
+def _check_column(
+    column: Column, found: Coerced, verdict: _Verdict, latest: int | pa.ChunkedArray
+) -> pa.Array:
     name, values = column.name, found.values
     verdict.mark(found.wrong, f"wrong_type_{name}", name)
     verdict.mark(found.not_utf8, f"not_utf8_{name}", name)
@@ -149,7 +153,7 @@ def _check_column(column: Column, found: Coerced, verdict: _Verdict, latest: int
         verdict.mark(mask_of(pc.is_null(values)), f"missing_{name}", name)
     if name == "ts":
         verdict.mark(mask_of(pc.less(values, EARLIEST)), "ts_too_old", name)
-        verdict.mark(mask_of(pc.greater(values, latest)), "ts_in_future", name)
+        verdict.mark(mask_of(single(pc.greater(values, latest))), "ts_in_future", name)
     _mark_bound(column, values, column.ge, pc.less, verdict)
     _mark_bound(column, values, column.le, pc.greater, verdict)
     if column.max_bytes is not None:

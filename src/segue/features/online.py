@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from numba import njit
 
 from segue.contracts.errors import InvalidInput
 from segue.contracts.vocabulary import DAY, HOUR, MINUTE, SESSION_GAP, Surface
-from segue.features.definition import Feature, select
+from segue.features.definition import FEATURES, Feature, select
 from segue.features.expression import Aggregate, Attribute, leaves
 from segue.features.program import Arithmetic, RowProgram, arithmetic, finish, fold
 from segue.features.relations import MARK_KINDS, MAX_AGE, Artist, Candidate, Entity, Track, facts
@@ -52,6 +53,22 @@ class Daily:
     values: Float32s
 
 
+class Tracks(Protocol):
+    """What assembling asks of a catalogue: the columns of `Catalogue`, and where tracks are."""
+
+    @property
+    def track_id(self) -> Ints: ...
+    @property
+    def artist(self) -> Places: ...
+    @property
+    def artist_id(self) -> Ints: ...
+    @property
+    def genre(self) -> npt.NDArray[np.int16]: ...
+
+    def positions(self, track_ids: Ints, /) -> Places:
+        """Index of each track, -1 where the catalogue has none. int32[n]."""
+
+
 @dataclass(frozen=True, slots=True)
 class Catalogue:
     """What the bundle says of tracks, by track index.
@@ -65,12 +82,12 @@ class Catalogue:
     artist_id: Ints
     genre: npt.NDArray[np.int16]
 
-    def find(self, track_id: Ints) -> Ints:
-        """Index of each track, -1 where the catalogue has none. int64[n]."""
+    def positions(self, track_ids: Ints, /) -> Places:
+        """Index of each track, -1 where the catalogue has none. int32[n]."""
         if not len(self.track_id):
-            return np.full(len(track_id), -1, np.int64)
-        at = np.minimum(np.searchsorted(self.track_id, track_id), len(self.track_id) - 1)
-        return np.where(self.track_id[at] == track_id, at, -1)
+            return np.full(len(track_ids), -1, np.int32)
+        at = np.minimum(np.searchsorted(self.track_id, track_ids), len(self.track_id) - 1)
+        return np.where(self.track_id[at] == track_ids, at, -1).astype(np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +122,7 @@ class OnlineFeatures:
     name without a definition, InvalidInput if a snapshot lacks one of its features or is not row-major float32.
     """
 
-    def __init__(self, names: Sequence[str], catalogue: Catalogue, tracks: Daily, artists: Daily) -> None:
+    def __init__(self, names: Sequence[str], catalogue: Tracks, tracks: Daily, artists: Daily) -> None:
         self.names = tuple(names)
         self._catalogue = catalogue
         chosen = list(enumerate(select(names)))
@@ -201,7 +218,7 @@ class OnlineFeatures:
 class _History:
     """The listener's plays and marks strictly before the moment, and what is known of the request, as columns."""
 
-    def __init__(self, state: ListenerState, moment: Moment, catalogue: Catalogue) -> None:
+    def __init__(self, state: ListenerState, moment: Moment, catalogue: Tracks) -> None:
         self._now = moment.now
         self._state = state
         self._moment = moment
@@ -285,7 +302,7 @@ class _History:
     def _genres(self) -> Ints:
         """The genre of each play. Distinct tracks in ascending order are found fastest."""
         known, place = self._numbered("track_id")
-        at = self._catalogue.find(known)
+        at = self._catalogue.positions(known)
         genre = np.where(at >= 0, self._catalogue.genre[at], -1) if len(self._catalogue.genre) else at
         return genre.astype(np.int64)[place]
 
@@ -306,6 +323,27 @@ class _Reader:
 
     def __call__(self, name: str) -> Array:
         return self.history.column(self.relation, name)
+
+
+def from_facts(entity: Entity, known: Mapping[str, float]) -> dict[str, float]:
+    """The daily features that an entity's facts alone decide, by name: of a track that no day has seen.
+
+    `known` has each of its facts (see relations.FACTS), NaN where it is unknown.
+    """
+    names, read, how = _of_facts(entity)
+    column = np.array([known[name] for name in read], np.float64)
+    row = finish(column[:, None], how.codes, how.starts, how.constants, how.defaults)[0]
+    return dict(zip(names, row.tolist(), strict=True))
+
+
+@cache
+def _of_facts(entity: Entity) -> tuple[list[str], list[str], Arithmetic]:
+    """Which features those are, which facts they read, and how they follow."""
+    chosen = [f for f in FEATURES.values() if f.entity is entity and f.relation in facts(entity)]
+    values = [f.value for f in chosen if f.value is not None]
+    read = tuple(dict.fromkeys(leaf for value in values for leaf in leaves(value)))
+    how = arithmetic(values, [f.default for f in chosen], read)
+    return [f.name for f in chosen], [leaf.name for leaf in read if isinstance(leaf, Attribute)], how
 
 
 def _snapshot(daily: Daily, chosen: list[tuple[int, Feature]]) -> _Snapshot:

@@ -132,6 +132,20 @@ def chosen(steps: Sequence[Step], names: Collection[str] | None) -> tuple[Step, 
     return tuple(made for made in steps if made.name in names)
 
 
+def with_tables(steps: Sequence[Step], wanted: Collection[Step]) -> tuple[Step, ...]:
+    """Those steps, and the daily steps that make what they read, and what those read, in the order of `steps`.
+
+    Bundles and listener state are not made on the way: that is asked for by name.
+    """
+    names = {made.name for made in wanted}
+    read = {r.table.name for made in wanted for r in made.reads if r.tracked}
+    for made in reversed(steps):
+        if made.partition == "day" and read.intersection(table.name for table in made.writes):
+            names.add(made.name)
+            read |= {r.table.name for r in made.reads if r.tracked}
+    return tuple(made for made in steps if made.name in names)
+
+
 def _validate(made: Step) -> None:
     """Mistakes of whoever declares a step, found when the module is loaded."""
     if not made.writes or not made.reads:

@@ -17,7 +17,7 @@ from segue.contracts.tables import RUNS
 from segue.flows.ledger import Entries, Ledger, Written
 from segue.flows.lock import exclusive
 from segue.flows.plan import Chunk, Scope, plan, window
-from segue.flows.registry import Step, chosen, in_order
+from segue.flows.registry import Step, chosen, in_order, with_tables
 from segue.flows.task import Stores, Task, quiet
 from segue.settings.tree import Settings
 from segue.warehouse.contract import check_fresh
@@ -65,9 +65,10 @@ class Runner:
     ) -> Iterator[StepProgress]:
         """Build what is stale, step by step, and tell how it goes. Nothing happens unless the progress is consumed.
 
-        `steps` limits the run to those names and `days` to those days of daily steps; `as_of` hides all later days, also
-        from steps that read whole tables; `force` builds what is up to date as well. `first` is called as soon as the home
-        is ours, for `wait` seconds of waiting at most: to take in what came. `say` is told what a step is at.
+        `steps` limits the run to those names, and the tables they read where those are stale; `days` to those days of daily
+        steps; `as_of` hides all later days, also from steps that read whole tables; `force` builds what is up to date as well.
+        `first` is called as soon as the home is ours, for `wait` seconds of waiting at most: to take in what came. `say` is
+        told what a step is at.
 
         Raises InvalidInput for an unknown step, Conflict if somebody else writes this home, ContractBroken if a step's rows
         break their contract (behind a last progress of state "failed"): steps behind it do not run.
@@ -77,11 +78,17 @@ class Runner:
         with exclusive(self._home, _title(steps), wait):
             first()
             # Why: the ledger is read before any table is. What lands meanwhile is built now, and found stale next time.
-            entries = self._take_in(wanted)
-            for step in wanted:
-                chunks = plan(step, entries, scope, self._settings) or self._lost(step, entries, scope, say)
-                if not chunks:
-                    yield StepProgress(step.name, "up-to-date")
+            todo = with_tables(self.steps, wanted)
+            entries = self._take_in(todo)
+            for step in todo:
+                if step in wanted:
+                    chunks = plan(step, entries, scope, self._settings) or self._lost(
+                        step, entries, scope, say
+                    )
+                    if not chunks:
+                        yield StepProgress(step.name, "up-to-date")
+                else:
+                    chunks = plan(step, entries, replace(scope, force=False), self._settings)
                 for part, chunk in enumerate(chunks, 1):
                     yield from self._run_chunk(step, entries, chunk, part, len(chunks), scope, say)
                 if as_of is not None and self._settings.warehouse.expect:

@@ -77,11 +77,13 @@ class Task:
         self.written[output.name] = {WHOLE: rows}
 
     def _check_expected(self, table: Table, held: ir.Table) -> None:
-        check_references(self.engine, table, held)
+        check_references(self.engine, table, held, self.newest, self.as_of)
         if table.daily and table.volume is not None:
             counted = self.engine.collect(held.group_by("day").aggregate(n=held.count())).to_pylist()
             written = dict.fromkeys(self.builds or self.days, 0) | {row["day"]: row["n"] for row in counted}
-            check_volume(table, self.engine.row_counts(table), written, self.newest, self.as_of)
+            counts = self.engine.row_counts(table)
+            for remark in check_volume(table, counts, written, self.newest, self.as_of):
+                self.say(remark)
 
 
 def within(table: Table, rows: ir.Table, days: Days, builds: frozenset[date] | None = None) -> ir.Table:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -70,10 +70,16 @@ _KINDS: Final = (*PLAYED, *MARKED)
 _CODE: Final = {kind.value: code for code, kind in enumerate(_KINDS)}
 
 
+class KnowsTracks(Protocol):
+    """What judging a play needs to know of tracks."""
+
+    def facts_of(self, track_ids: Ints, /) -> tuple[Ints, npt.NDArray[np.int32]]:
+        """Artist's id int64[n] and duration in ms int32[n] of each track; -1 where unknown."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrackFacts:
-    """What judging a play needs to know of tracks. `track_id` int64[n] ascending, `artist_id` int64[n] (-1 unknown),
-    `duration_ms` int32[n] (-1 unknown)."""
+    """Tracks by id: `track_id` int64[n] ascending, `artist_id` int64[n] (-1 unknown), `duration_ms` int32[n] (-1 unknown)."""
 
     track_id: Ints
     artist_id: Ints
@@ -90,12 +96,12 @@ class TrackFacts:
             _ints(tracks["duration_ms"], -1)[order].astype(np.int32),
         )
 
-    def find(self, track_id: Ints) -> tuple[Ints, npt.NDArray[np.int32]]:
+    def facts_of(self, track_ids: Ints, /) -> tuple[Ints, npt.NDArray[np.int32]]:
         """Artist and duration of each track; -1 where unknown."""
         if not len(self.track_id):
-            return np.full(len(track_id), -1, np.int64), np.full(len(track_id), -1, np.int32)
-        at = np.minimum(np.searchsorted(self.track_id, track_id), len(self.track_id) - 1)
-        hit = self.track_id[at] == track_id
+            return np.full(len(track_ids), -1, np.int64), np.full(len(track_ids), -1, np.int32)
+        at = np.minimum(np.searchsorted(self.track_id, track_ids), len(self.track_id) - 1)
+        hit = self.track_id[at] == track_ids
         return np.where(hit, self.artist_id[at], -1), np.where(hit, self.duration_ms[at], np.int32(-1))
 
 
@@ -129,7 +135,7 @@ class Changes:
 _NO_TRACKS: Final = TrackFacts(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int32))
 
 
-def read_events(events: pa.Table | pa.RecordBatch, tracks: TrackFacts | None = None) -> Changes:
+def read_events(events: pa.Table | pa.RecordBatch, tracks: KnowsTracks | None = None) -> Changes:
     """Changes in a batch of events, in any order.
 
     `events` has the columns user_id, ts, type, track_id, artist_id and ms_played of RAW_EVENTS, and may have `listened`
@@ -147,7 +153,7 @@ def read_events(events: pa.Table | pa.RecordBatch, tracks: TrackFacts | None = N
     return _changes_in(kind, user, ts, track, artist, ms, judged, tracks or _NO_TRACKS)
 
 
-def read_records(events: Sequence[Event], tracks: TrackFacts | None = None) -> Changes:
+def read_records(events: Sequence[Event], tracks: KnowsTracks | None = None) -> Changes:
     """Changes in events as they came in, by the same rules. Without Arrow, whose first use of a list loads pandas."""
     kind = np.array([_CODE.get(event.type, -1) for event in events], np.int64)
     user = np.array([event.user_id for event in events], np.int64)
@@ -171,7 +177,7 @@ def _changes_in(
     artist: Ints,
     ms: Ints,
     judged: tuple[Bools, Bools] | None,
-    tracks: TrackFacts,
+    tracks: KnowsTracks,
 ) -> Changes:
     """Changes in events as columns; `kind` is a position in _KINDS or -1, ids and lengths are -1 where unknown."""
     play = (kind >= 0) & (kind < len(PLAYED)) & (track >= 0)
@@ -257,7 +263,7 @@ def fold_table(
     limits: State,
     *,
     profiles: Profiles | None = None,
-    tracks: TrackFacts | None = None,
+    tracks: KnowsTracks | None = None,
 ) -> Iterator[tuple[int, bytes]]:
     """Records of all listeners from their events, to load a state store with.
 
@@ -299,10 +305,10 @@ def _plays(
     artist: Ints,
     ms: Ints,
     judged: tuple[Bools, Bools] | None,
-    tracks: TrackFacts,
+    tracks: KnowsTracks,
 ) -> Rows:
     ms = ms[play]
-    facts_artist, duration = tracks.find(track[play])
+    facts_artist, duration = tracks.facts_of(track[play])
     rows = np.zeros(len(ms), PLAY)
     rows["ts"], rows["track_id"], rows["ms_played"] = ts[play], track[play], ms
     rows["artist_id"] = np.where(artist[play] >= 0, artist[play], facts_artist)

@@ -8,7 +8,7 @@ a standard error of about 1/sqrt(dims).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Self
 
 import msgspec
@@ -17,6 +17,8 @@ import numpy.typing as npt
 from numba import njit
 
 Floats = npt.NDArray[np.float32]
+Tokens = npt.NDArray[np.uint64]
+Kinds = npt.NDArray[np.uint8]
 
 
 class ContentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,33 +29,62 @@ class ContentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """vectors float32[n_items, dims], unit length, all zero where a track has no token."""
+    """vectors float32[n_items, dims], unit length, all zero where a track has no token.
+
+    What they were made of, so that an item that is changed or comes later gets the vector it would have had: tokens uint64[v]
+    ascending are those that were seen, idf float32[v + 1] their weights and last that of any other; item i has those at
+    token[indptr[i]:indptr[i + 1]] (int32), of the kinds beside (uint8), whose weights are `weights` float32[kinds].
+    """
 
     vectors: Floats
+    tokens: Tokens
+    idf: Floats
+    indptr: npt.NDArray[np.int64]
+    token: npt.NDArray[np.int32]
+    kind: Kinds
+    weights: Floats
 
     @classmethod
     def fit(
         cls,
         indptr: npt.NDArray[np.int64],
-        tokens: npt.NDArray[np.uint64],
+        tokens: Tokens,
+        kind: Kinds,
         weights: Floats,
         config: ContentConfig,
     ) -> Self:
-        """From ragged tokens: indptr int64[n_items + 1], tokens uint64 hashes, weights float32 (by kind of token)."""
+        """From ragged tokens: indptr int64[n_items + 1], tokens uint64 hashes, kind uint8 of each, weights float32 by kind."""
         n_items = len(indptr) - 1
         distinct, place = np.unique(tokens, return_inverse=True)
-        frequency = np.bincount(place, minlength=len(distinct))
-        idf = np.log1p(n_items / np.maximum(frequency, 1)).astype(np.float32)
-        return cls(_project(indptr, tokens, weights * idf[place], config.dims))
+        frequency = np.append(np.bincount(place, minlength=len(distinct)), 1)
+        idf = np.log1p(n_items / frequency).astype(np.float32)
+        vectors = _project(indptr, tokens, weights[kind] * idf[place], config.dims)
+        return cls(vectors, distinct, idf, indptr, place.astype(np.int32), kind, weights)
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, npt.NDArray[np.generic]]) -> Self:
         """The vectors saved as `arrays()`."""
-        return cls(arrays["vectors"])  # type: ignore[arg-type]
+        return cls(**{field.name: arrays[field.name] for field in fields(cls)})  # type: ignore[arg-type]
 
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         """All there is to save."""
-        return {"vectors": self.vectors}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def tokens_of(self, item: int) -> tuple[Tokens, Kinds]:
+        """What an item's vector was made of. uint64[m], uint8[m]."""
+        span = slice(self.indptr[item], self.indptr[item + 1])
+        return self.tokens[self.token[span]], self.kind[span]
+
+    def embed(self, tokens: Tokens, kind: Kinds) -> Floats:
+        """The vector of an item with these tokens. uint64[m], uint8[m] -> float32[dims]."""
+        at = np.searchsorted(self.tokens, tokens)
+        known = self.tokens[np.minimum(at, len(self.tokens) - 1)] == tokens if len(self.tokens) else at > 0
+        idf = self.idf[np.where(known, at, len(self.tokens))]
+        vectors = _project(
+            np.array([0, len(tokens)]), tokens, self.weights[kind] * idf, self.vectors.shape[1]
+        )
+        found: Floats = vectors[0]
+        return found
 
     def profile(self, items: npt.NDArray[np.int32], weights: Floats) -> Floats:
         """The unit vector of a weighted set of items, zeros if there is nothing to go by. float32[dims]."""
@@ -63,9 +94,7 @@ class Content:
 
 
 @njit(cache=True, nogil=True)
-def _project(
-    indptr: npt.NDArray[np.int64], tokens: npt.NDArray[np.uint64], weights: Floats, dims: int
-) -> Floats:
+def _project(indptr: npt.NDArray[np.int64], tokens: Tokens, weights: Floats, dims: int) -> Floats:
     vectors = np.zeros((len(indptr) - 1, dims), np.float32)
     for item in range(len(indptr) - 1):
         row = vectors[item]

@@ -15,7 +15,7 @@ logged: off-policy estimates divide by it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -73,13 +73,15 @@ def select(
     *,
     artists: npt.NDArray[np.int64],
     vectors: npt.NDArray[np.float32] | None = None,
+    rows: npt.NDArray[np.int32] | None = None,
     pool: npt.NDArray[np.bool_] | None = None,
     uniforms: npt.NDArray[np.float64] | None = None,
 ) -> Selection:
     """Fill k slots from n candidates.
 
     scores: float32[n], finite, higher is better. artists: int64[n]; 0 and below is unknown and clashes with nobody.
-    vectors: float32[n, d] of any length (they are normalised); a zero vector is similar to nothing.
+    vectors: float32[n, d] of any length (they are normalised); a zero vector is similar to nothing. With `rows` int32[n] given,
+    that of candidate i is vectors[rows[i]].
     pool: bool[n], what exploration may draw. uniforms: float64[>= k, 2] in [0, 1), needed when `config.explore` > 0:
     the first number of a row decides whether the slot explores, the second which member of the pool it shows.
 
@@ -87,7 +89,7 @@ def select(
     fit together or scores that are not finite.
     """
     n = len(scores)
-    _check(scores, k, config, artists, vectors, pool, uniforms)
+    _check(scores, k, config, artists, vectors if rows is None else rows, pool, uniforms)
     by_score = np.argsort(-scores, kind="stable")
     drawn_from = np.zeros(n, np.bool_) if pool is None or config.explore == 0.0 else pool[by_score]
     order, propensity, moved_by = _select(
@@ -95,7 +97,9 @@ def select(
         min(k, n),
         np.float32(config.strength),
         artists[by_score],
-        np.empty((n, 0), np.float32) if vectors is None else _unit_rows(vectors, by_score),
+        np.empty((n, 0), np.float32)
+        if vectors is None
+        else _unit_rows(vectors, by_score if rows is None else rows[by_score]),
         vectors is None,
         config.artist_spacing,
         config.max_per_artist if config.max_per_artist > 0 else n,
@@ -111,7 +115,7 @@ def _check(
     k: int,
     config: SelectionConfig,
     artists: npt.NDArray[np.int64],
-    vectors: npt.NDArray[np.float32] | None,
+    vectors: npt.NDArray[Any] | None,
     pool: npt.NDArray[np.bool_] | None,
     uniforms: npt.NDArray[np.float64] | None,
 ) -> None:
@@ -132,9 +136,9 @@ def _check(
 
 
 @njit(cache=True, nogil=True)
-def _unit_rows(vectors: npt.NDArray[np.float32], order: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """float32[n, d]: rows of unit length, reordered; zeros stay zeros."""
-    n, d = vectors.shape
+def _unit_rows(vectors: npt.NDArray[np.float32], order: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """float32[n, d]: some rows, at unit length; zeros stay zeros."""
+    n, d = len(order), vectors.shape[1]
     out = np.empty((n, d), np.float32)
     for i in range(n):
         row = vectors[order[i]]

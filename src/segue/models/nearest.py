@@ -12,13 +12,16 @@ cannot win. As in norm-ranging methods (Yan et al., NeurIPS 2018), the norm is p
 4. The best cells are scanned on 8-bit codes (d x 64 bytes, dimension by dimension, so that vector instructions
    score a cell), and the best `rescore * k` items are scored again exactly.
 
+Search by cosine reads the same lists, cells and codes (`by_cosine`): an item's vector then counts times its weight, one over
+its length, so that a catalogue is stored once however it is searched.
+
 Everything is plain arrays: a bundle memory-maps them, and the workers on a host share the pages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 import msgspec
@@ -80,6 +83,7 @@ class Nearest:
 
     config: NearestConfig
     vectors: Vectors  # [items, d]
+    weight: Vectors  # [items] each vector counts times this; empty: as it is
     directions: Vectors  # [lists, d] of unit length
     cell_list: Ids  # [cells] list of the cell
     cell_mean: Vectors  # [cells] mean projection of the items on the list's direction
@@ -110,9 +114,12 @@ class Nearest:
                 items, lists, config.iterations, np.random.default_rng(config.seed)
             )
             cell_list, cell_items = _cells(items, _closest(items, directions), lists)
-        mean, spread, scale, codes = _summarise(items, directions, cell_list, cell_items)
+        weight = np.empty(0, np.float32)
+        mean, spread = _statistics(items, weight, directions, cell_list, cell_items)
+        scale, codes = _encode(items, cell_items)
         arrays = {
             "vectors": items,
+            "weight": weight,
             "directions": directions,
             "cell_list": cell_list,
             "cell_mean": mean,
@@ -122,6 +129,22 @@ class Nearest:
             "cell_codes": codes,
         }
         return cls.from_arrays(arrays, config)
+
+    def by_cosine(self) -> Nearest:
+        """The same index with every vector at unit length; zeros stay zeros and score 0. Queries keep their length."""
+        length = np.sqrt(np.einsum("ij,ij->i", self.vectors, self.vectors))
+        weight = np.divide(1, length, out=np.zeros_like(length), where=length > 0)
+        mean, spread = _statistics(
+            self.vectors, _frozen(weight), self.directions, self.cell_list, self.cell_items
+        )
+        scale = self.cell_scale * weight[self.cell_items] if len(self.cell_items) else self.cell_scale
+        return replace(
+            self,
+            weight=_frozen(weight),
+            cell_mean=_frozen(mean),
+            cell_spread=_frozen(spread),
+            cell_scale=_frozen(scale),
+        )
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays to save, by name; the config is saved beside them by the caller."""
@@ -177,10 +200,14 @@ class Nearest:
 
     def _search_exact(self, queries: Vectors, k: int, rows: Ids | None, ids: Ids, scores: Vectors) -> None:
         vectors = self.vectors if rows is None else self.vectors[rows]
+        weight = self.weight if rows is None or not self.weight.size else self.weight[rows]
         batch = max(1, 4_000_000 // max(1, len(vectors)))
         for first in range(0, len(queries), batch):
             part = slice(first, first + batch)
-            _top_of_rows(queries[part] @ vectors.T, ids[part], scores[part])
+            products = queries[part] @ vectors.T
+            if weight.size:
+                products *= weight
+            _top_of_rows(products, ids[part], scores[part])
         if rows is not None:
             found = ids >= 0
             ids[found] = rows[ids[found]]
@@ -212,7 +239,7 @@ class Nearest:
             candidates = _scan(
                 query, best, self.cell_codes, self.cell_scale, self.cell_items, self.config.rescore * k, mask
             )
-            exact = _exact_scores(query, candidates, self.vectors)
+            exact = products(query, candidates, self.vectors, self.weight)
             order = np.argsort(-exact, kind="stable")[:k]
             found[: len(order)] = candidates[order]
             score[: len(order)] = exact[order]
@@ -221,6 +248,7 @@ class Nearest:
         cells, d = len(self.cell_list), self.vectors.shape[1]
         ok = (
             self.directions.shape[1:] == (d,)
+            and self.weight.shape in ((0,), (len(self.vectors),))
             and self.cell_mean.shape == self.cell_spread.shape == (cells,)
             and self.cell_items.shape == self.cell_scale.shape == (cells, CELL)
             and self.cell_codes.shape == (cells, d, CELL)
@@ -295,14 +323,13 @@ def _cells(vectors: Vectors, assigned: Ids, lists: int) -> tuple[Ids, Ids]:
 
 
 @njit(cache=True, nogil=True)
-def _summarise(
-    vectors: Vectors, directions: Vectors, cell_list: Ids, cell_items: Ids
-) -> tuple[Vectors, Vectors, Vectors, npt.NDArray[np.int8]]:
+def _statistics(
+    vectors: Vectors, weight: Vectors, directions: Vectors, cell_list: Ids, cell_items: Ids
+) -> tuple[Vectors, Vectors]:
+    """Of each cell: the mean projection of its items on its list's direction, and their spread around it."""
     cells, d = cell_list.size, vectors.shape[1]
     mean = np.zeros(cells, np.float32)
     spread = np.zeros(cells, np.float32)
-    scale = np.zeros((cells, CELL), np.float32)
-    codes = np.zeros((cells, d, CELL), np.int8)
     for cell in range(cells):
         direction = directions[cell_list[cell]]
         count = 0
@@ -312,20 +339,36 @@ def _summarise(
             item = cell_items[cell, lane]
             if item < 0:
                 continue
-            vector = vectors[item]
+            times = weight[item] if weight.size else np.float32(1)
+            for c in range(d):
+                value = vectors[item, c] * times
+                along_sum += value * direction[c]
+                square_sum += value * value
+            count += 1
+        mean[cell] = along_sum / count
+        spread[cell] = np.sqrt(max(0.0, square_sum / count - (along_sum / count) ** 2) / d)
+    return mean, spread
+
+
+@njit(cache=True, nogil=True)
+def _encode(vectors: Vectors, cell_items: Ids) -> tuple[Vectors, npt.NDArray[np.int8]]:
+    """Each item as a scale and 8-bit codes, in its cell's lane."""
+    cells, d = len(cell_items), vectors.shape[1]
+    scale = np.zeros((cells, CELL), np.float32)
+    codes = np.zeros((cells, d, CELL), np.int8)
+    for cell in range(cells):
+        for lane in range(CELL):
+            item = cell_items[cell, lane]
+            if item < 0:
+                continue
             largest = np.float32(0)
             for c in range(d):
-                along_sum += vector[c] * direction[c]
-                square_sum += vector[c] * vector[c]
-                largest = max(largest, abs(vector[c]))
-            count += 1
+                largest = max(largest, abs(vectors[item, c]))
             scale[cell, lane] = largest / np.float32(127)
             if scale[cell, lane] > 0:
                 for c in range(d):
-                    codes[cell, c, lane] = np.int8(np.rint(vector[c] / scale[cell, lane]))
-        mean[cell] = along_sum / count
-        spread[cell] = np.sqrt(max(0.0, square_sum / count - (along_sum / count) ** 2) / d)
-    return mean, spread, scale, codes
+                    codes[cell, c, lane] = np.int8(np.rint(vectors[item, c] / scale[cell, lane]))
+    return scale, codes
 
 
 # -- searching ---------------------------------------------------------------------------------------------
@@ -429,13 +472,14 @@ def _scan(
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def _exact_scores(query: Vectors, candidates: Ids, vectors: Vectors) -> Vectors:
+def products(query: Vectors, candidates: Ids, vectors: Vectors, weight: Vectors) -> Vectors:
+    """Inner products of a query float32[d] with some rows of vectors float32[n, d], times their weight unless it is empty."""
     out = np.empty(candidates.size, np.float32)
     for i in range(candidates.size):
         dot = np.float32(0)
         for c in range(query.size):
             dot += query[c] * vectors[candidates[i], c]
-        out[i] = dot
+        out[i] = dot * weight[candidates[i]] if weight.size else dot
     return out
 
 

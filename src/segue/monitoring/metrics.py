@@ -12,7 +12,7 @@ grow our memory by inventing names.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +31,8 @@ from segue.recommend.api import Response
 
 MEDIA_TYPE: Final = "text/plain; version=1.0.0; charset=utf-8"
 MAX_REASONS: Final = 100
+PARTS: Final = ("state", "follower", "catalogue")
+"""What may not work while requests are answered."""
 _LATENCY: Final = (
     0.001,
     0.0025,
@@ -114,6 +116,12 @@ class Metrics:
             registry=own,
         )
         self._events = Counter("segue_events", "events received", ("result", "reason"), registry=own)
+        self._dead_letters = Counter(
+            "segue_dead_letters",
+            "refused events, and whether they are kept for the table rejects",
+            ("result",),
+            registry=own,
+        )
         self._shed = Counter(
             "segue_shed_requests",
             "requests refused because a lane was full",
@@ -132,6 +140,25 @@ class Metrics:
             "live workers that answer from this bundle",
             ("bundle",),
             multiprocess_mode="livesum",
+            registry=own,
+        )
+        self._degraded_workers = Gauge(
+            "segue_degraded_workers",
+            "live workers in which a part does not work",
+            ("part",),
+            multiprocess_mode="livesum",
+            registry=own,
+        )
+        self._lag = Gauge(
+            "segue_follower_lag_seconds",
+            "how long the oldest event has waited that is not in listener state yet",
+            multiprocess_mode="livemax",
+            registry=own,
+        )
+        self._backlog = Gauge(
+            "segue_follower_backlog",
+            "what lies in the log behind the events at hand: bytes of files, records in Kafka",
+            multiprocess_mode="livemax",
             registry=own,
         )
         self._bundle: str | None = None
@@ -162,6 +189,12 @@ class Metrics:
         for reason in rejected:
             self._events.labels("rejected", self._bounded(reason)).inc()
 
+    def dead_letters(self, kept: int, dropped: int) -> None:
+        """Count refused events: those kept for the table of rejects, and those beyond its limit."""
+        for result, count in (("kept", kept), ("dropped", dropped)):
+            if count:
+                self._line(self._dead_letters, result).inc(count)
+
     def shed(self, lane: str) -> None:
         """Count a request refused because a lane was full."""
         self._shed.labels(lane).inc()
@@ -179,6 +212,13 @@ class Metrics:
         if version is not None:
             self._workers.labels(version).set(1)
         self._bundle = version
+
+    def health(self, degraded: Collection[str], lag_s: float, backlog: int | None) -> None:
+        """Note the parts that do not work, and how far listener state is behind."""
+        for part in PARTS:
+            self._degraded_workers.labels(part).set(part in degraded)
+        self._lag.set(lag_s)
+        self._backlog.set(backlog or 0)
 
     def page(self) -> bytes:
         """All numbers in the text format, those of every worker added up."""

@@ -1,98 +1,24 @@
-"""What a bundle holds for requests, opened: catalogue, retrieval models, feature matrices, rankers."""
+"""What a bundle holds for requests, opened: catalogue, retrieval models, indexes, feature matrices, rankers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Protocol, Self
+from typing import Self
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from segue.bundle import Bundle, BundleWriter
 from segue.bundle import catalogue as catalogues
-from segue.bundle.catalogue import Catalogue
-from segue.features.online import Catalogue as FeatureKeys
+from segue.bundle.catalogue import PUBLIC, Catalogue
+from segue.features import FEATURES
 from segue.features.online import Daily, OnlineFeatures
-from segue.models.content import Content
-from segue.models.ials import IALS, IALSConfig
-from segue.models.item_knn import Neighbours
-from segue.models.nearest import Nearest, NearestConfig
-from segue.models.popularity import Popular, Popularity
-from segue.models.sequence_rules import SequenceRules, SequenceRulesConfig
-from segue.models.session_knn import SessionKNN, SessionKNNConfig
-from segue.models.transitions import TransitionsConfig
+from segue.recommend.indexes import Indexes
 from segue.recommend.ranker import Ranker
+from segue.recommend.retrieval import Retrieval
 
 Ids = npt.NDArray[np.int32]
-
-
-class Savable(Protocol):
-    """A fitted model: arrays to save."""
-
-    def arrays(self) -> dict[str, npt.NDArray[np.generic]]: ...
-
-
-@dataclass(frozen=True)
-class Retrieval:
-    """The fitted retrieval models over one catalogue."""
-
-    ials: IALS
-    graph: Neighbours
-    co_listens: Neighbours
-    rules: SequenceRules
-    session_knn: SessionKNN
-    transitions: TransitionsConfig
-    popularity: Popularity
-    popular: Popular
-    content: Content
-
-    def save(self, writer: BundleWriter) -> None:
-        """Write the models into a bundle."""
-        models: dict[str, Savable] = {
-            "ials": self.ials,
-            "graph": self.graph,
-            "co_listens": self.co_listens,
-            "rules": self.rules,
-            "session_knn": self.session_knn,
-            "popularity": self.popularity,
-            "popular": self.popular,
-            "content": self.content,
-        }
-        for name, model in models.items():
-            writer.arrays(f"models/{name}", model.arrays())
-        configs = {
-            "ials": self.ials.config,
-            "rules": self.rules.config,
-            "session_knn": self.session_knn.config,
-            "transitions": self.transitions,
-        }
-        writer.json("models/configs", configs)
-
-    @classmethod
-    def load(cls, bundle: Bundle) -> Self:
-        """The models of a bundle, memory-mapped."""
-        configs = bundle.json("models/configs")
-
-        def arrays(name: str) -> dict[str, npt.NDArray[Any]]:
-            return bundle.arrays(f"models/{name}")
-
-        return cls(
-            ials=IALS.from_arrays(arrays("ials"), msgspec.convert(configs["ials"], IALSConfig)),
-            graph=Neighbours.from_arrays(arrays("graph")),
-            co_listens=Neighbours.from_arrays(arrays("co_listens")),
-            rules=SequenceRules.from_arrays(
-                msgspec.convert(configs["rules"], SequenceRulesConfig), arrays("rules")
-            ),
-            session_knn=SessionKNN.from_arrays(
-                msgspec.convert(configs["session_knn"], SessionKNNConfig), arrays("session_knn")
-            ),
-            transitions=msgspec.convert(configs["transitions"], TransitionsConfig),
-            popularity=Popularity.from_arrays(arrays("popularity")),
-            popular=Popular.from_arrays(arrays("popular")),
-            content=Content.from_arrays(arrays("content")),
-        )
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -104,71 +30,46 @@ class Snapshots:
 
     def save(self, writer: BundleWriter) -> None:
         """Write them into a bundle."""
-        writer.arrays("features", {"tracks": self.tracks.values, "artists": self.artists.values})
+        arrays = {"tracks": self.tracks.values, "artists": self.artists.values}
+        writer.arrays(
+            "features", arrays, {"tracks": _defaults(self.tracks), "artists": _defaults(self.artists)}
+        )
         writer.json("features/names", {"tracks": self.tracks.names, "artists": self.artists.names})
 
     @classmethod
     def load(cls, bundle: Bundle) -> Self:
-        """The snapshots of a bundle."""
-        arrays, names = bundle.arrays("features"), bundle.json("features/names")
+        """The snapshots of a bundle. They may be written to; only this process sees it."""
+        arrays, names = bundle.arrays("features", own=True), bundle.json("features/names")
         return cls(Daily(names["tracks"], arrays["tracks"]), Daily(names["artists"], arrays["artists"]))
 
 
 @dataclass(frozen=True)
 class Artifacts:
-    """Everything a request reads, besides the listener's state.
-
-    by_artist: tracks of artist a are `artist_tracks[artist_indptr[a]:artist_indptr[a + 1]]`, most played first;
-    newest int32[n]: tracks by upload, newest first; plays float32[n]: listens of each track, halved by age.
-    """
+    """Everything a request reads, besides the listener's state. Opened from a bundle, all that is large is memory-mapped."""
 
     version: str
     catalogue: Catalogue
     retrieval: Retrieval
+    indexes: Indexes
     rankers: dict[str, Ranker]
     online: dict[str, OnlineFeatures]
-    plays: npt.NDArray[np.float32]
-    artist_indptr: npt.NDArray[np.int64]
-    artist_tracks: Ids
-    newest: Ids
-
-    @cached_property
-    def most_played(self) -> Ids:
-        """All tracks, most played first, then newest first. int32[n]."""
-        return np.lexsort((-self.catalogue.uploaded_at, -self.plays)).astype(np.int32)
-
-    @cached_property
-    def unit_factors(self) -> npt.NDArray[np.float32]:
-        """Item factors at unit length; zeros for tracks never played. float32[n, d]."""
-        factors = self.retrieval.ials.item_factors
-        length = np.linalg.norm(factors, axis=1, keepdims=True)
-        unit: npt.NDArray[np.float32] = np.divide(
-            factors, length, out=np.zeros_like(factors), where=length > 0
-        )
-        return unit
-
-    @cached_property
-    def nearest(self) -> Nearest:
-        """Search among item factors by inner product."""
-        return Nearest.fit(self.retrieval.ials.item_factors, NearestConfig())
-
-    @cached_property
-    def nearest_unit(self) -> Nearest:
-        """Search among item factors by cosine."""
-        return Nearest.fit(self.unit_factors, NearestConfig())
-
-    @cached_property
-    def nearest_content(self) -> Nearest:
-        """Search among content vectors by cosine."""
-        return Nearest.fit(self.retrieval.content.vectors, NearestConfig())
+    snapshots: Snapshots | None
 
     @classmethod
     def load(cls, bundle: Bundle) -> Self:
         """All of a bundle."""
         catalogue = catalogues.load(bundle)
-        retrieval = Retrieval.load(bundle)
+        retrieval, snapshots = Retrieval.load(bundle), Snapshots.load(bundle)
         rankers = {name: Ranker.load(bundle, name) for name in bundle.json("rankers")}
-        return cls.of(bundle.version, catalogue, retrieval, rankers, Snapshots.load(bundle))
+        return cls(
+            version=bundle.version,
+            catalogue=catalogue,
+            retrieval=retrieval,
+            indexes=Indexes.load(bundle, catalogue, retrieval),
+            rankers=rankers,
+            online=_online(catalogue, rankers, snapshots),
+            snapshots=snapshots,
+        )
 
     @classmethod
     def of(
@@ -179,35 +80,68 @@ class Artifacts:
         rankers: dict[str, Ranker],
         snapshots: Snapshots | None,
     ) -> Self:
-        """The artifacts of models that are in memory; the small indexes are derived here."""
-        plays = retrieval.popular.counts
-        order = np.lexsort((-plays, catalogue.artist)).astype(np.int32)
-        order = order[catalogue.artist[order] >= 0]
-        counts = np.bincount(catalogue.artist[order], minlength=len(catalogue.artist_id))
-        newest = np.argsort(-catalogue.uploaded_at, kind="stable").astype(np.int32)
+        """The artifacts of models that are in memory."""
         return cls(
             version=version,
             catalogue=catalogue,
             retrieval=retrieval,
+            indexes=Indexes.of(catalogue, retrieval),
             rankers=rankers,
             online={} if snapshots is None else _online(catalogue, rankers, snapshots),
-            plays=plays,
-            artist_indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            artist_tracks=order,
-            newest=newest[: int((catalogue.uploaded_at >= 0).sum())],
+            snapshots=snapshots,
         )
 
-    def tracks_of(self, artist: int, limit: int) -> Ids:
-        """The most played tracks of an artist. int32[m], m <= limit."""
-        start, stop = self.artist_indptr[artist], self.artist_indptr[artist + 1]
-        return self.artist_tracks[start : min(stop, start + limit)]
+    @property
+    def plays(self) -> npt.NDArray[np.float32]:
+        """Listens of each track, halved by age. float32[n]."""
+        return self.retrieval.popular.counts
+
+    def search(self, text: str, limit: int) -> Ids:
+        """Positions of public tracks whose title, or whose artist's name, contains the text; most played first."""
+        later = self.indexes.later
+        found = self.indexes.titles.search(
+            text,
+            limit + min(limit, len(later.names)),
+            flags=self.catalogue.flags,
+            plays=self.plays,
+            artist_indptr=self.indexes.artist_indptr,
+            artist_tracks=self.indexes.artist_tracks,
+        )
+        if later.names and text:
+            now = later.matching(text.lower())
+            now = now[(self.catalogue.flags[now] & PUBLIC) != 0]
+            found = np.concatenate([found[~later.renamed(found)], now])
+            found = found[np.lexsort((found, -self.plays[found]))]
+        return found[:limit]
+
+    def alike(self, profile: Floats, limit: int) -> tuple[Ids, Floats]:
+        """Tracks whose words are most like a unit vector float32[dims], those that came later among them, and their cosines."""
+        tracks, scores = (found[0] for found in self.indexes.by_content.search(profile[None, :], limit))
+        later = self.catalogue.tracks.later
+        if len(later):
+            near = self.retrieval.content.vectors[later[0] : later[-1] + 1] @ profile
+            tracks, scores = np.concatenate([tracks, later]), np.concatenate([scores, near])
+        known = np.flatnonzero((tracks >= 0) & (scores > 0))
+        best = known[np.argsort(-scores[known], kind="stable")][:limit]
+        return tracks[best], scores[best]
+
+    def unit_factors(self, tracks: Ids) -> Floats:
+        """Item factors of some tracks at unit length; zeros for tracks never played. float32[m, d]."""
+        unit: Floats = (
+            self.retrieval.ials.item_factors[tracks] * self.indexes.one_over_length[tracks][:, None]
+        )
+        return unit
+
+
+def _defaults(daily: Daily) -> Floats:
+    """What the features of a track or an artist are that no day has seen."""
+    return np.array([FEATURES[name].default for name in daily.names], np.float32)
 
 
 def _online(
     catalogue: Catalogue, rankers: dict[str, Ranker], snapshots: Snapshots
 ) -> dict[str, OnlineFeatures]:
-    keys = FeatureKeys(catalogue.track_id, catalogue.artist, catalogue.artist_id, catalogue.genre)
     return {
-        name: OnlineFeatures(ranker.spec.features, keys, snapshots.tracks, snapshots.artists)
+        name: OnlineFeatures(ranker.spec.features, catalogue, snapshots.tracks, snapshots.artists)
         for name, ranker in rankers.items()
     }

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from segue.contracts.errors import InvalidData
+
 Ids = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 
@@ -46,8 +48,38 @@ class Candidates:
         )
 
 
+def checked(proposal: tuple[Ids, Floats], n_tracks: int) -> tuple[Ids, Floats]:
+    """What a source proposed, if it can be used: kernels do not check bounds. Raises InvalidData."""
+    tracks, scores = proposal
+    for name, array, wanted in (("tracks", tracks, np.int32), ("scores", scores, np.float32)):
+        if not isinstance(array, np.ndarray) or array.dtype != wanted or array.shape != (len(tracks),):
+            given = (
+                f"{array.dtype}{list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+            )
+            raise InvalidData(
+                f"{name} must be {np.dtype(wanted)}[{len(tracks)}], got {given}",
+                field=name,
+                limit=str(np.dtype(wanted)),
+            )
+    if not _usable(tracks, scores, n_tracks):
+        raise InvalidData(
+            "tracks must be positions in the catalogue and scores finite numbers",
+            field="tracks",
+            limit=f"0..{n_tracks - 1}",
+        )
+    return proposal
+
+
+@njit(cache=True, nogil=True)
+def _usable(tracks: Ids, scores: Floats, n_tracks: int) -> bool:
+    usable = True
+    for i in range(len(tracks)):
+        usable &= 0 <= tracks[i] < n_tracks and np.isfinite(scores[i])
+    return usable
+
+
 def merge(proposals: dict[str, tuple[Ids, Floats]], most: int) -> Candidates:
-    """One row per distinct track; at most `most`, those that the sources agree on most."""
+    """One row per distinct track; at most `most`, those that the sources agree on most. A repeated track counts once."""
     names = tuple(proposals)
     sizes = [len(ids) for ids, _ in proposals.values()]
     if sum(sizes) == 0:
@@ -79,8 +111,9 @@ def _spread(tracks: Ids, values: Floats, sizes: npt.NDArray[np.int64]) -> tuple[
     at = 0
     for source in range(n_sources):
         for rank in range(sizes[source]):
-            scores[row[at], source] = values[at]
-            ranks[row[at], source] = rank
+            if np.isnan(ranks[row[at], source]):
+                scores[row[at], source] = values[at]
+                ranks[row[at], source] = rank
             at += 1
     return distinct[:found].copy(), scores, ranks
 

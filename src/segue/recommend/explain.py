@@ -68,7 +68,7 @@ def _because(query: Query, artifacts: Artifacts, track: int) -> tuple[dict[str, 
     tracks = query.taste.tracks
     if len(tracks) == 0:
         return ()
-    near = artifacts.unit_factors[tracks] @ artifacts.unit_factors[track]
+    near = artifacts.unit_factors(tracks) @ artifacts.unit_factors(np.array([track], np.int32))[0]
     near = near * np.where(tracks == track, 0, 1)
     order = [int(i) for i in np.argsort(-near, kind="stable")[:BECAUSE] if near[i] > 0]
     return tuple(_play(query, artifacts, tracks, i) for i in order)

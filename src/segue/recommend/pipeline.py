@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from segue.contracts.errors import InvalidInput, SegueError, Unavailable
+from segue.contracts.errors import InvalidData, InvalidInput, SegueError, Unavailable
 from segue.contracts.ids import format_id, new_id
 from segue.contracts.vocabulary import Removed
 from segue.listener.state import ListenerState, anonymous, unreadable
@@ -23,9 +25,10 @@ from segue.models.diversity import Selection
 from segue.recommend import guarantees, shelves
 from segue.recommend.api import Item, Reason, Request, Response, Shelf, Stage, Trace
 from segue.recommend.artifacts import Artifacts
-from segue.recommend.candidates import Candidates, merge
+from segue.recommend.candidates import Candidates, checked, merge
 from segue.recommend.explain import explain
 from segue.recommend.filters import FILTERS, unwanted
+from segue.recommend.outside import MOST, Outside
 from segue.recommend.present import present
 from segue.recommend.query import Query, hydrate
 from segue.recommend.scorers import Scored, score
@@ -40,6 +43,9 @@ FALLBACK = 2_000
 REASONS = (*guarantees.REASONS, *FILTERS)
 """Why a candidate was removed, in the order things are checked: it is counted under the first."""
 CODES = {reason: code for code, reason in enumerate(REASONS)}
+
+OUTSIDE: Outside[Proposal] = Outside()
+"""One for the process: bundles come and go, calls that hang stay."""
 
 ReadState = Callable[[int], ListenerState | None]
 
@@ -234,20 +240,52 @@ class Recommender:
         return query
 
     def _proposals(self, query: Query, clock: Clock) -> dict[str, Proposal]:
-        proposals: dict[str, Proposal] = {}
+        """What the sources propose, in the recipe's order. Those that wait for something outside begin first, and end last."""
+        found: dict[str, Proposal] = {}
+        begun = clock.read()
+        asked = {
+            name: OUTSIDE.ask(name, partial(SOURCES[name], query, self.artifacts, source.limit))
+            for name, source in query.recipe.sources.items()
+            if source.limit and source.deadline_ms
+        }
         for name, source in query.recipe.sources.items():
-            if source.limit == 0:
+            if source.limit == 0 or name in asked:
                 continue
             if clock.elapsed_ms() > query.recipe.deadline_ms:
                 clock.mark(name, 0, f"left out: the request is past its {query.recipe.deadline_ms} ms")
                 continue
             try:
-                proposals[name] = SOURCES[name](query, self.artifacts, source.limit)
+                found[name] = self._checked(SOURCES[name](query, self.artifacts, source.limit))
             except (SegueError, ArithmeticError, LookupError, ValueError) as error:
                 clock.mark(name, 0, f"failed: {error}")
                 continue
-            clock.mark(name, len(proposals[name][0]))
-        return proposals
+            clock.mark(name, len(found[name][0]))
+        for name, future in asked.items():
+            allowed = min(query.recipe.sources[name].deadline_ms, query.recipe.deadline_ms)
+            answer = self._collected(future, begun + allowed / 1000 - clock.read(), allowed)
+            if isinstance(answer, str):
+                clock.mark(name, 0, answer)
+            else:
+                found[name] = answer
+                clock.mark(name, len(answer[0]))
+        return {name: found[name] for name in query.recipe.sources if name in found}
+
+    def _collected(self, future: Future[Proposal] | None, patience: float, allowed: int) -> Proposal | str:
+        """What a source outside proposed, waiting at most `patience` seconds for it; or why there is nothing."""
+        if future is None:
+            return f"left out: {MOST} earlier calls have not ended"
+        if not wait((future,), max(patience, 0.0)).done:
+            return f"left out: no answer within {allowed} ms"
+        error = future.exception()
+        if error is not None:
+            return f"failed: {type(error).__name__}: {error}"
+        try:
+            return self._checked(future.result())
+        except (InvalidData, TypeError, ValueError) as unusable:
+            return f"failed: {unusable}"
+
+    def _checked(self, proposal: Proposal) -> Proposal:
+        return checked(proposal, len(self.artifacts.catalogue))
 
     def _present(
         self,

@@ -143,7 +143,9 @@ def hydrate(request: Request, recipe: Surface, artifacts: Artifacts, state: List
     usable = state if personal else without_history(state)
     seeds, seed_artist = _seeds(request, catalogue), _seed_artist(request, catalogue)
     anchors = (
-        artifacts.tracks_of(seed_artist, ARTIST_ANCHORS) if len(seeds) == 0 and seed_artist >= 0 else seeds
+        artifacts.indexes.tracks_of(seed_artist, ARTIST_ANCHORS)
+        if len(seeds) == 0 and seed_artist >= 0
+        else seeds
     )
     return Query(
         request=request,

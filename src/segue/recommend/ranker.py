@@ -25,11 +25,12 @@ class RankerSpec(Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Ranker:
-    """Scores float32[n, f] rows. `texts` are the LightGBM models the scorer was read from, one per objective."""
+    """Scores float32[n, f] rows. `texts` are the LightGBM models the scorer was made of, one per objective; none where it was
+    opened from a bundle, which keeps them as files."""
 
     spec: RankerSpec
     scorer: TreeScorer
-    texts: tuple[str, ...]
+    texts: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, spec: RankerSpec, texts: tuple[str, ...]) -> Self:
@@ -47,11 +48,7 @@ class Ranker:
     def load(cls, bundle: Bundle, name: str) -> Self:
         """The ranker of a bundle, its trees memory-mapped."""
         spec = convert(bundle.json(f"rankers/{name}/spec"), RankerSpec)
-        texts = tuple(
-            bundle.path(f"rankers/{name}/{objective}.txt").read_text(encoding="utf-8")
-            for objective in spec.objectives
-        )
-        return cls(spec, TreeScorer.from_arrays(bundle.arrays(f"rankers/{name}")), texts)
+        return cls(spec, TreeScorer.from_arrays(bundle.arrays(f"rankers/{name}")))
 
     def predict(self, x: Matrix) -> dict[str, npt.NDArray[np.float64]]:
         """Raw score of each objective, in log-odds. float64[n] each."""

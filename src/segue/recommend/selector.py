@@ -18,12 +18,22 @@ def choose(
     config = SelectionConfig(
         strength=recipe.diversity, artist_spacing=recipe.artist_spacing, explore=recipe.explore
     )
-    vectors = artifacts.unit_factors[candidates.tracks] if recipe.diversity > 0 else None
+    vectors = artifacts.retrieval.ials.item_factors if recipe.diversity > 0 else None
     pool = uniforms = None
     if recipe.explore > 0:
         place = np.empty(len(final), np.intp)
         place[np.argsort(-final, kind="stable")] = np.arange(len(final))
-        pool = (place >= k) & (place < k + recipe.explore_pool)
+        unplayed = artifacts.plays[candidates.tracks] == 0  # by its score alone it would never be
+        pool = (place >= k) & ((place < k + recipe.explore_pool) | unplayed)
         uniforms = rng.random((k, 2))
     artists = artifacts.catalogue.artist[candidates.tracks].astype(np.int64) + 1
-    return select(final, k, config, artists=artists, vectors=vectors, pool=pool, uniforms=uniforms)
+    return select(
+        final,
+        k,
+        config,
+        artists=artists,
+        vectors=vectors,
+        rows=candidates.tracks,
+        pool=pool,
+        uniforms=uniforms,
+    )

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
+from segue.contracts.vocabulary import DAY
+from segue.listener.state import FOLLOW
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.candidates import Candidates, Floats, Ids
 from segue.recommend.query import Query
@@ -20,6 +23,9 @@ ROWS = (
     ("fresh", "New uploads near your taste"),
     ("trending", "Trending"),
 )
+RELEASES = ("releases", "New from artists you know")
+NEW_DAYS = 21
+"""So long a track is a new release. One is enough for a row: few have played it, so no other row has room for it."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,10 @@ def rows(query: Query, artifacts: Artifacts, candidates: Candidates, final: Floa
     free = np.ones(len(candidates), np.bool_)
     free[shown] = False
     found = []
+    releases = _releases(query, candidates, free)
+    if len(releases):
+        free[releases] = False
+        found.append(Row(*RELEASES, releases))
     for source, title in ROWS:
         if source not in candidates.sources:
             continue
@@ -46,6 +56,16 @@ def rows(query: Query, artifacts: Artifacts, candidates: Candidates, final: Floa
             free[chosen] = False
             found.append(Row(source, _titled(title, source, query, artifacts), chosen.astype(np.int32)))
     return found
+
+
+def _releases(query: Query, candidates: Candidates, free: npt.NDArray[np.bool_]) -> Ids:
+    """What came out lately by artists the listener follows or plays, newest first."""
+    catalogue, tracks = query.catalogue, candidates.tracks
+    uploaded = catalogue.uploaded_at[tracks]
+    new = np.flatnonzero(free & (uploaded > query.now - NEW_DAYS * DAY))
+    artists = np.append(query.marked(FOLLOW), catalogue.artist[query.history.tracks])
+    new = new[np.isin(catalogue.artist[tracks[new]], artists[artists >= 0])]
+    return new[np.argsort(-uploaded[new], kind="stable")][:SHELF_LENGTH].astype(np.int32)
 
 
 def _titled(title: str, source: str, query: Query, artifacts: Artifacts) -> str:

@@ -6,8 +6,11 @@ a lane, and the platform. The platform is given; this room knows nothing about w
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from math import ceil
+from typing import Final
 
 import msgspec
 from starlette.applications import Starlette
@@ -16,11 +19,12 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
 
-from segue.contracts.errors import SegueError
+from segue.contracts.errors import Overloaded, SegueError
 from segue.monitoring.metrics import Metrics
 from segue.serving import openapi
+from segue.serving.body import Room
 from segue.serving.edge import KEY, REQUEST_ID, ROUTE, Edge
 from segue.serving.handlers import Service
 from segue.serving.hosts import allowed_hosts
@@ -32,6 +36,9 @@ from segue.serving.parameters import read_parameters
 from segue.serving.platform import Platform
 from segue.serving.problems import INVALID, KINDS, UNAUTHORIZED, UNEXPECTED, kind_of, problem
 from segue.settings.tree import Settings
+
+HEALTH_S: Final = 1.0
+"""How often a worker notes how it is."""
 
 
 def make_app(platform: Platform, settings: Settings, metrics: Metrics | None = None) -> Starlette:
@@ -48,7 +55,8 @@ def make_app(platform: Platform, settings: Settings, metrics: Metrics | None = N
         reads=Lane("read", limits.read_threads, counted, limits.max_waiting),
         writes=Lane("write", limits.write_threads, counted, limits.max_waiting),
         openapi=msgspec.json.encode(openapi.document(table)),
-        keys=Keys(settings.serving),
+        keys=Keys(limits),
+        room=Room(limits.max_body_bytes),
     )
     routes: list[BaseRoute] = [_route(service, operation) for operation in table]
     routes += docs_routes()
@@ -57,7 +65,9 @@ def make_app(platform: Platform, settings: Settings, metrics: Metrics | None = N
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        noting = asyncio.create_task(_note_health(service))
         yield
+        noting.cancel()
         service.close()
 
     app = Starlette(
@@ -68,6 +78,14 @@ def make_app(platform: Platform, settings: Settings, metrics: Metrics | None = N
     )
     app.router.redirect_slashes = False
     return app
+
+
+async def _note_health(service: Service) -> None:
+    """Note it for whichever worker is scraped: a gauge is a file that each worker writes."""
+    while True:
+        health = service.platform.health()
+        service.metrics.health(health.degraded, health.lag_s, health.backlog)
+        await asyncio.sleep(HEALTH_S)
 
 
 def _route(service: Service, operation: Operation) -> Route:
@@ -103,14 +121,24 @@ async def _on_segue_error(http: HttpRequest, error: Exception) -> Response:
     kind = kind_of(error)
     if kind is UNEXPECTED:
         raise error
+    headers = {"WWW-Authenticate": "Bearer"} if kind is UNAUTHORIZED else {}
+    if isinstance(error, Overloaded) and error.retry_after_s is not None:
+        headers["Retry-After"] = str(ceil(error.retry_after_s))
     return problem(
         kind,
         error.message,
         http.scope[REQUEST_ID],
         field=error.field,
         limit=error.limit,
-        headers={"WWW-Authenticate": "Bearer"} if kind is UNAUTHORIZED else None,
+        headers=headers,
     )
+
+
+def _methods(http: HttpRequest) -> set[str]:
+    """The methods that the path takes."""
+    routes = (route for route in http.app.routes if isinstance(route, Route))
+    fitting = (route.methods or () for route in routes if route.matches(http.scope)[0] is not Match.NONE)
+    return {method for methods in fitting for method in methods}
 
 
 async def _on_http_error(http: HttpRequest, error: Exception) -> Response:
@@ -120,10 +148,10 @@ async def _on_http_error(http: HttpRequest, error: Exception) -> Response:
     kind = KINDS.get(error.status_code, INVALID)
     headers = dict(error.headers or {})
     if kind.status == 405:
-        detail, limit = (
-            f"{http.method} is not possible here; use {headers.get('Allow', '')}",
-            headers.get("Allow"),
-        )
+        # The router names the methods of the first operation of the path only.
+        limit = ", ".join(sorted(_methods(http)))
+        headers["Allow"] = limit
+        detail = f"{http.method} is not possible here; use {limit}"
     else:
         detail, limit = (
             f"{http.url.path[:200]}: there is no such path; /docs lists them",

@@ -1,15 +1,16 @@
-"""Request bodies: the right type, and never more bytes in memory than the limit, packed or unpacked."""
+"""Request bodies: the right type, and never more bytes in memory than the limits: of one, packed or unpacked, and of all."""
 
 from __future__ import annotations
 
 import asyncio
 import zlib
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 
-from segue.contracts.errors import InvalidInput
+from segue.contracts.errors import InvalidInput, Overloaded
 from segue.serving.problems import BodyTooLarge, WrongMediaType
 
 JSON: Final = "application/json"
@@ -17,10 +18,49 @@ NDJSON: Final = "application/x-ndjson"
 PLAIN: Final = "text/plain"
 """What a page's `sendBeacon` sends without asking the server first: taken for JSON."""
 GZIP: Final = "gzip"
-DISCARD: Final = 4
+DISCARD: Final = 20_000_000
+"""Bytes beyond the limit that are still taken in, for nothing but to be able to answer."""
 BODY_S: Final = 20
 """A client that has not sent its whole body after this long is told so: open connections are not free."""
 _UTF8: Final = ("utf-8", "utf8", '"utf-8"')
+
+
+AT_ONCE: Final = 16
+"""Bodies of the largest size that a worker holds at once: slow clients cost connections, not memory."""
+
+
+class Room:
+    """Bytes of bodies that a worker may hold. Used from one event loop."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.most = self.left = AT_ONCE * max_bytes
+
+
+class Held:
+    """The share of one request in a room, given back when the block ends."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._size = 0
+
+    def add(self, size: int) -> None:
+        """Take more. Raises Overloaded if there is no room."""
+        if size > self._room.left:
+            raise Overloaded(
+                "too many bodies are being sent to this worker; try again in a second",
+                field="body",
+                limit=f"{self._room.most} bytes of bodies at once per worker",
+            )
+        self._room.left -= size
+        self._size += size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._room.left += self._size
 
 
 def content_type(request: HttpRequest) -> str:
@@ -55,12 +95,12 @@ def _encoding(request: HttpRequest) -> str:
     return request.headers.get("content-encoding", "identity").strip().lower()
 
 
-async def read_body(request: HttpRequest, max_bytes: int) -> bytes:
+async def read_body(request: HttpRequest, max_bytes: int, held: Held) -> bytes:
     """The whole body, of which never more than `max_bytes` are held.
 
-    A body that is too large is read on without being kept, up to DISCARD times the limit: a client that is
+    A body that is too large is read on without being kept, up to DISCARD bytes more: a client that is
     still sending would not see the answer if the connection were closed on it. Raises BodyTooLarge;
-    InvalidInput if the client stops half-way.
+    InvalidInput if the client stops half-way; Overloaded if the worker holds too much already.
     """
     chunks: list[bytes] = []
     size = 0
@@ -69,8 +109,9 @@ async def read_body(request: HttpRequest, max_bytes: int) -> bytes:
             async for chunk in request.stream():
                 size += len(chunk)
                 if size <= max_bytes:
+                    held.add(len(chunk))
                     chunks.append(chunk)
-                elif size > DISCARD * max_bytes:
+                elif size > DISCARD + max_bytes:
                     break
                 else:
                     chunks.clear()
@@ -87,7 +128,11 @@ async def read_body(request: HttpRequest, max_bytes: int) -> bytes:
     if size > max_bytes:
         raise _too_large(max_bytes)
     body = b"".join(chunks)
-    return _unpacked(body, max_bytes) if _encoding(request) == GZIP else body
+    if _encoding(request) != GZIP:
+        return body
+    found = _unpacked(body, max_bytes)
+    held.add(len(found))
+    return found
 
 
 def _unpacked(body: bytes, max_bytes: int) -> bytes:

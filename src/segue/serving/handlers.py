@@ -16,7 +16,7 @@ from segue.contracts.errors import NotFound, Unavailable
 from segue.monitoring.metrics import MEDIA_TYPE as METRICS_TYPE
 from segue.monitoring.metrics import Metrics
 from segue.recommend.api import Request, Stage
-from segue.serving.body import content_type, read_body
+from segue.serving.body import Held, Room, content_type, read_body
 from segue.serving.edge import KEY, REQUEST_ID, SURFACE, TIMING
 from segue.serving.keys import Keys
 from segue.serving.lanes import Lane
@@ -38,10 +38,11 @@ class Health(Struct, frozen=True):
 
 
 class Readiness(Struct, frozen=True):
-    """The process can answer requests, from this bundle."""
+    """The process can answer requests, from this bundle. `degraded` says why a part does not work, by its name."""
 
     ready: bool
     bundle: str | None
+    degraded: dict[str, str]
 
 
 class EventsAnswer(Struct, frozen=True):
@@ -50,6 +51,12 @@ class EventsAnswer(Struct, frozen=True):
     accepted: int
     rejected: int
     results: tuple[EventResult, ...]
+
+
+class TrackAnswer(Struct, frozen=True):
+    """The change is durable: searches, recommendations and the next bundle have it."""
+
+    track_id: int
 
 
 class Listeners(Struct, frozen=True):
@@ -75,6 +82,7 @@ class Service:
     writes: Lane
     openapi: bytes
     keys: Keys
+    room: Room
 
     def close(self) -> None:
         """Finish what is running, then release the platform."""
@@ -95,7 +103,7 @@ async def readyz(service: Service, values: Values, http: HttpRequest) -> Respons
     service.metrics.bundle(version)
     if not ready:
         raise Unavailable(f"not ready: {reason}")
-    return _json(Readiness(True, version))
+    return _json(Readiness(True, version, service.platform.health().degraded))
 
 
 async def recommendations(service: Service, values: Values, http: HttpRequest) -> Response:
@@ -141,16 +149,50 @@ async def listener(service: Service, values: Values, http: HttpRequest) -> Respo
 
 async def events(service: Service, values: Values, http: HttpRequest) -> Response:
     """Take a batch of events: 202 where something is kept (it is durable now), 422 where nothing is."""
-    media = content_type(http)
-    body = await read_body(http, service.settings.serving.max_body_bytes)
-    receipt = await service.writes.run(service.platform.ingest, body, media)
-    await asyncio.wrap_future(receipt.acknowledged)
+    media, caller = content_type(http), http.scope.get(KEY)
+    with Held(service.room) as held:
+        body = await read_body(http, service.settings.serving.max_body_bytes, held)
+        receipt = await service.writes.run(service.platform.ingest, body, media, caller)
     results = receipt.results
-    service.keys.spend(http.scope.get(KEY), len(results))
+    service.keys.spend(caller, len(results))
+    await asyncio.wrap_future(receipt.acknowledged)
     accepted = sum(result.status == "accepted" for result in results)
     service.metrics.events(accepted, (r.reason or "unknown" for r in results if r.status == "rejected"))
+    service.metrics.dead_letters(receipt.kept, len(results) - accepted - receipt.kept)
     if not accepted:
         return nothing_accepted(results, http.scope[REQUEST_ID])
+    return _json(EventsAnswer(accepted, len(results) - accepted, results), 202)
+
+
+async def put_track(service: Service, values: Values, http: HttpRequest) -> Response:
+    """Say what is so of one track from now on."""
+    content_type(http)
+    track_id = values["track_id"]
+    with Held(service.room) as held:
+        body = await read_body(http, service.settings.serving.max_body_bytes, held)
+        acknowledged = await service.writes.run(service.platform.change_track, track_id, body)
+    await asyncio.wrap_future(acknowledged)
+    return _json(TrackAnswer(track_id), 202)
+
+
+async def delete_track(service: Service, values: Values, http: HttpRequest) -> Response:
+    """Take one track out of everything that is shown."""
+    track_id = values["track_id"]
+    await asyncio.wrap_future(await service.writes.run(service.platform.remove_track, track_id))
+    return _json(TrackAnswer(track_id), 202)
+
+
+async def post_tracks(service: Service, values: Values, http: HttpRequest) -> Response:
+    """Take a batch of tracks: 202 where something is kept, 422 where nothing is."""
+    media = content_type(http)
+    with Held(service.room) as held:
+        body = await read_body(http, service.settings.serving.max_body_bytes, held)
+        receipt = await service.writes.run(service.platform.change_tracks, body, media)
+    await asyncio.wrap_future(receipt.acknowledged)
+    results = receipt.results
+    accepted = sum(result.status == "accepted" for result in results)
+    if not accepted:
+        return nothing_accepted(results, http.scope[REQUEST_ID], "track")
     return _json(EventsAnswer(accepted, len(results) - accepted, results), 202)
 
 

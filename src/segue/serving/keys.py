@@ -92,6 +92,7 @@ class Keys:
                 f"the key {name!r} sent more than its {key.events_per_s:,} events a second; come again in {wait:.1f} s",
                 field="Authorization",
                 limit=f"{key.events_per_s} events a second (serving.keys.{name}.events_per_s)",
+                retry_after_s=wait,
             )
         return name
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 import segue
 from segue.contracts.schema import Column
-from segue.contracts.tables import RAW_EVENTS
+from segue.contracts.tables import MAX_BLOCKED, MAX_TAG, MAX_TAGS, MAX_TEXT, RAW_EVENTS, TRACKS
 from segue.serving.body import JSON, NDJSON
 from segue.serving.operations import Body, Operation
 from segue.serving.parameters import Parameter
@@ -29,9 +29,14 @@ from segue.serving.problems import (
 )
 
 Document = dict[str, Any]
-EVENT: Final = "Event"
+EVENT, TRACK, FIELDS = "Event", "Track", "TrackFields"
 _OURS: Final = ("day", "received_at")
 """Columns that the platform fills in."""
+_ITEMS: Final[dict[str, tuple[int, Document]]] = {
+    "tags": (MAX_TAGS, {"maxLength": MAX_TAG}),
+    "blocked_countries": (MAX_BLOCKED, {"pattern": "^[A-Z]{2}$"}),
+}
+"""Lists that callers send: how long they may be, and what is in them."""
 _REF: Final = "#/components/schemas/{name}"
 _HEADERS: Final[Document] = {
     "X-Request-Id": {
@@ -53,7 +58,7 @@ def document(operations: Sequence[Operation]) -> Document:
     """The OpenAPI document of these operations."""
     answers = [op.answer for op in operations if not isinstance(op.answer, str)]
     _, schemas = msgspec.json.schema_components([*answers, Problem, BatchProblem], ref_template=_REF)
-    schemas[EVENT] = _event()
+    schemas |= {EVENT: _event(), TRACK: _track(), FIELDS: _fields()}
     paths: Document = {}
     for op in operations:
         paths.setdefault(op.path, {})[op.method.lower()] = _operation(op)
@@ -142,7 +147,7 @@ def _parameter(parameter: Parameter) -> Document:
         "description": f"{parameter.doc}: {parameter.form.limit}",
         "schema": schema,
     }
-    if schema["type"] == "array":
+    if schema.get("type") == "array":
         found |= {
             "style": "form",
             "explode": False,
@@ -154,10 +159,16 @@ def _parameter(parameter: Parameter) -> Document:
 
 
 def _body(body: Body) -> Document:
-    one: Document = {"$ref": _REF.format(name=EVENT)}
-    many = {"type": "array", "items": one}
-    batch = {"type": "object", "required": ["events"], "properties": {"events": many}}
-    schemas = {JSON: {"anyOf": [many, batch]}, NDJSON: {"type": "string", "description": "an event a line"}}
+    one: Document = {"$ref": _REF.format(name=body.item)}
+    many, things = {"type": "array", "items": one}, f"{body.item.lower()}s"
+    batch: Document = {
+        "type": "object",
+        "required": [things],
+        "properties": {things: many},
+        "additionalProperties": False,
+    }
+    lines = {"type": "string", "description": f"{things}, one a line"}
+    schemas = {JSON: {"anyOf": [many, batch]} if body.many else one, NDJSON: lines}
     content = {
         media: {"schema": schemas[media], "example": example} for media, example in body.examples.items()
     }
@@ -177,11 +188,38 @@ def _event() -> Document:
     }
 
 
+def _fields() -> Document:
+    """What callers say of a track, from the contract of the table it lands in."""
+    name = {"type": "string", "maxLength": MAX_TEXT, "description": "name of the artist `artist_id`"}
+    key = TRACKS.key[0]
+    return {
+        "title": FIELDS,
+        "description": "What is so of a track. What is left out stays as it is.",
+        "type": "object",
+        "properties": {c.name: _column(c) for c in TRACKS.columns if c.name != key} | {"artist_name": name},
+        "dependentRequired": {"artist_name": ["artist_id"]},
+        "additionalProperties": False,
+    }
+
+
+def _track() -> Document:
+    """The same, with the track's id."""
+    found, key = _fields(), TRACKS.key[0]
+    found["properties"] = {key: _column(TRACKS.column(key)), **found["properties"]}
+    return found | {"title": TRACK, "required": [key]}
+
+
 def _column(column: Column) -> Document:
     found: Document = {"description": column.doc}
-    if column.name == "ts":
+    if column.name in ("ts", "uploaded_at"):
         moment = {"type": "string", "format": "date-time"}
-        found |= {"anyOf": [{"type": "integer"}, moment], "description": f"{column.doc}, or ISO 8601 text"}
+        micros = {"type": "integer", "minimum": column.ge, "maximum": column.le}
+        found |= {"anyOf": [micros, moment], "description": f"{column.doc}, or ISO 8601 text"}
+    elif pa.types.is_list(column.type):
+        most, item = _ITEMS[column.name]
+        found |= {"type": "array", "items": {"type": "string", **item}, "maxItems": most}
+    elif pa.types.is_boolean(column.type):
+        found |= {"type": "boolean"}
     elif pa.types.is_integer(column.type):
         found |= {"type": "integer", "minimum": column.ge, "maximum": column.le}
     elif pa.types.is_binary(column.type):
@@ -191,4 +229,6 @@ def _column(column: Column) -> Document:
     else:
         doc = f"{column.doc}; at most {column.max_bytes:,} bytes of UTF-8"
         found |= {"type": "string", "maxLength": column.max_bytes, "description": doc}
+        if column.pattern is not None:
+            found["pattern"] = f"^{column.pattern}$"
     return found

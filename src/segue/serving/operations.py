@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
 
 import msgspec
 from starlette.requests import Request as HttpRequest
@@ -20,11 +21,13 @@ from segue.serving.handlers import (
     Listeners,
     Readiness,
     Service,
+    TrackAnswer,
     Tracks,
 )
 from segue.serving.parameters import (
     Country,
     Flag,
+    Id,
     Ids,
     Integer,
     Name,
@@ -46,10 +49,12 @@ MAX_KEY: Final = 200
 
 @dataclass(frozen=True)
 class Body:
-    """A request body of events: an example for each media type it may have."""
+    """A request body: an example for each media type it may have, and whether it is a list of events, of tracks, or one track."""
 
     doc: str
     examples: dict[str, Any]
+    item: Literal["Event", "Track", "TrackFields"] = "Event"
+    many: bool = True
 
 
 @dataclass(frozen=True)
@@ -74,11 +79,13 @@ class Operation:
         """What a key must allow for it; None for what everybody may ask: whether the server is well, and how to use it."""
         if not self.path.startswith("/v1/"):
             return None
-        return "write" if self.method == "POST" else "read"
+        if self.method == "GET":
+            return "read"
+        return "catalogue" if self.group == "Catalogue" else "write"
 
 
 _READ: Final = (problems.INVALID, problems.OVERLOADED, problems.UNAVAILABLE)
-_USER: Final = Parameter("user_id", Integer(), "the listener", 17)
+_USER: Final = Parameter("user_id", Id("user"), "the listener", 17)
 
 
 def operations(settings: Settings) -> tuple[Operation, ...]:
@@ -87,6 +94,7 @@ def operations(settings: Settings) -> tuple[Operation, ...]:
         _recommendations(settings),
         _events(settings),
         *_CATALOGUE,
+        *_changes(settings),
         *_PEOPLE,
         *_OPERATIONS,
     )
@@ -118,11 +126,11 @@ def _recommendations(settings: Settings) -> Operation:
             Parameter("k", Integer(1, most), "how many tracks", 20, default=min(20, most)),
             Parameter(
                 "track_id",
-                Integer(),
+                Id("track"),
                 "the track a station or `related` starts from",
                 42,
             ),
-            Parameter("artist_id", Integer(), "the artist a station starts from", 7),
+            Parameter("artist_id", Id("artist"), "the artist a station starts from", 7),
             Parameter(
                 "session",
                 Ids(MAX_SESSION),
@@ -144,6 +152,8 @@ def _recommendations(settings: Settings) -> Operation:
 
 def _events(settings: Settings) -> Operation:
     limits = settings.serving
+    # As of now: what is much older would be refused, and an example is there to be tried.
+    example = {"ts": datetime.now(UTC).isoformat(timespec="seconds"), "user_id": 17, "track_id": 42}
     return Operation(
         "POST",
         "/v1/events",
@@ -166,9 +176,9 @@ def _events(settings: Settings) -> Operation:
         body=Body(
             "A list of events, an object with `events`, or one event a line.",
             {
-                JSON: {"events": [{**_EXAMPLE, "type": EventType.PLAY, "ms_played": 183_000}]},
+                JSON: {"events": [{**example, "type": EventType.PLAY, "ms_played": 183_000}]},
                 NDJSON: "".join(
-                    f"{msgspec.json.encode({**_EXAMPLE, 'type': kind}).decode()}\n"
+                    f"{msgspec.json.encode({**example, 'type': kind}).decode()}\n"
                     for kind in (EventType.LIKE, EventType.HIDE)
                 ),
             },
@@ -185,8 +195,6 @@ def _events(settings: Settings) -> Operation:
     )
 
 
-_EXAMPLE: Final = {"ts": "2026-11-23T08:00:00Z", "user_id": 17, "track_id": 42}
-
 _CATALOGUE: Final = (
     Operation(
         "GET",
@@ -197,7 +205,7 @@ _CATALOGUE: Final = (
         "The track as shown to people.",
         handlers.track,
         TrackInfo,
-        parameters=(Parameter("track_id", Integer(), "the track", 42, where="path", required=True),),
+        parameters=(Parameter("track_id", Id("track"), "the track", 42, where="path", required=True),),
         problems=(problems.NOT_FOUND, *_READ),
     ),
     Operation(
@@ -223,6 +231,79 @@ _CATALOGUE: Final = (
     ),
 )
 
+_TRACK: Final = {
+    "title": "Night Bus",
+    "artist_id": 7,
+    "artist_name": "Ona",
+    "genre": "ambient",
+    "tags": ["night"],
+    "duration_ms": 211_000,
+    "uploaded_at": "2026-11-23T08:00:00Z",
+    "public": True,
+}
+_CHANGING: Final = (problems.OVERLOADED, problems.UNAVAILABLE)
+_BODIES: Final = (problems.INVALID, problems.TOO_LARGE, problems.WRONG_TYPE)
+
+
+def _changes(settings: Settings) -> tuple[Operation, ...]:
+    one = (Parameter("track_id", Integer(), "the track", 42, where="path", required=True),)
+    limits = settings.serving
+    return (
+        Operation(
+            "PUT",
+            "/v1/tracks/{track_id}",
+            "put-track",
+            "Catalogue",
+            "Add or change a track",
+            "What the body says is so from now on; what it leaves out stays as it is. A track nobody knows is added: public, "
+            "not explicit and uploaded now, unless the body says otherwise. The change is on disk when the answer arrives, and "
+            "searches and recommendations have it within a second: private or blocked at the next request, new ones "
+            "findable by title, by artist and by what resembles them.",
+            handlers.put_track,
+            TrackAnswer,
+            parameters=one,
+            body=Body("Fields of a track.", {JSON: _TRACK}, "TrackFields", many=False),
+            status=202,
+            problems=(*_BODIES, *_CHANGING),
+        ),
+        Operation(
+            "DELETE",
+            "/v1/tracks/{track_id}",
+            "delete-track",
+            "Catalogue",
+            "Take a track out",
+            "It is not shown any more, from the next request on. Its row and what listeners did with it stay in the warehouse; "
+            "a later PUT with `public` brings it back.",
+            handlers.delete_track,
+            TrackAnswer,
+            parameters=one,
+            status=202,
+            problems=_CHANGING,
+        ),
+        Operation(
+            "POST",
+            "/v1/tracks",
+            "post-tracks",
+            "Catalogue",
+            "Add or change many tracks",
+            f"Up to {limits.max_batch} tracks and {limits.max_body_bytes} bytes, each with its `track_id` and otherwise as in a "
+            "PUT, each checked on its own: `results` says what became of each, in the order sent.",
+            handlers.post_tracks,
+            EventsAnswer,
+            body=Body(
+                "A list of tracks, an object with `tracks`, or one track a line.",
+                {
+                    JSON: [{"track_id": 42, **_TRACK}, {"track_id": 43, "public": False}],
+                    NDJSON: f"{msgspec.json.encode({'track_id': 43, 'public': False}).decode()}\n",
+                },
+                "Track",
+            ),
+            status=202,
+            problems=(*_BODIES, problems.NOTHING_ACCEPTED, *_CHANGING),
+        ),
+    )
+
+
 _PEOPLE: Final = (
     Operation(
         "GET",
@@ -230,14 +311,15 @@ _PEOPLE: Final = (
         "listeners",
         "Listeners",
         "Find listeners",
-        "The listener with the id that is asked for; without a query, a random handful, each time another.",
+        "The listener with the id that is asked for, ours or SOURCE:ID; without a query, a random handful, each time another. "
+        "The `user_id` of the answer is what events are sent with.",
         handlers.listeners,
         Listeners,
         parameters=(
             Parameter(
                 "query",
                 Text(MAX_WORDS),
-                "an id",
+                "an id, or SOURCE:ID",
                 "17",
                 default="",
             ),
@@ -255,7 +337,7 @@ _PEOPLE: Final = (
         "answers with `known: false`. Without consent the plays are not read.",
         handlers.listener,
         ListenerProfile,
-        parameters=(Parameter("user_id", Integer(), "the listener", 17, where="path", required=True),),
+        parameters=(Parameter("user_id", Id("user"), "the listener", 17, where="path", required=True),),
         problems=_READ,
     ),
 )

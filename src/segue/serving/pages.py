@@ -12,11 +12,13 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Final
 
+import msgspec
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
 from segue.serving.edge import ROUTE
+from segue.serving.words import features_in_words
 
 _TYPES: Final = {
     "html": "text/html",
@@ -59,7 +61,11 @@ def console_routes() -> list[Route]:
         if f.name.rpartition(".")[2] in _TYPES and not f.name.startswith("docs.")
     )
     paths = {f"/console/{name}": name for name in names}
-    return _routes({"/": "index.html", "/favicon.ico": "icon.svg", **paths}, folder)
+    words = _page_of(msgspec.json.encode(features_in_words()), "application/json")
+    return [
+        *_routes({"/": "index.html", "/favicon.ico": "icon.svg", **paths}, folder),
+        Route("/console/words.json", words.__call__, methods=["GET"]),
+    ]
 
 
 def _folder() -> Traversable:
@@ -71,6 +77,9 @@ def _routes(paths: dict[str, str], folder: Traversable) -> list[Route]:
 
 
 def _page(file: Traversable) -> Page:
-    body = file.read_bytes()
+    return _page_of(file.read_bytes(), _TYPES[file.name.rpartition(".")[2]])
+
+
+def _page_of(body: bytes, media_type: str) -> Page:
     digest = hashlib.blake2b(body, digest_size=12).hexdigest()
-    return Page(body, _TYPES[file.name.rpartition(".")[2]], f'"{digest}"')
+    return Page(body, media_type, f'"{digest}"')

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Protocol
 from urllib.parse import parse_qsl
 
 from segue.contracts.errors import InvalidInput
-from segue.contracts.ids import MAX_ID
+from segue.contracts.ids import MAX_ID, MAX_NAMED, named_id
 from segue.serving.problems import QueryTooLong
 
 MAX_QUERY_BYTES: Final = 16_384
@@ -69,6 +69,29 @@ class Integer:
             "minimum": self.ge,
             "maximum": self.le,
         }
+
+
+@dataclass(frozen=True)
+class Id:
+    """An id of ours, or an outside id behind the name of the system it is from."""
+
+    kind: Literal["user", "track", "artist"]
+
+    @property
+    def limit(self) -> str:
+        """The two ways to write it."""
+        return (
+            f"an integer from 0 to {MAX_ID}, or SOURCE:ID for an id that was text where it was imported from"
+        )
+
+    def parse(self, text: str) -> int:
+        """Our id. Raises ValueError."""
+        return named_id(self.kind, text)
+
+    def schema(self) -> Schema:
+        """An integer or a text with a colon."""
+        named = {"type": "string", "pattern": r"^[^:]+:[\s\S]+$", "maxLength": MAX_NAMED}
+        return {"anyOf": [Integer().schema(), named]}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 The port keeps HTTP apart from bundles, stores and logs: wiring implements it over the real ones, the tests
 over a handful of tracks in memory, and the server cannot tell which it has. Every method may block for some
-milliseconds; the server calls all but `ready`, `bundle_version` and `close` from a thread of a bounded lane
+milliseconds; the server calls all but `ready`, `health`, `bundle_version` and `close` from a thread of a bounded lane
 (see lanes.py), so they must be thread-safe.
 """
 
@@ -86,10 +86,11 @@ class ListenerProfile(Struct, frozen=True, omit_defaults=True):
 
 
 class EventResult(Struct, frozen=True, omit_defaults=True):
-    """What became of one event of a batch, in the order sent. `reason` is a short stable name such as `missing_track_id`."""
+    """What became of one event, or track, of a batch. `reason` is a short stable name such as `missing_track_id`."""
 
     status: Literal["accepted", "rejected"]
     event_id: str | None = None
+    track_id: Id | None = None
     reason: str | None = None
     field: str | None = None
     detail: str | None = None
@@ -97,10 +98,28 @@ class EventResult(Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True)
 class Receipt:
-    """An answer per event sent, in order. `acknowledged` is done when those accepted are durable, or fails with why not."""
+    """An answer per item sent, in order. `acknowledged` is done when those accepted are durable, or fails with why not.
+
+    `kept` of those refused are kept for whoever looks into it.
+    """
 
     results: tuple[EventResult, ...]
     acknowledged: Future[None]
+    kept: int = 0
+
+
+@dataclass(frozen=True)
+class Health:
+    """What a process that can answer is lacking. `degraded` says why, by part: `state` cannot be read, `follower` not written, or
+    the `catalogue` not kept up to date.
+
+    `lag_s` is how long the oldest event has waited that this process is to fold into listener state; `backlog` what lies in the
+    log behind the events at hand, in bytes or records, or None.
+    """
+
+    degraded: dict[str, str]
+    lag_s: float = 0.0
+    backlog: int | None = None
 
 
 class Platform(Protocol):
@@ -119,20 +138,32 @@ class Platform(Protocol):
         """The listener with their latest plays, newest first; an id never seen answers with `known=False`."""
 
     def listeners(self, query: str, limit: int) -> tuple[ListenerSummary, ...]:
-        """Listeners whose id or name starts with `query`; for an empty query a random handful, each time another."""
+        """The listener whose id is `query`, ours or SOURCE:ID; for an empty query a random handful, each time another."""
 
     def search_tracks(self, text: str, limit: int) -> tuple[TrackInfo, ...]:
         """Public tracks whose title or artist contains `text`, best first."""
 
-    def ingest(self, body: bytes, content_type: str) -> Receipt:
+    def ingest(self, body: bytes, content_type: str, caller: str | None = None) -> Receipt:
         """Check a batch of events, say what becomes of each, and begin to make the good ones durable.
 
-        `content_type` is application/json or application/x-ndjson, without parameters.
+        `content_type` is application/json or application/x-ndjson, without parameters; `caller` the name of the key, if any.
         Raises InvalidInput if the body as a whole cannot be read, Overloaded if too many events wait already.
         """
 
+    def change_track(self, track_id: int, body: bytes) -> Future[None]:
+        """Begin to make durable what a JSON object says of a track. Raises InvalidInput, Overloaded."""
+
+    def remove_track(self, track_id: int) -> Future[None]:
+        """Begin to make durable that a track is not to be shown. Raises Overloaded."""
+
+    def change_tracks(self, body: bytes, content_type: str) -> Receipt:
+        """The same for a batch of tracks, each with its `track_id`. Raises InvalidInput, Overloaded."""
+
     def ready(self) -> tuple[bool, str]:
         """Whether requests can be answered now and, if not, why. Cheap: called on the event loop."""
+
+    def health(self) -> Health:
+        """What is lacking although requests are answered. Cheap: called on the event loop."""
 
     def bundle_version(self) -> str | None:
         """The bundle requests are answered from, or None. Cheap: called on the event loop."""

@@ -52,7 +52,7 @@ class Problem(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class BatchProblem(Problem, frozen=True, omit_defaults=True, kw_only=True):
-    """A batch of which no event was accepted; `results` say why, in the order the events were sent."""
+    """A batch of which nothing was accepted; `results` say why, in the order it was sent."""
 
     rejected: int
     results: tuple[EventResult, ...]
@@ -77,7 +77,7 @@ FORBIDDEN: Final = Kind(403, "forbidden", "The key does not allow this")
 TOO_LARGE: Final = Kind(413, "body-too-large", "The body is too large")
 TOO_LONG: Final = Kind(414, "query-too-long", "The query string is too long")
 WRONG_TYPE: Final = Kind(415, "wrong-media-type", "The body is of a type this path does not take")
-NOTHING_ACCEPTED: Final = Kind(422, "nothing-accepted", "No event meets its contract")
+NOTHING_ACCEPTED: Final = Kind(422, "nothing-accepted", "Nothing in the batch meets its contract")
 OVERLOADED: Final = Kind(429, "overloaded", "The server is busy", retry_after_s=1)
 UNEXPECTED: Final = Kind(500, "unexpected", "The server made a mistake")
 UNAVAILABLE: Final = Kind(503, "unavailable", "Something this needs does not answer", retry_after_s=2)
@@ -152,18 +152,18 @@ def problem(
     )
     extra = dict(headers or {})
     if kind.retry_after_s is not None:
-        extra["Retry-After"] = str(kind.retry_after_s)
+        extra.setdefault("Retry-After", str(kind.retry_after_s))
     return _response(document, extra)
 
 
-def nothing_accepted(results: tuple[EventResult, ...], request_id: str) -> Response:
-    """The response for a batch of which no event was accepted."""
+def nothing_accepted(results: tuple[EventResult, ...], request_id: str, item: str = "event") -> Response:
+    """The response for a batch of which no event (or no track) was accepted."""
     kind = NOTHING_ACCEPTED
     first = next((r.detail or r.reason for r in results), None)
     detail = (
-        f"none of {len(results)} events was accepted; the first: {first}"
+        f"none of {len(results)} {item}s was accepted; the first: {first}"
         if first
-        else "the batch has no events"
+        else f"the batch has no {item}s"
     )
     return _response(
         BatchProblem(
@@ -172,8 +172,8 @@ def nothing_accepted(results: tuple[EventResult, ...], request_id: str) -> Respo
             status=kind.status,
             detail=detail,
             instance=instance_of(request_id),
-            field="events",
-            limit="at least one event that meets its contract",
+            field=f"{item}s",
+            limit=f"at least one {item} that meets its contract",
             rejected=len(results),
             results=results,
         ),

@@ -1,8 +1,8 @@
 """The server process: granian with some workers, each over a platform of its own that maps the same bundle.
 
 `serve` blocks until it is told to stop (SIGTERM or Ctrl-C). Workers then accept nothing new, answer what
-they have begun, and close their platform. A worker that dies is replaced; one that dies again and again
-ends the server, so that whoever started it sees the reason instead of a loop.
+they have begun, and close their platform. A worker that is killed is replaced, however often (see workers.py); one that cannot
+start ends the server, so that whoever started it sees the reason instead of a loop.
 """
 
 from __future__ import annotations
@@ -16,22 +16,24 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from granian.server import Server
 from starlette.applications import Starlette
 
 from segue.contracts.errors import Conflict, InvalidSettings
 from segue.monitoring.metrics import Metrics
 from segue.serving.app import make_app
 from segue.serving.platform import Platform
+from segue.serving.workers import Server
 from segue.settings.tree import Settings
 
 DRAIN_S: Final = 30
 """A worker that has not answered its last request after this long is killed."""
 HEADER_S: Final = 10
 """A client that has not sent its headers after this long is dropped."""
+HEADER_BYTES: Final = 65_536
+"""A request whose headers are longer gets a bare 431: the HTTP library answers before there is a request."""
 
 
 def serve(
@@ -48,7 +50,8 @@ def serve(
     platform says so in `ready`, and picks the bundle up when it comes. `on_listening` is called with the
     address once the port is ours (a port of 0 has been chosen by then), before the workers start.
 
-    Raises InvalidSettings for an address that is not ours and Conflict for a port somebody else listens on.
+    Raises InvalidSettings for an address that is not ours and Conflict for a port somebody else listens on; ends the process
+    with status 1 if a worker cannot start.
     """
     port = claim_port(settings.serving.host, settings.serving.port)
     with tempfile.TemporaryDirectory(prefix="segue-metrics-") as directory:
@@ -58,7 +61,8 @@ def serve(
             port=port,
             interface=Interfaces.ASGI,
             workers=settings.serving.workers,
-            http1_settings=HTTP1Settings(header_read_timeout=HEADER_S * 1000),
+            http=HTTPModes.http1,  # HTTP/2 is a gateway's business: here it has no such limits
+            http1_settings=HTTP1Settings(header_read_timeout=HEADER_S * 1000, max_buffer_size=HEADER_BYTES),
             websockets=False,
             log_level=LogLevels.warning,
             respawn_failed_workers=True,

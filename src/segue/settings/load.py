@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from segue.contracts.errors import InvalidSettings
+from segue.contracts.vocabulary import Surface
+from segue.settings.faults import Change, fields_of, invalid, value_of
 from segue.settings.tree import Settings
 
 DEFAULT_HOME = Path(".segue")
@@ -31,32 +33,29 @@ def load_settings(
     Raises InvalidSettings naming the key, what it must be, and the nearest known key.
     """
     tree: Tree = msgspec.to_builtins(Settings())
-    for origin, key, value in _changes(home, config, environ, overrides):
-        _set(tree, key, value, origin)
+    changes = [_set(tree, change) for change in _changes(home, config, environ, overrides)]
     try:
         return msgspec.convert(tree, Settings)
     except msgspec.ValidationError as error:
-        raise InvalidSettings(
-            f"settings: {error}", field=str(error).rpartition("`$.")[2].rstrip("`")
-        ) from error
+        raise invalid(tree, changes, error) from error
 
 
 def _changes(
     home: Path, config: Path | None, environ: Mapping[str, str], overrides: Sequence[str]
-) -> list[tuple[str, list[str], Any]]:
-    changes: list[tuple[str, list[str], Any]] = []
+) -> list[Change]:
+    changes: list[Change] = []
     path = config or home / FILE_NAME
     if config is not None or path.exists():
-        changes += [(str(path), key, value) for key, value in _leaves(_read_toml(path))]
+        changes += [Change(str(path), key, value) for key, value in _leaves(_read_toml(path))]
     for name in sorted(environ):
         if name.startswith("SEGUE_") and name not in _RESERVED:
             key = [part.lower() for part in name.removeprefix("SEGUE_").split("__")]
-            changes.append((name, key, _value(environ[name])))
+            changes += _given(name, key, environ[name])
     for item in overrides:
         text, equals, value = item.partition("=")
         if not equals:
             raise InvalidSettings(f"--set {item!r}: write it as section.key=value", field=text)
-        changes.append((f"--set {text}", text.strip().split("."), _value(value.strip())))
+        changes += _given("--set", text.strip().split("."), value.strip())
     return changes
 
 
@@ -80,6 +79,12 @@ def _leaves(tree: Tree, prefix: tuple[str, ...] = ()) -> list[tuple[list[str], A
     return found
 
 
+def _given(origin: str, key: list[str], text: str) -> list[Change]:
+    value = _value(text)
+    leaves = _leaves(value, tuple(key)) if isinstance(value, dict) and value else [(key, value)]
+    return [Change(origin, *leaf) for leaf in leaves]
+
+
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"x = {text}")["x"]
@@ -87,44 +92,51 @@ def _value(text: str) -> Any:
         return text
 
 
-# Maps whose keys are names, not settings: new keys may be added there.
-_OPEN = {"sources", "weights", "blend", "surfaces"}
-# A map of somebody else's names, which have dots of their own: what follows is one name, and every value a text.
-_FOREIGN = "conf"
+_NAMES: Final[dict[str, tuple[str, ...]]] = {"surfaces": tuple(Surface)}
+"""The names that a map may have, where they are a closed set. In other maps any name may be added."""
 
 
-def _set(tree: Tree, key: list[str], value: Any, origin: str) -> None:
-    node = tree
-    for depth, part in enumerate(key):
-        if depth > 0 and key[depth - 1] == _FOREIGN:
-            node[".".join(key[depth:])] = (
-                value if isinstance(value, str) else msgspec.json.encode(value).decode()
+def _set(tree: Tree, change: Change) -> Change:
+    """Write the change into the tree. Returns it with the key spelt as in the tree. Raises InvalidSettings."""
+    node: Any = tree
+    kind: Any = Settings
+    spelt: list[str] = []
+    for depth, part in enumerate(change.key):
+        if value_of(kind) is str:
+            # Why: names of others, such as Spark's properties, have dots of their own, and every value is a text.
+            text = (
+                change.value if isinstance(change.value, str) else msgspec.json.encode(change.value).decode()
             )
-            return
-        matched = _match(node, part)
-        open_map = depth > 0 and key[depth - 1] in _OPEN
-        if matched is None and not open_map:
-            near = difflib.get_close_matches(part, list(node), 1)
-            hint = (
-                f"did you mean {'.'.join([*key[:depth], near[0]])}?"
-                if near
-                else f"known here: {', '.join(node)}"
-            )
-            raise InvalidSettings(f"{origin}: unknown setting {'.'.join(key)!r}; {hint}", field=".".join(key))
-        name = matched or part
-        if depth == len(key) - 1:
-            node[name] = value
-            return
-        below = node.setdefault(name, {})
-        if not isinstance(below, dict):
+            rest = ".".join(change.key[depth:])
+            node[rest] = text
+            return Change(change.origin, [*spelt, rest], text)
+        if not isinstance(node, dict) or (value_of(kind) is None and fields_of(kind) is None):
             raise InvalidSettings(
-                f"{origin}: {'.'.join(key[: depth + 1])} is a value, not a section", field=".".join(key)
+                f"{change.origin}: {'.'.join(spelt)} is a value, not a section", field=".".join(change.key)
             )
-        node = below
+        fields = fields_of(kind)
+        closed = fields or _NAMES.get(".".join(spelt))
+        name = _match({*node, *(closed or ())}, part)
+        if name is None and closed is not None:
+            raise _unknown(change, spelt, part, {*closed, *node})
+        spelt.append(name or part)
+        kind = fields[spelt[-1]] if fields else value_of(kind)
+        if len(spelt) == len(change.key):
+            node[spelt[-1]] = change.value
+        else:
+            node = node.setdefault(spelt[-1], {})
+    return Change(change.origin, spelt, change.value)
 
 
-def _match(node: Tree, part: str) -> str | None:
-    """The key of `node` that `part` names; variables cannot carry a dash, so next_up finds next-up."""
-    if part in node:
+def _unknown(change: Change, above: list[str], part: str, known: Iterable[str]) -> InvalidSettings:
+    near = difflib.get_close_matches(part, known, 1)
+    hint = f"did you mean {'.'.join([*above, *near])}?" if near else f"known here: {', '.join(sorted(known))}"
+    key = ".".join(change.key)
+    return InvalidSettings(f"{change.origin}: unknown setting {key!r}; {hint}", field=key, limit=hint)
+
+
+def _match(names: Iterable[str], part: str) -> str | None:
+    """The name that `part` means; variables cannot carry a dash, so next_up finds next-up."""
+    if part in names:
         return part
-    return next((name for name in node if name.replace("-", "_") == part), None)
+    return next((name for name in names if name.replace("-", "_") == part), None)

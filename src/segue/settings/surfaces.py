@@ -13,6 +13,14 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True):
     limit: Annotated[
         int, Meta(ge=0, le=10_000, description="candidates asked of this source; 0 turns it off")
     ]
+    deadline_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=60_000,
+            description="above 0: runs beside the request, which waits at most so long; for what waits for something outside",
+        ),
+    ] = 0
 
 
 class Scorer(Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,7 +59,9 @@ class Selector(Struct, frozen=True, forbid_unknown_fields=True):
             description="share of slots drawn at random from the exploration pool, propensity logged",
         ),
     ] = 0.0
-    explore_pool: Annotated[int, Meta(ge=1, le=1000, description="candidates in the exploration pool")] = 50
+    explore_pool: Annotated[
+        int, Meta(ge=1, le=1000, description="candidates in the exploration pool, besides those never played")
+    ] = 50
 
 
 class Surface(Struct, frozen=True, forbid_unknown_fields=True):

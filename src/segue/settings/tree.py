@@ -190,6 +190,14 @@ class Bundles(Struct, frozen=True, forbid_unknown_fields=True):
     """Published models."""
 
     keep: Annotated[int, Meta(ge=1, description="bundles kept for rollback; older ones are removed")] = 5
+    spare: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="room in a bundle for tracks that come before the next, as a share of its tracks; for 1,000 at least",
+        ),
+    ] = 0.01
 
 
 class Redis(Struct, frozen=True, forbid_unknown_fields=True):
@@ -276,7 +284,74 @@ class State(Struct, frozen=True, forbid_unknown_fields=True):
     dynamodb: Annotated[DynamoDB, Meta(description="where DynamoDB is")] = DynamoDB()
 
 
-Scope = Literal["read", "write"]
+class Kafka(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where Kafka is."""
+
+    bootstrap_servers: Annotated[str, Meta(description="addresses to begin with, as HOST:PORT,HOST:PORT")] = (
+        "127.0.0.1:9092"
+    )
+    prefix: Annotated[
+        str,
+        Meta(
+            pattern="^[a-zA-Z0-9._-]*$",
+            description="beginning of every topic's and group's name, so that others may use the same cluster",
+        ),
+    ] = "segue-"
+    properties: Annotated[
+        str,
+        Meta(
+            description="file of client properties, one name=value a line, for TLS and SASL; librdkafka gets them as they are"
+        ),
+    ] = ""
+    partitions: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000,
+            description="partitions of a topic that `segue log create` makes: as many processes fold events into listener "
+            "state side by side",
+        ),
+    ] = 1
+    replicas: Annotated[
+        int, Meta(ge=1, le=9, description="copies of a topic that `segue log create` makes; 3 in production")
+    ] = 1
+
+
+class PubSub(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where Pub/Sub is. Google's variable PUBSUB_EMULATOR_HOST points it at the emulator."""
+
+    project: Annotated[str, Meta(description="Google Cloud project")] = ""
+    prefix: Annotated[
+        str,
+        Meta(
+            pattern="^[a-zA-Z][a-zA-Z0-9._~+%-]*$",
+            description="beginning of every topic's and subscription's name, so that others may use the same project",
+        ),
+    ] = "segue-"
+
+
+class Log(Struct, frozen=True, forbid_unknown_fields=True):
+    """The log of events and exposures."""
+
+    kind: Annotated[Literal["files", "kafka", "pubsub"], Meta(description="where the log lives")] = "files"
+    keep_days: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=31,
+            description="records are kept this long: files are removed at a landing once they have landed too; Kafka and Pub/Sub "
+            "are told when `segue log create` makes a topic, and remove what has not landed as well",
+        ),
+    ] = 7
+    deadline_ms: Annotated[
+        int,
+        Meta(ge=100, le=60_000, description="what the log does not answer in this time fails; not for files"),
+    ] = 5_000
+    kafka: Annotated[Kafka, Meta(description="where Kafka is")] = Kafka()
+    pubsub: Annotated[PubSub, Meta(description="where Pub/Sub is")] = PubSub()
+
+
+Scope = Literal["read", "write", "catalogue"]
 
 
 class Key(Struct, frozen=True, forbid_unknown_fields=True):
@@ -286,7 +361,10 @@ class Key(Struct, frozen=True, forbid_unknown_fields=True):
         str, Meta(pattern="^[0-9a-fA-F]{64}$", description="SHA-256 of the key, in hexadecimal")
     ]
     scopes: Annotated[
-        tuple[Scope, ...], Meta(description="`read`: everything that is asked; `write`: events may be sent")
+        tuple[Scope, ...],
+        Meta(
+            description="`read`: everything that is asked; `write`: events may be sent; `catalogue`: tracks may be changed"
+        ),
     ] = ("write",)
     events_per_s: Annotated[
         int, Meta(ge=0, description="events a second it may send, over all workers; 0: any number")
@@ -328,6 +406,23 @@ class Serving(Struct, frozen=True, forbid_unknown_fields=True):
     max_body_bytes: Annotated[int, Meta(ge=1_000, description="largest request body")] = 4_000_000
     max_event_age_days: Annotated[int, Meta(ge=1, description="older events are refused")] = 30
     max_clock_skew_s: Annotated[int, Meta(ge=0, description="events further in the future are refused")] = 300
+    listener_events_per_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="events of one listener a second that a worker takes, counted over ten seconds; more are refused "
+            "(429 if a POST holds nothing else); 0: any number",
+        ),
+    ] = 200
+    dead_letters_per_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000,
+            description="refused events a second that a worker keeps for the table rejects, a minute's worth at once; "
+            "0 keeps none",
+        ),
+    ] = 2
     console: Annotated[bool, Meta(description="serve the listener page at /")] = True
     keys: Annotated[
         dict[str, Key], Meta(description="callers by name; without any, everybody may do everything")
@@ -357,6 +452,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     training: Annotated[Training, Meta(description="models")] = Training()
     gate: Annotated[Gate, Meta(description="what a challenger must show")] = Gate()
     bundles: Annotated[Bundles, Meta(description="published models")] = Bundles()
+    log: Annotated[Log, Meta(description="the log of events and exposures")] = Log()
     state: Annotated[State, Meta(description="listener state")] = State()
     serving: Annotated[Serving, Meta(description="the HTTP server")] = Serving()
     surfaces: Annotated[dict[str, Surface], Meta(description="the recipe of each surface")] = field(

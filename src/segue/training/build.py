@@ -14,14 +14,17 @@ import pyarrow as pa
 
 from segue.bundle import BundleStore, BundleWriter, Manifest
 from segue.bundle import catalogue as catalogues
-from segue.bundle.catalogue import Catalogue, find
+from segue.bundle.catalogue import Catalogue
+from segue.bundle.room import find
 from segue.contracts.errors import InvalidData
 from segue.contracts.ports import Engine
 from segue.contracts.tables import LISTENERS
 from segue.contracts.vocabulary import DAY
-from segue.recommend.artifacts import Artifacts, Retrieval, Snapshots
+from segue.recommend.artifacts import Artifacts, Snapshots
+from segue.recommend.indexes import Indexes
 from segue.recommend.pipeline import Recommender
 from segue.recommend.ranker import Ranker
+from segue.recommend.retrieval import Retrieval
 from segue.settings.tree import RankerFit, Settings, Training
 from segue.training.catalogue import load_catalogue
 from segue.training.features import join_features, ranker_features, snapshots
@@ -34,6 +37,9 @@ from segue.training.samples import Samples, draw, home_moments, next_moments, to
 Progress = Callable[[str], None]
 MOMENTS = {"home": home_moments, "next-up": next_moments}
 """Surfaces that have a ranker of their own, and how their samples are drawn."""
+
+LEAST_ROOM = 1_000
+"""Tracks that a small bundle has room for."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +96,11 @@ def write(
     extra: Callable[[BundleWriter], None],
 ) -> Manifest:
     """Write the bundle; it is not published yet. `extra` may add files of its own."""
-    with BundleWriter(store.root) as writer:
+    room = max(LEAST_ROOM, round(settings.bundles.spare * len(trained.catalogue)))
+    with BundleWriter(store.root, spare=room) as writer:
         catalogues.save(trained.catalogue, writer)
         trained.retrieval.save(writer)
+        Indexes.of(trained.catalogue, trained.retrieval).save(writer)
         trained.snapshots.save(writer)
         for name, ranker in trained.rankers.items():
             ranker.save(writer, name)

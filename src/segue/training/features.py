@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from segue.bundle.catalogue import Catalogue, find
+from segue.bundle.catalogue import Catalogue
+from segue.bundle.room import find
 from segue.contracts.ports import Engine
 from segue.contracts.tables import (
     ARTISTS,

@@ -19,11 +19,11 @@ from segue.models.popularity import Popular, Popularity, PopularityConfig
 from segue.models.sequence_rules import SequenceRules, SequenceRulesConfig
 from segue.models.session_knn import SessionKNN, SessionKNNConfig
 from segue.models.sessions import Sessions
+from segue.models.tokens import WEIGHTS, tokens
 from segue.models.transitions import TransitionsConfig
-from segue.recommend.artifacts import Retrieval
+from segue.recommend.retrieval import Retrieval
 from segue.settings.tree import Training
 from segue.training.history import Plays
-from segue.training.tokens import tokens
 
 Progress = Callable[[str], None]
 
@@ -97,7 +97,7 @@ def fit_retrieval(
         transitions=TransitionsConfig(),
         popularity=popularity,
         popular=Popular(np.bincount(heard.track, age, n_items).astype(np.float32)),
-        content=Content.fit(*tokens(tracks), ContentConfig()),
+        content=Content.fit(*tokens(tracks), WEIGHTS, ContentConfig()),
     )
 
 

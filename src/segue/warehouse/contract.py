@@ -87,57 +87,81 @@ def check_volume(
     written: Mapping[date, int],
     newest: date,
     whole: date | None = None,
-) -> None:
-    """Raise ContractBroken if one of the table's last days would hold far fewer or far more rows than is usual.
+) -> list[str]:
+    """Raise ContractBroken if one of the table's last days would hold far fewer rows than is usual; say which hold far more.
 
     `before` and `written` are rows per day, as the table stands and as it would be. Usual is the median of the same weekday in
     the eight weeks before, or of all their days. The `newest` day that there is may still be filling up, so it cannot hold too
-    few, unless the caller says by `whole` that all days up to there are over.
+    few, unless the caller says by `whole` that all days up to there are over. Too many are no breach: whoever may send events
+    could stop the flow with them.
     """
     if table.volume is None:
-        return
+        return []
     rows = {**before, **written}
+    remarks = []
     for day in sorted(day for day in written if day > newest - RECENT):
         usual = _usual(rows, day)
+        if usual is None:
+            continue
+        if rows[day] > usual * table.volume:
+            remarks.append(f"{day} holds {rows[day]:,} rows, where {usual:,.0f} are usual")
         over = day < newest or (whole is not None and day <= whole)
-        if usual is None or not (
-            rows[day] > usual * table.volume or (over and rows[day] < usual / table.volume)
-        ):
+        if not over or rows[day] >= usual / table.volume:
             continue
         raise ContractBroken(
             f"{table.name}: {day} would hold {rows[day]:,} rows, where {usual:,.0f} are usual (the median of such days in the "
-            f"eight weeks before); from {usual / table.volume:,.0f} to {usual * table.volume:,.0f} are taken. Nothing was "
-            f"written; {_ACCEPT}",
+            f"eight weeks before); from {usual / table.volume:,.0f} on they are taken. Nothing was written; {_ACCEPT}",
             field=f"{table.name}.day",
-            limit=f"within a factor of {table.volume:g}",
+            limit=f"1/{table.volume:g} of the usual rows",
         )
+    return remarks
 
 
-def check_references(engine: Engine, table: Table, rows: ir.Table) -> None:
-    """Raise ContractBroken if too many rows name a listener, track or artist that their own table does not have.
+def check_references(
+    engine: Engine, table: Table, rows: ir.Table, newest: date, whole: date | None = None
+) -> None:
+    """Raise ContractBroken if one of the last days lost the rows that name a known listener, track or artist to unknown ones.
 
-    A table of which nothing is kept here is not asked, and fewer than MIN_ROWS rows are taken as they are.
+    That is what ids look like that were shifted on their way here: about as many rows as ever, of which most name what their
+    own table does not have, and far fewer than usual what it has. A flood of unknown ids alone says nothing: strangers can
+    send as many such events as they like, but they cannot take any away. `newest` and `whole` are as in `check_volume`, and so
+    is what counts as usual; a table of which nothing is kept here is not asked.
     """
     for column in table.columns if table.known is not None else ():
         target = TABLES.get(column.references or "")
         if target is None or not engine.row_counts(target):
             continue
-        key = column.name
-        named = rows.filter(rows[key].notnull()).group_by(key).aggregate(n=ibis._.count())
+        key, share = column.name, table.known or 0.0
         there = engine.read(target).select(**{key: target.key[0]})
-        lost = named.anti_join(there, key)
-        total = engine.collect(named.aggregate(n=named.n.sum()))["n"][0].as_py() or 0
-        unknown = engine.collect(lost.aggregate(n=lost.n.sum()))["n"][0].as_py() or 0
-        if total < MIN_ROWS or unknown <= (1 - (table.known or 0.0)) * total:
+        named = rows.filter(rows[key].notnull()).group_by("day", key).aggregate(n=ibis._.count())
+        lost = _by_day(engine, named.anti_join(there, key))
+        recent = {day for day in lost if day > newest - RECENT and (day < newest or (whole and day <= whole))}
+        known = dict.fromkeys(recent, 0) | _by_day(engine, named.semi_join(there, key))
+        suspect = sorted(day for day in recent if known[day] < share * (known[day] + lost[day]))
+        if not suspect:
             continue
-        most = engine.collect(lost.order_by(lost.n.desc(), key).limit(EXAMPLES))
-        shown = ", ".join(f"{row[key]} ({row['n']:,} rows)" for row in most.to_pylist())
-        raise ContractBroken(
-            f"{table.name}: of {total:,} rows {unknown:,} name a {key} that table {target.name} does not have, such as {shown}; "
-            f"at least {table.known:.0%} must be known. Nothing was written; import {target.name}, or {_ACCEPT}",
-            field=f"{table.name}.{key}",
-            limit=f"at least {table.known:.0%} in {target.name}",
-        )
+        past = engine.read(table, Days(suspect[0] - HISTORY, suspect[-1]))
+        past = past.select("day", key).semi_join(there, key).group_by("day").aggregate(n=ibis._.count())
+        before = _by_day(engine, past)
+        for day in suspect:
+            usual = _usual({**before, **known}, day)
+            if usual is None or not known[day] < share * usual <= known[day] + lost[day]:
+                continue
+            of_day = named.filter(named.day == day).anti_join(there, key)
+            most = engine.collect(of_day.order_by(of_day.n.desc(), key).limit(EXAMPLES))
+            shown = ", ".join(f"{row[key]} ({row['n']:,} rows)" for row in most.to_pylist())
+            raise ContractBroken(
+                f"{table.name}: on {day} {known[day]:,} rows name a {key} that table {target.name} has, where {usual:,.0f} are "
+                f"usual; {lost[day]:,} name ones it does not have, such as {shown}. Nothing was written; see whether ids are "
+                f"still those of {target.name}; {_ACCEPT}",
+                field=f"{table.name}.{key}",
+                limit=f"at least {share:.0%} of the usual rows known to {target.name}",
+            )
+
+
+def _by_day(engine: Engine, counted: ir.Table) -> dict[date, int]:
+    totals = engine.collect(counted.group_by("day").aggregate(n=counted.n.sum())).to_pylist()
+    return {row["day"]: int(row["n"]) for row in totals}
 
 
 def check_fresh(engine: Engine, table: Table, whole: date) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -44,12 +45,15 @@ class _Appended:
 
 
 class Collector:
-    """Appends the records of many requests from one thread, and acknowledges them from another."""
+    """Appends the records of many requests from one thread, and acknowledges them from another.
 
-    def __init__(self, log: Log, topic: str, group: str, max_waiting: int) -> None:
+    `known` tells whether everything before a place of the topic is in effect.
+    """
+
+    def __init__(self, log: Log, topic: str, known: Callable[[int], bool], max_waiting: int) -> None:
         self._log = log
         self._topic = topic
-        self._group = group
+        self._knows = known
         self._max_waiting = max_waiting
         self._waiting = 0
         self._turn = threading.Lock()
@@ -96,7 +100,9 @@ class Collector:
             try:
                 place = self._log.append(self._topic, records) if records else None
             except Exception as error:  # noqa: BLE001 - callers must hear of it, and the next batch be written
-                _log.exception("events could not be written")
+                _log.error(
+                    "events could not be written: %s", error, exc_info=not isinstance(error, SegueError)
+                )
                 known = (
                     error
                     if isinstance(error, SegueError)
@@ -135,8 +141,8 @@ class Collector:
                 batch.done.set_result(None)
 
     def _known(self, place: int | None) -> bool:
-        """Whether listener state knows what was appended. A log without one order cannot tell."""
+        """Whether what was appended is in effect. A log without places cannot tell."""
         try:
-            return place is None or (self._log.committed(self._topic, self._group) or 0) >= place
+            return place is None or self._knows(place)
         except (OSError, SegueError):
             return False

@@ -1,74 +1,16 @@
-"""The exposure log: every response becomes a record, written in the background so that no listener waits for a disk.
-
-Records wait in memory for at most FLUSH_S seconds. When the log cannot be written they wait longer, up to MOST of them; what
-comes after that is counted as lost and said in the process's log, since answering listeners comes first.
-"""
+"""What the exposure log keeps of a response: every response becomes a record."""
 
 from __future__ import annotations
 
-import logging
-import threading
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from segue.contracts.errors import SegueError
 from segue.contracts.ids import parse_id
-from segue.contracts.ports import Log
-from segue.events.records import Exposure, Lost, encode_exposure
+from segue.events.records import Exposure, Lost
 from segue.recommend.pipeline import Answer
 from segue.recommend.scorers import Scored
-
-TOPIC = "exposures"
-FLUSH_S = 0.2
-MOST = 100_000
-_log = logging.getLogger("segue.exposures")
-
-
-class ExposureWriter:
-    """Appends exposure records from a thread of its own."""
-
-    def __init__(self, log: Log) -> None:
-        self._log = log
-        self._waiting: list[bytes] = []
-        self._lost = 0
-        self._turn = threading.Condition()
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="exposures", daemon=True)
-        self._thread.start()
-
-    def add(self, exposure: Exposure) -> None:
-        """Hand over one response."""
-        record = encode_exposure(exposure)
-        with self._turn:
-            if len(self._waiting) >= MOST:
-                self._lost += 1
-                return
-            self._waiting.append(record)
-
-    def close(self) -> None:
-        """Write what waits, and stop."""
-        with self._turn:
-            self._closing = True
-            self._turn.notify()
-        self._thread.join()
-
-    def _run(self) -> None:
-        closing = False
-        while not closing:
-            with self._turn:
-                self._turn.wait(FLUSH_S)
-                closing, records, lost = self._closing, self._waiting, self._lost
-                self._waiting, self._lost = [], 0
-            if lost:
-                _log.error("%d responses are missing from the exposure log: it could not be written", lost)
-            try:
-                self._log.append(TOPIC, records)
-            except Exception as error:  # noqa: BLE001 - whatever it is, this thread must go on
-                _log.error("exposure log: %s", error, exc_info=not isinstance(error, SegueError))
-                with self._turn:
-                    self._waiting = (records + self._waiting)[:MOST]
 
 
 def exposure_of(answer: Answer, *, losers: int | None) -> Exposure:

@@ -11,13 +11,15 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
 from segue.contracts.errors import Conflict, SegueError
 from segue.contracts.ports import Consumer, Log
+from segue.contracts.vocabulary import SECOND
 from segue.events.records import read_events
-from segue.listener.fold import TrackFacts, read_records
+from segue.listener.fold import KnowsTracks, read_records
 from segue.listener.states import ListenerStates
 from segue.settings.tree import State
 
@@ -39,15 +41,25 @@ class Follower:
     """
 
     def __init__(
-        self, log: Log, states: ListenerStates, facts: Callable[[], TrackFacts | None], group: str = GROUP
+        self, log: Log, states: ListenerStates, facts: Callable[[], KnowsTracks | None], group: str = GROUP
     ) -> None:
         self._log = log
         self._group = group
         self._states = states
         self._facts = facts
+        self.trouble: str | None = None
+        """Why events wait to be folded in, while they do."""
+        self.backlog: int | None = None
+        """What lies in the log behind the events at hand: bytes of files, records in Kafka; None where that is not known."""
+        self._oldest: float | None = None
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="segue-follower", daemon=True)
         self._thread.start()
+
+    def lag_s(self) -> float:
+        """How long the oldest event that is known of and not yet in listener state has waited; 0 for who stands by."""
+        oldest = self._oldest
+        return 0.0 if oldest is None else max(time.time() - oldest, 0.0)
 
     def close(self) -> None:
         """Finish the batch at hand and let another process follow."""
@@ -58,13 +70,14 @@ class Follower:
         pauses = 0
         while not self._closing.wait(_pause(pauses)):
             try:
-                consumer = self._log.consumer(TOPIC, self._group)
+                consumer = self._log.consumer(TOPIC, self._group, shared=True)
             except Conflict:
                 pauses = 0
+                self._well()
                 self._closing.wait(WAIT_S)
                 continue
-            except Exception:  # noqa: BLE001 - as below
-                _log.exception("the log cannot be followed; it will be tried again")
+            except Exception as error:  # noqa: BLE001 - as below
+                self._failed(error)
                 pauses += 1
                 continue
             try:
@@ -77,23 +90,38 @@ class Follower:
         while not self._closing.is_set():
             try:
                 found = consumer.poll(MOST_AT_ONCE, WAIT_S)
+                self.backlog = consumer.behind()
                 if len(found):
                     self._fold(found.records)
                     consumer.commit()
+                self._well(caught_up=not len(found))
                 pauses = 0
-            except SegueError as error:
-                _log.error("events wait to be folded into listener state: %s", error)
-                return pauses + 1
-            except Exception:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001
                 # Whatever it is, what listeners say from now on depends on this thread: it must go on.
-                _log.exception("events wait to be folded into listener state")
+                self._failed(error)
                 return pauses + 1
         return 0
 
     def _fold(self, records: list[bytes]) -> None:
         events = read_events(records)  # what is no event is the landing's to report
         if events:
+            self._oldest = min(event.received_at for event in events) / SECOND
             self._states.add(read_records(events, self._facts()))
+
+    def _failed(self, error: Exception) -> None:
+        """Say once what keeps events waiting, however often it is tried again."""
+        if self.trouble is None:
+            foreseen = isinstance(error, SegueError)
+            _log.error("events wait to be folded into listener state: %s", error, exc_info=not foreseen)
+        self._oldest = self._oldest or time.time()
+        self.trouble = str(error)
+
+    def _well(self, caught_up: bool = True) -> None:
+        if self.trouble is not None:
+            _log.warning("events are folded into listener state again")
+        self.trouble = None
+        if caught_up:
+            self._oldest = None
 
 
 def group_of(state: State) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Home:
-    """`root/warehouse`, `root/bundles`, `root/log`, `root/state`, `root/truth`.
+    """`root/warehouse`, `root/bundles`, `root/log`, `root/state`, `root/truth`; `root/following` while a server runs.
 
     An adapter is imported and opened on first use.
     """
@@ -52,9 +52,9 @@ class Home:
     @cached_property
     def log(self) -> Log:
         """The event and exposure logs."""
-        from segue.adapters.log.files import FileLog
+        from segue.wiring.logs import open_log
 
-        return FileLog(self.root / "log")
+        return open_log(self.root, self.settings.log)
 
     @cached_property
     def bundles(self) -> BundleStore:

@@ -6,26 +6,31 @@ import logging
 import random
 import threading
 import time
-from dataclasses import dataclass
+from concurrent.futures import Future
 from pathlib import Path
 
 import msgspec
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from segue.bundle import Bundle
 from segue.bundle.catalogue import EXPLICIT, PUBLIC, Catalogue
 from segue.contracts.errors import NotFound, SegueError, Unavailable
-from segue.contracts.ids import MAX_ID
+from segue.contracts.ids import named_id
 from segue.contracts.vocabulary import MINUTE
+from segue.events import changes
+from segue.events.changes import Stamps
+from segue.events.flood import ListenerLimit
 from segue.events.incoming import decode_body
-from segue.listener.fold import TrackFacts
+from segue.events.records import EXPOSURES_TOPIC, encode_exposure
+from segue.events.tracks import decode_track, decode_tracks, removal
 from segue.listener.state import ADD, BLOCK, FOLLOW, HIDE, LIKE, PLAY, REPOST, ListenerState, anonymous
 from segue.recommend.api import Request, Response
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.pipeline import Answer, Recommender
-from segue.recommend.titles import Titles
 from segue.serving.platform import (
     EventResult,
+    Health,
     ListenerProfile,
     ListenerSummary,
     Mark,
@@ -34,14 +39,21 @@ from segue.serving.platform import (
     TrackInfo,
 )
 from segue.settings.tree import Settings
+from segue.wiring.background import BackgroundWriter
+from segue.wiring.catalogue import Changes
 from segue.wiring.collector import Collector
-from segue.wiring.exposures import ExposureWriter, exposure_of
+from segue.wiring.dead_letters import DeadLetters
+from segue.wiring.exposures import exposure_of
 from segue.wiring.follower import TOPIC, Follower, group_of
+from segue.wiring.health import StateWatch
 from segue.wiring.home import Home
+from segue.wiring.slips import all_reached
 
 LOOK_EVERY_S = 0.5
 """How often a worker looks whether another bundle is CURRENT."""
 PROFILE_PLAYS = 50
+EXPOSURES_WAITING = 100_000
+"""Responses that wait for the log while it cannot be written."""
 _log = logging.getLogger("segue.platform")
 KINDS = {
     LIKE: "like",
@@ -53,32 +65,41 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True)
-class Champion:
-    """The bundle requests are answered from."""
-
-    version: str
-    catalogue: Catalogue
-    recommender: Recommender
-    titles: Titles
-    facts: TrackFacts
-
-
 class HomePlatform:
     """Implements `segue.serving.platform.Platform` over a home directory. Open one per process."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
         self._state = home.state
-        self._exposures = ExposureWriter(home.log)
-        group = group_of(home.settings.state)
-        self._collector = Collector(home.log, TOPIC, group, home.settings.serving.max_waiting_events)
+        self._exposures = BackgroundWriter(home.log, EXPOSURES_TOPIC, EXPOSURES_WAITING)
+        group, limits = group_of(home.settings.state), home.settings.serving
+        self._collector = Collector(
+            home.log,
+            TOPIC,
+            lambda place: home.log.passed(TOPIC, group, place),
+            limits.max_waiting_events,
+        )
+        self._slips = home.root / "following"
+        self._changes = Collector(
+            home.log,
+            changes.TOPIC,
+            lambda place: all_reached(self._slips, place),
+            limits.max_waiting_events,
+        )
+        self._stamps = Stamps(lambda: time.time_ns() // 1000)
+        self._listener_limit = ListenerLimit(limits.listener_events_per_s)
+        self._dead_letters = DeadLetters(home.log, limits.dead_letters_per_s)
         self._dice = random.Random()
-        self._champion: Champion | None = None
+        self._champion: Recommender | None = None
+        """Answers from the bundle that is CURRENT."""
+        self._bundle: Bundle | None = None
+        self._following: Changes | None = None
+        """Keeps that bundle's catalogue up to date."""
         self._reason = "starting"
         self._closing = threading.Event()
         self._look()
         self._follower = Follower(home.log, home.state, self._facts, group)
+        self._state_watch = StateWatch(home.state)
         self._watcher = threading.Thread(target=self._watch, name="bundles", daemon=True)
         self._watcher.start()
 
@@ -88,15 +109,16 @@ class HomePlatform:
 
     def answer(self, request: Request) -> Answer:
         """Answer one request, with what the exposure log keeps of it."""
-        answer = self._open().recommender.answer(request)
+        answer = self._open().answer(request)
         logged = self._home.settings.serving
         sampled = self._dice.random() < logged.log_sample_share
-        self._exposures.add(exposure_of(answer, losers=logged.log_losers if sampled else None))
+        exposure = exposure_of(answer, losers=logged.log_losers if sampled else None)
+        self._exposures.add(encode_exposure(exposure))
         return answer
 
     def track(self, track_id: int) -> TrackInfo:
         """The track. Raises NotFound."""
-        catalogue = self._open().catalogue
+        catalogue = self._open().artifacts.catalogue
         at = int(catalogue.positions([track_id])[0])
         if at < 0 or not catalogue.flags[at] & PUBLIC:
             raise NotFound(f"track_id: {track_id} is not in the catalogue", field="track_id")
@@ -104,12 +126,12 @@ class HomePlatform:
 
     def search_tracks(self, text: str, limit: int) -> tuple[TrackInfo, ...]:
         """Public tracks by words of title or artist, most played first."""
-        champion = self._open()
-        return tuple(_info(champion.catalogue, int(at)) for at in champion.titles.search(text, limit))
+        artifacts = self._open().artifacts
+        return tuple(_info(artifacts.catalogue, int(at)) for at in artifacts.search(text, limit))
 
     def listener(self, user_id: int) -> ListenerProfile:
         """What is known of a listener; without consent their plays are not read."""
-        catalogue = self._open().catalogue
+        catalogue = self._open().artifacts.catalogue
         state = self._state.read(user_id) or anonymous(user_id)
         plays = state.plays[::-1][:PROFILE_PLAYS] if state.consent else state.plays[:0]
         marks = state.marks[state.marks["on"]]
@@ -126,21 +148,48 @@ class HomePlatform:
         )
 
     def listeners(self, query: str, limit: int) -> tuple[ListenerSummary, ...]:
-        """The listener with that id; without a query, a handful from an arbitrary place on."""
-        if query and not (query.isdecimal() and int(query) <= MAX_ID):
+        """The listener with that id, ours or SOURCE:ID; without a query, a handful from an arbitrary place on."""
+        try:
+            ids = [named_id("user", query)] if query else self._state.sample(limit)
+        except ValueError:
             return ()
-        ids = [int(query)] if query else self._state.sample(limit)
         found = (self._state.read(user_id) for user_id in ids)
         return tuple(_summary(state) for state in found if state is not None)
 
-    def ingest(self, body: bytes, content_type: str) -> Receipt:
+    def ingest(self, body: bytes, content_type: str, caller: str | None = None) -> Receipt:
         """Check the events of a body and hand the good ones to the collector. Raises InvalidInput, Overloaded."""
-        incoming = decode_body(body, content_type, time.time_ns() // 1000, self._home.settings.serving)
+        now, limits = time.time_ns() // 1000, self._home.settings.serving
+        incoming = decode_body(body, content_type, now, limits, self._listener_limit.admit)
         acknowledged = self._collector.submit(incoming.records)
+        kept = self._dead_letters.keep(incoming.refused, caller, now)
         results = (
             EventResult(
                 status=result.status,
                 event_id=result.event_id,
+                reason=result.reason,
+                field=result.field,
+                detail=result.message,
+            )
+            for result in incoming.results
+        )
+        return Receipt(tuple(results), acknowledged, kept)
+
+    def change_track(self, track_id: int, body: bytes) -> Future[None]:
+        """Check what is said of a track and hand it to the collector. Raises InvalidInput, Overloaded."""
+        return self._changes.submit([decode_track(body, track_id, self._stamps.next())])
+
+    def remove_track(self, track_id: int) -> Future[None]:
+        """Hand to the collector that a track is not to be shown. Raises Overloaded."""
+        return self._changes.submit([removal(track_id, self._stamps.next())])
+
+    def change_tracks(self, body: bytes, content_type: str) -> Receipt:
+        """Check the tracks of a body and hand the good ones to the collector. Raises InvalidInput, Overloaded."""
+        incoming = decode_tracks(body, content_type, self._stamps.next, self._home.settings.serving)
+        acknowledged = self._changes.submit(incoming.records)
+        results = (
+            EventResult(
+                status=result.status,
+                track_id=result.track_id,
                 reason=result.reason,
                 field=result.field,
                 detail=result.message,
@@ -153,24 +202,40 @@ class HomePlatform:
         """Whether a bundle is open and warm."""
         return (True, "ready") if self._champion is not None else (False, self._reason)
 
+    def health(self) -> Health:
+        """Whether listener state is read, and it and the catalogue are kept up to date."""
+        following = self._following
+        parts = {
+            "state": self._state_watch.trouble,
+            "follower": self._follower.trouble,
+            "catalogue": following.trouble if following is not None else None,
+        }
+        lacking = {part: trouble for part, trouble in parts.items() if trouble is not None}
+        return Health(lacking, self._follower.lag_s(), self._follower.backlog)
+
     def bundle_version(self) -> str | None:
         """The version requests are answered from."""
-        return self._champion.version if self._champion else None
+        return self._champion.artifacts.version if self._champion else None
 
     def close(self) -> None:
         """Stop watching, write what waits, release the stores."""
         self._closing.set()
         self._watcher.join()
+        if self._following is not None:
+            self._following.close()
         self._collector.close()
+        self._changes.close()
         self._follower.close()
+        self._state_watch.close()
         self._exposures.close()
+        self._dead_letters.close()
         self._state.close()
         self._home.log.close()
 
-    def _facts(self) -> TrackFacts | None:
-        return self._champion.facts if self._champion else None
+    def _facts(self) -> Catalogue | None:
+        return self._champion.artifacts.catalogue if self._champion else None
 
-    def _open(self) -> Champion:
+    def _open(self) -> Recommender:
         if self._champion is None:
             raise Unavailable(f"no bundle to answer from: {self._reason}", field="bundle")
         return self._champion
@@ -188,33 +253,36 @@ class HomePlatform:
             version = self._home.bundles.current()
             if version is None:
                 self._reason = f"{self._home.root}: no bundle is published yet; run `segue run`"
-            elif self._champion is None or version != self._champion.version:
-                self._champion = self._warm(version)
+            elif self._champion is None or version != self._champion.artifacts.version:
+                before, opened = self._bundle, self._home.bundles.open(version)
+                self._switch(self._warm(opened))
+                self._bundle = opened
+                if before is not None:
+                    before.give_back()
         except SegueError as error:
             self._reason = error.message
         except OSError as error:  # as when the bundle was removed while it was being opened
             self._reason = str(error)
 
-    def _warm(self, version: str) -> Champion:
-        """Open a bundle and answer one request of each surface, so that no listener pays for compiling."""
+    def _switch(self, champion: Recommender) -> None:
+        """Answer from another bundle, once its catalogue has what came after it."""
+        before = self._following
+        self._following = Changes(self._home.log, champion.artifacts, self._stamps, self._slips)
+        self._champion = champion
+        if before is not None:
+            before.close()
+
+    def _warm(self, bundle: Bundle) -> Recommender:
+        """Load a bundle and answer one request of each surface, so that no listener pays for compiling."""
         settings = self._home.settings
-        artifacts = Artifacts.load(self._home.bundles.open(version))
+        artifacts = Artifacts.load(bundle)
         warm_up(artifacts, settings)
-        recommender = Recommender(
+        return Recommender(
             artifacts,
             settings.surfaces,
             self._state.read,
             settings.serving.max_k,
             without_state=settings.state.when_down == "popular",
-        )
-        catalogue = artifacts.catalogue
-        artist_id = catalogue.artists_of(np.arange(len(catalogue), dtype=np.int32))
-        return Champion(
-            version,
-            catalogue,
-            recommender,
-            Titles(catalogue, artifacts.plays),
-            TrackFacts(catalogue.track_id, artist_id, catalogue.duration_ms),
         )
 
 
@@ -227,8 +295,9 @@ def open_platform(
 
 
 def warm_up(artifacts: Artifacts, settings: Settings) -> None:
-    """Answer a request of each surface, as a listener with plays and as a stranger, so that no real one pays for compiling."""
-    tracks = artifacts.most_played[:5]
+    """Search, and answer each surface to a listener with plays and to a stranger, so that no real one pays for compiling."""
+    artifacts.search("a", 1)
+    tracks = artifacts.indexes.most_played[:5]
     if len(tracks) == 0:
         return
     catalogue = artifacts.catalogue

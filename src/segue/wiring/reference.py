@@ -104,10 +104,12 @@ def _expected(table: Table) -> str:
     if table.fresh_hours is not None:
         said.append(f"the newest row within {table.fresh_hours} hours of the end of the run's day")
     if table.volume is not None:
-        said.append(f"a day's rows within a factor of {table.volume:g} of the usual")
+        said.append(f"at least 1/{table.volume:g} of a day's usual rows")
     if table.known is not None:
         targets = ", ".join(sorted({f"`{c.references}`" for c in table.columns if c.references}))
-        said.append(f"at least {table.known:.0%} of the rows known to {targets}")
+        said.append(
+            f"where most rows of a day are unknown to {targets}, at least {table.known:.0%} as many known ones as usual"
+        )
     return f" Expected: {'; '.join(said)}." if said else ""
 
 

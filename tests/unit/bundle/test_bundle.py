@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from segue.bundle import BundleStore, BundleWriter, Manifest
+from segue.bundle.manifest import file_hash
 from segue.contracts.errors import BundleCorrupt, NotFound
 
 
@@ -86,13 +87,73 @@ def test_missing_short_and_foreign_files_are_named(tmp_path: Path) -> None:
     good = path.read_bytes()
     path.write_bytes(good[:-1])
     with pytest.raises(BundleCorrupt, match="bytes"):
-        store.open(version, verify=False)
+        store.open(version)
     path.unlink()
     with pytest.raises(BundleCorrupt, match="missing"):
-        store.open(version, verify=False)
+        store.open(version)
     (tmp_path / version / "manifest.json").write_text("{}")
     with pytest.raises(BundleCorrupt, match="not a manifest"):
         store.open(version)
+
+
+def test_bytes_are_hashed_once_while_nobody_touches_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Path] = []
+
+    def counted(path: Path) -> str:
+        hashed.append(path)
+        return file_hash(path)
+
+    monkeypatch.setattr("segue.bundle.bundle.file_hash", counted)
+    store = BundleStore(tmp_path)
+    version = write(tmp_path).version
+    files = len(store.open(version).manifest.files)
+    assert len(hashed) == files
+    store.open(version)
+    assert len(hashed) == files
+    path = tmp_path / version / "models" / "x" / "a.npy"
+    good = path.read_bytes()
+    path.write_bytes(good[:-8] + bytes(8))
+    for _ in range(2):
+        with pytest.raises(BundleCorrupt, match=r"a\.npy"):
+            store.open(version)
+    path.write_bytes(good)
+    hashed.clear()
+    store.open(version)
+    store.open(version, every_byte=True)
+    assert len(hashed) == 2 * files
+
+
+def test_a_bundle_in_a_folder_that_may_only_be_read_opens(tmp_path: Path) -> None:
+    version = write(tmp_path).version
+    (tmp_path / version / ".hashed").mkdir()  # as root may write anywhere, the name is taken instead
+    for _ in range(2):
+        assert BundleStore(tmp_path).open(version).version == version
+
+
+def test_pages_that_are_given_back_are_read_again(tmp_path: Path) -> None:
+    with BundleWriter(tmp_path) as writer:
+        writer.arrays("models/x", {"a": np.arange(5_000_000), "none": np.empty(0, np.int32)})
+        version = writer.finish(version_prefix="v", data_through="2026-01-01", settings="", tracks=1).version
+    bundle = BundleStore(tmp_path).open(version)
+    array = bundle.arrays("models/x")["a"]
+    total = int(array.sum())
+
+    def resident() -> int:
+        lines = (line.split() for line in Path("/proc/self/smaps").read_text().splitlines())
+        mine = False
+        for words in lines:
+            if "-" in words[0]:
+                mine = words[-1].endswith(f"{version}/models/x/a.npy")
+            elif mine and words[0] == "Rss:":
+                return int(words[1])
+        raise AssertionError("not mapped")
+
+    assert resident() > 39_000
+    bundle.give_back()
+    assert resident() == 0
+    assert int(array.sum()) == total
 
 
 def test_a_damaged_bundle_is_never_published(tmp_path: Path) -> None:

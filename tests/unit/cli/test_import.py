@@ -36,7 +36,7 @@ def test_many_small_batches_end_in_few_files(home: Home, tmp_path: Path) -> None
         {"listened_at": 1_700_000_000 + n, "user_name": "ana", "track_metadata": track} for n in range(40_000)
     )
     path.write_text("\n".join(map(json.dumps, listens)))
-    assert run_import(home, "listenbrainz", path, None).landed == 40_000
+    assert run_import(home, "listenbrainz", path, None)[0].landed == 40_000
     log = home.root / "warehouse" / "raw_events" / "_delta_log"
     assert len(list(log.glob("*.json"))) > MANY_FILES, "it was written in many batches"
     assert len(DeltaTables(home.root / "warehouse").files(RAW_EVENTS)) <= MANY_FILES

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from segue.contracts.errors import InvalidInput
-from segue.contracts.ids import MAX_ID, format_id, new_id, parse_id, stable_id, uuid7, uuid7_column
+from segue.contracts.ids import MAX_ID, format_id, named_id, new_id, parse_id, stable_id, uuid7, uuid7_column
 
 
 @given(st.integers(0, MAX_ID))
@@ -62,3 +64,12 @@ def test_what_is_no_uuid_is_refused_with_its_field(text: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         parse_id(text, "request_id")
     assert caught.value.field == "request_id"
+
+
+def test_a_person_writes_digits_or_the_source_and_the_outside_id() -> None:
+    assert named_id("user", "17") == named_id("user", "shop:17") == 17
+    assert named_id("user", "shop:ana") == stable_id("shop/user", "ana") != named_id("track", "shop:ana")
+    assert named_id("artist", "shop:name:AC/DC") == stable_id("shop/artist", "name:AC/DC")
+    for wrong in ("", "ana", ":ana", "shop:", "-1", "017", "1.0", str(MAX_ID + 1), f"shop:{'a' * 1000}"):
+        with pytest.raises(ValueError, match="^" + re.escape(wrong) + "$"):
+            named_id("user", wrong)

@@ -245,7 +245,7 @@ class TestListenBrainz:
         [track], [artist] = rows(TRACKS), rows(ARTISTS)
         assert (track["title"], track["duration_ms"], track["external_id"]) == ("Night Bus", 200_000, "r-1")
         assert (artist["name"], artist["external_id"]) == ("Ona", "a-1")
-        ana = stable_id("listenbrainz/user", "name:ana")
+        ana = stable_id("listenbrainz/user", "ana")
         assert {(r["user_id"], r["external_id"]) for r in rows(LISTENERS)} == {(ana, "ana"), (77, "me")}
         assert {(r["user_id"], r["ts"], r["ms_played"], r["type"]) for r in rows(RAW_EVENTS)} == {
             (ana, T0 * 1_000_000, None, "play"),
@@ -262,7 +262,7 @@ class TestListenBrainz:
         listens(tmp_path / "listens" / "2014" / "6.jsonl.gz", {**mine, "listened_at": T0 + 1})
         assert run(engine, "listenbrainz", tmp_path).landed == 2
         assert [(r["user_id"], r["external_id"]) for r in rows(LISTENERS)] == [
-            (stable_id("listenbrainz/user", "name:ben"), "ben")
+            (stable_id("listenbrainz/user", "ben"), "ben")
         ]
 
     def test_broken_lines_cost_themselves(
@@ -629,3 +629,53 @@ def test_importers_are_chosen_by_name(tmp_path: Path) -> None:
         choose_importer("table")
     with pytest.raises(InvalidInput, match="takes no mapping"):
         choose_importer("30music", tmp_path)
+
+
+SONGS = "id,name,by\ns1,Night Bus,Ona\ns2,Terminal,Ona\n"
+HEARD = "who,song,by,when\nana,Night Bus,Ona,1400000000\nben,Terminal,Ona,1400000100\nana,s1,,1400000200\n"
+BY_ID = 'source = "shop"\ntable = "tracks"\n[columns]\ntrack_id = "id"\ntitle = "name"\nartist_name = "by"\n'
+BY_NAME = BY_ID.replace('"id"', '{ columns = ["by", "name"] }')
+PLAYED = (
+    'source = "shop"\n[columns]\nuser_id = "who"\ntype = { value = "play" }\nts = { column = "when", unit = "s" }\n'
+    'track_id = { columns = ["by", "song"] }\nartist_name = "by"\n'
+)
+
+
+class TestNamedInDifferentWays:
+    """A catalogue and events that are both whole, and share no track."""
+
+    def imported(
+        self, engine: DuckDBDelta, folder: Path, name: str, text: str, mapping: str
+    ) -> tuple[str, ...]:
+        importer = choose_importer("table", write(folder / f"{name}.toml", mapping))
+        *_, last = import_path(importer, write(folder / f"{name}.csv", text), engine, SMALL, now=NOW)
+        return last.warnings
+
+    def test_a_catalogue_that_no_event_names(self, engine: DuckDBDelta, tmp_path: Path) -> None:
+        assert self.imported(engine, tmp_path, "events", HEARD.rpartition("ana")[0], PLAYED) == ()
+        (warning,) = self.imported(engine, tmp_path, "tracks", SONGS, BY_ID)
+        assert warning.startswith("0 of these 2 tracks occur in the events")
+        assert "'s1'" in warning or "'s2'" in warning
+        assert "'Ona + " in warning
+
+    def test_events_that_name_no_track_of_the_catalogue(self, engine: DuckDBDelta, tmp_path: Path) -> None:
+        assert self.imported(engine, tmp_path, "tracks", SONGS, BY_ID) == ()
+        (warning,) = self.imported(engine, tmp_path, "events", HEARD.rpartition("ana")[0], PLAYED)
+        assert warning.startswith(
+            "0 of the 2 tracks in these events were known, while 2 known tracks occur in no event"
+        )
+        assert "map `track_id` the same way" in warning
+
+    def test_named_alike_there_is_nothing_to_say(
+        self, engine: DuckDBDelta, rows: Any, tmp_path: Path
+    ) -> None:
+        assert self.imported(engine, tmp_path, "tracks", SONGS, BY_NAME) == ()
+        assert self.imported(engine, tmp_path, "events", HEARD, PLAYED) == ()
+        assert self.imported(engine, tmp_path, "events", HEARD, PLAYED) == (), "a second time nothing is new"
+        assert {(row["title"], row["artist_id"]) for row in rows(TRACKS) if row["title"]} == {
+            ("Night Bus", stable_id("shop/artist", "name:Ona")),
+            ("Terminal", stable_id("shop/artist", "name:Ona")),
+        }
+        assert {(row["artist_id"], row["name"]) for row in rows(ARTISTS)} == {
+            (stable_id("shop/artist", "name:Ona"), "Ona")
+        }

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segue.contracts.errors import InvalidInput
+from segue.contracts.errors import InvalidInput, Overloaded
 from segue.contracts.ids import MAX_ID, format_id, new_id
 from segue.contracts.tables import RAW_EVENTS
 from segue.contracts.vocabulary import DAY, SECOND, EventType
+from segue.events import flood, incoming
+from segue.events.flood import ListenerLimit
 from segue.events.incoming import LINE_TYPES, Incoming, decode_body
 from segue.events.records import decode_events
 from segue.events.validation import check
@@ -86,6 +89,9 @@ def test_times_are_microseconds_or_iso() -> None:
         ({"ms_played": -1}, "out_of_range_ms_played", "ms_played"),
         ({"position": 10_001}, "out_of_range_position", "position"),
         ({"country": "DEU"}, "too_long_country", "country"),
+        ({"country": "de"}, "unknown_country", "country"),
+        ({"country": ""}, "unknown_country", "country"),
+        ({"country": "D\n"}, "unknown_country", "country"),
         ({"query": "é" * 501}, "too_long_query", "query"),
         ({"event_id": "x"}, "wrong_type_event_id", "event_id"),
         ({"event_id": {"a": 1}}, "wrong_type_event_id", "event_id"),
@@ -108,23 +114,82 @@ def test_a_broken_event_says_why_and_harms_nobody(change: dict[str, Any], reason
     assert (found.results[1].reason, found.results[1].field) == (reason, field)
     assert found.results[1].message
     assert len(found.events) == len(found.records) == 2
+    [refused] = found.refused
+    assert (refused.reason, refused.field) == (reason, field)
+    assert refused.content == json.dumps({**PLAY, **change})[:2_000]
 
 
 @pytest.mark.parametrize(
     ("part", "reason"),
     [
         (b"5", "not_json"),
+        (b'{"device": "' + b"a" * 32_000 + b'"}', "too_large"),
         (b"[]", "not_json"),
         (b'{"ts": nan}', "not_json"),
         (b'{"device": "\xff"}', "not_utf8"),
         (b'{"device": "\\ud800"}', "not_json"),
         (b'{"a":' * 5_000, "not_json"),
+        (b'{"ts": 1, "type": "play", "ts": 2}', "repeated_field"),
+        (b'{"ts" : 1, "type" : "play", "ts" : 2}', "repeated_field"),
+        (b'{"a": ' + b"[" * 900 + b"]" * 900 + b', "device": "\\":"}', "unknown_field"),
+        (b'{"query": "\\":", "query": ""}', "repeated_field"),
     ],
 )
 def test_broken_lines_harm_nobody(part: bytes, reason: str) -> None:
     good = json.dumps(PLAY).encode()
     found = decode_body(good + b"\n" + part + b"\n" + good, "application/x-ndjson", NOW, LIMITS)
     assert [r.reason for r in found.results] == [None, reason, None]
+
+
+def test_texts_full_of_commas_are_no_events_of_their_own() -> None:
+    searches = [{**PLAY, "type": "search", "query": "," * 1_000}] * 50
+    for body in (json.dumps(searches), json.dumps({"events": searches}, indent=1)):
+        assert len(decode_body(body.encode(), "", NOW, LIMITS).events) == 50
+
+
+def test_what_looks_like_a_field_within_a_text_is_none() -> None:
+    found = send({**PLAY, "type": "search", "query": '"ts": 1, "ts": 2, {"a":'})
+    assert [event.query for event in found.events] == ['"ts": 1, "ts": 2, {"a":']
+
+
+def test_of_two_events_with_one_id_that_differ_the_first_counts() -> None:
+    mine = {**PLAY, "event_id": format_id(new_id())}
+    found = send(mine, {**mine, "type": "skip"}, mine, {**mine, "event_id": mine["event_id"].upper()})
+    assert [(r.status, r.reason) for r in found.results] == [
+        ("accepted", None),
+        ("rejected", "conflict"),
+        ("accepted", None),
+        ("accepted", None),
+    ]
+    assert {event.type for event in found.events} == {"play"}
+
+
+def test_a_listener_of_too_many_events_harms_no_other() -> None:
+    limits = msgspec.structs.replace(LIMITS, listener_events_per_s=1)
+    now = [0.0]
+    admit = ListenerLimit(1, lambda: now[0]).admit
+
+    def sent(*events: Any) -> Counter[tuple[int, str | None]]:
+        found = decode_body(json.dumps(events).encode(), "", NOW, limits, admit)
+        return Counter((event["user_id"], r.reason) for event, r in zip(events, found.results, strict=True))
+
+    other = {**PLAY, "user_id": 2}
+    assert sent(*[PLAY, other] * 12)[(1, "too_many")] == 2
+    assert sent(PLAY, {**PLAY, "user_id": 3}) == {(1, "too_many"): 1, (3, None): 1}
+    with pytest.raises(Overloaded, match="10 events of one listener in 10 s; come again") as caught:
+        sent(PLAY, other)
+    assert caught.value.field == "user_id"
+    assert "serving.listener_events_per_s" in (caught.value.limit or "")
+    now[0] = 10.0
+    assert sent(PLAY, other) == {(1, None): 1, (2, None): 1}
+
+
+def test_counting_listeners_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flood, "MOST_LISTENERS", 100)
+    limit = ListenerLimit(1, lambda: 0.0)
+    assert all(limit.admit(user) for user in range(1_000))
+    assert len(limit._counts) <= 100
+    assert all(ListenerLimit(0).admit(1) for _ in range(100_000))
 
 
 def test_the_nearest_field_is_named() -> None:
@@ -141,6 +206,10 @@ def test_the_nearest_field_is_named() -> None:
         (b'{"event": []}', "application/json", "body"),
         (b"[" * 90_000, "application/json", "body"),
         (b"[" + b"{}," * 50 + b"{}]", "application/json", "events"),
+        (b"[" + b"0," * 40_000 + b"0]", "application/json", "events"),
+        (b'{"events": [' + b"0 ,\n" * 20_000 + b"NaN]}", "application/json", "events"),
+        (b"[" + b"[[[]]]," * 10_000 + b"]", "application/json", "events"),
+        (b"[0" + b"," * 90_000, "application/json", "body"),
         (b"{}\n" * 51, "application/x-ndjson", "events"),
         (b" " * 100_001, "application/json", "body"),
         (b"[]", "text/html", "content-type"),
@@ -203,3 +272,79 @@ def test_what_is_no_strict_json_harms_its_own_event_only(broken: bytes, reason: 
     body = form % (good % NOW, broken % NOW)
     found = decode_body(body, "application/json", NOW, LIMITS)
     assert [(r.status, r.reason) for r in found.results] == [("accepted", None), ("rejected", reason)]
+
+
+values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 2),
+    st.sampled_from(
+        [MAX_ID, MAX_ID + 1, NOW - SECOND, NOW - 31 * DAY, NOW + DAY, 1.0, 7.5, "2026-11-18T00:00:00Z"]
+    ),
+    st.sampled_from(
+        [
+            "play",
+            "search",
+            "follow",
+            "impression",
+            "click",
+            "home",
+            "next-up",
+            "DE",
+            "de",
+            "DE\n",
+            "phone",
+            "",
+        ]
+    ),
+    st.sampled_from(
+        ["01a205ec-6ed4-7a4e-a953-32b2bf98f07e", "{01A205EC-6ED4-7A4E-A953-32B2BF98F07E}", "01a205ec"]
+    ),
+    st.sampled_from(['say "x": 1', "é" * 20, "\u2028", "x" * 300, 'a" b']),
+    st.text(max_size=5),
+    st.lists(st.integers(), max_size=1),
+)
+names = st.sampled_from([*(name for name in RAW_EVENTS.names if name != "day"), "nothing"])
+written = st.tuples(
+    st.lists(st.tuples(names, values), max_size=6), st.sampled_from(["", " ", "\n"]), st.booleans()
+)
+
+
+@given(written)
+@settings(max_examples=500)
+def test_what_is_read_at_once_is_what_a_close_look_finds(
+    sent: tuple[list[tuple[str, Any]], str, bool],
+) -> None:
+    """Fields may come twice, with blanks anywhere: then, and wherever anything is wrong, nothing is read at once."""
+    fields, blank, good = sent
+    if good:
+        fields = [*PLAY.items(), ("event_id", format_id(new_id())), *fields]
+    body = ",".join(f"{json.dumps(n)}{blank}:{json.dumps(v, ensure_ascii=False)}" for n, v in fields)
+    raw = f"{{{body}}}".encode()
+    at_once = incoming._plain_event(raw, NOW, LIMITS)
+    if at_once is not None:
+        assert incoming._looked_at(raw, NOW, LIMITS) == (at_once, False)
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+def test_an_ordinary_event_is_read_at_once(separators: tuple[str, str]) -> None:
+    event = PLAY | {
+        "event_id": format_id(new_id()),
+        "request_id": format_id(new_id()),
+        "surface": "home",
+        "country": "DE",
+    }
+    raw = json.dumps(
+        event | {"query": "Ödegård", "device": "phone", "position": 3},
+        separators=separators,
+        ensure_ascii=False,
+    )
+    found = incoming._plain_event(raw.encode(), NOW, LIMITS)
+    assert found is not None
+    assert format_id(found.event_id) == event["event_id"]
+
+
+def test_a_field_named_twice_is_found_behind_a_blank_too() -> None:
+    body = b'[{"ts":%d,"user_id":1,"user_id" :2,"type":"play","track_id":7}]' % (NOW - SECOND)
+    (result,) = decode_body(body, "application/json", NOW, LIMITS).results
+    assert (result.reason, result.field) == ("repeated_field", "user_id")

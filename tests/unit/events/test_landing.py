@@ -4,19 +4,22 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pytest
 
 from segue.adapters.engines.duckdb import DuckDBDelta
 from segue.adapters.log.files import FileConsumer, FileLog
 from segue.contracts.errors import Conflict
-from segue.contracts.ids import uuid7
+from segue.contracts.ids import format_id, uuid7
 from segue.contracts.schema import Table
 from segue.contracts.tables import CANDIDATES, EXPOSURES, LISTENERS, RAW_EVENTS, REJECTS, TRACKS
-from segue.contracts.vocabulary import DAY, SECOND
+from segue.contracts.vocabulary import DAY, HOUR, SECOND
 from segue.events import landing
+from segue.events.incoming import decode_body
 from segue.events.landing import LandReport, land, land_candidates, land_exposures
 from segue.events.records import Event, Exposure, Lost, encode_event, encode_exposure
+from segue.settings.tree import Serving
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:fetch_:DeprecationWarning"
@@ -58,6 +61,17 @@ def test_what_the_log_holds_lands_once(
     assert sorted(int.from_bytes(r["event_id"], "big") for r in rows(RAW_EVENTS)) == list(range(15))
 
 
+def test_a_landing_ends_while_events_go_on_coming(engine: DuckDBDelta, log: FileLog) -> None:
+    came = iter(range(5, 1_000))
+
+    def another(table: Table, days: dict[date, int]) -> None:
+        log.append("events", [event(next(came), received_at=NOW + SECOND)])
+
+    log.append("events", [event(n) for n in range(5)])
+    assert land(log, engine, now=NOW, on_landed=another).landed == 6, "what came meanwhile, once"
+    assert land(log, engine, now=NOW + SECOND).landed == 1, "the rest is the next one's"
+
+
 def test_events_that_are_there_already_do_not_land(engine: DuckDBDelta, log: FileLog) -> None:
     other = FileLog(Path(str(log._root) + "2"))
     for one in (log, other):
@@ -89,6 +103,45 @@ def test_broken_records_are_kept_with_their_reason(engine: DuckDBDelta, log: Fil
         (places[5], "ts_too_old"),
     ]
     assert {r["origin"] for r in rows(REJECTS)} == {"log:events"}
+
+
+def test_the_first_event_of_an_id_counts_in_a_batch_in_the_log_and_in_the_warehouse(
+    engine: DuckDBDelta, log: FileLog, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landing, "BATCH_RECORDS", 4)
+    mine = {"event_id": uuid7(NOW // 1000, b"0123456789"), "ts": NOW, "device": "phone"}
+    first, other = event(1, **mine), event(1, **mine | {"device": None})
+    log.append("events", [first, other, event(1, **mine, received_at=NOW + 9), event(2)])
+    assert land(log, engine, now=NOW) == LandReport(4, 2, 1, {"conflict": 1})
+    far = event(1, **mine | {"ts": NOW - 9 * DAY, "track_id": 3})
+    log.append("events", [first, other, far, event(1, **mine | {"type": "skip"}), event(1, **mine), event(3)])
+    assert land(log, engine, now=NOW) == LandReport(6, 1, 2, {"conflict": 3})
+    assert [r["device"] for r in rows(RAW_EVENTS) if r["event_id"] == mine["event_id"]] == ["phone"]
+    assert {(r["reason"], r["field"], r["origin"]) for r in rows(REJECTS)} == {
+        ("conflict", "event_id", "log:events")
+    }
+    assert len(rows(REJECTS)) == 4
+    assert any(format_id(uuid7(NOW // 1000, b"0123456789")) in r["content"] for r in rows(REJECTS))
+
+
+def test_events_land_whatever_the_clock_said_when_they_were_taken(
+    engine: DuckDBDelta, log: FileLog, rows: Any
+) -> None:
+    """The wall clock of the server jumps an hour ahead and back again; what it acknowledged meanwhile is there once."""
+    limits, sent = Serving(), 0
+    for jump in (0, HOUR, -HOUR, 0):
+        clock = NOW + jump
+        body = [
+            {"type": "play", "ts": clock + ahead * SECOND, "user_id": 1, "track_id": n}
+            for n, ahead in enumerate((-3_000, 0, limits.max_clock_skew_s))
+        ]
+        incoming = decode_body(msgspec.json.encode(body), "", clock, limits)
+        assert len(incoming.records) == len(body)
+        log.append("events", incoming.records + incoming.records[:1])  # one is sent twice
+        sent += len(body)
+    assert land(log, engine, now=NOW - HOUR) == LandReport(sent + 4, sent, 4)
+    assert land(log, engine, now=NOW + HOUR) == LandReport()
+    assert len({r["event_id"] for r in rows(RAW_EVENTS)}) == sent
 
 
 def test_a_landing_is_told_at_least_once(

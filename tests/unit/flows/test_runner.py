@@ -152,6 +152,17 @@ def test_steps_and_days_can_be_chosen_and_forced(tmp_path: Path) -> None:
     assert work(forced) == {"listens": [Days(D[0], D[1])]}
 
 
+def test_a_step_alone_finds_the_tables_it_reads_built(tmp_path: Path) -> None:
+    engine = home_with(tmp_path, raw_events(range(2)))
+    assert work(run(engine, tmp_path, steps=["co-listens"])) == {
+        name: [Days(D[0], D[1])] for name in ("events", "listens", "co-listens")
+    }
+    again = run(engine, tmp_path, steps=["co-listens"])
+    assert [(item.step, item.state) for item in again] == [("co-listens", "up-to-date")]
+    forced = run(engine, tmp_path, steps=["co-listens"], force=True)
+    assert list(work(forced)) == ["co-listens"], "what it reads is built where it is stale, not by force"
+
+
 def test_an_unknown_step_is_refused_with_the_nearest(tmp_path: Path) -> None:
     engine = home_with(tmp_path, raw_events([0]))
     with pytest.raises(InvalidInput, match="did you mean 'sessions'"):

@@ -118,6 +118,29 @@ def test_reading_more_finds_more() -> None:
     assert recalls[2] == 1.0  # 8-bit codes lose nothing that rescoring does not repair
 
 
+@pytest.mark.parametrize("exact_below", [50_000, 1_000])
+@pytest.mark.parametrize("share", [1.0, 0.3])
+def test_by_cosine_finds_what_an_index_of_unit_vectors_finds(exact_below: int, share: float) -> None:
+    rng = np.random.default_rng(10)
+    vectors, queries = factors(rng, 30_000, 32)
+    vectors[rng.random(30_000) < 0.02] = 0.0
+    config = NearestConfig(exact_below=exact_below, probe=0.05, least=0)
+    index = Nearest.fit(vectors, config).by_cosine()
+    assert index.vectors.base is vectors or index.vectors is vectors
+    unit = Nearest.fit(vectors * index.weight[:, None], config)
+    allowed = rng.random(30_000) < share
+    ids, scores = index.search(queries, 50, allowed)
+    product = (vectors @ queries.T * index.weight[:, None]).T
+    np.testing.assert_allclose(scores, np.take_along_axis(product, ids, axis=1), rtol=1e-5, atol=1e-6)
+    best = [brute(unit.vectors, query, 50, allowed) for query in queries]
+    found = np.mean([np.isin(row, true).mean() for row, true in zip(ids, best, strict=True)])
+    assert found > (0.9999 if exact_below > 30_000 else 0.99)
+    assert found >= recall(unit, queries, 50, allowed) - 0.005
+    np.testing.assert_allclose(
+        np.linalg.norm(vectors * index.weight[:, None], axis=1), (index.weight > 0).astype(float), rtol=1e-5
+    )
+
+
 @pytest.mark.parametrize("share", [0.5, 0.1])
 def test_a_mask_does_not_cost_recall(share: float) -> None:
     rng = np.random.default_rng(4)
@@ -198,10 +221,11 @@ def test_refusals() -> None:
         NearestConfig(rescore=0)
 
 
-@pytest.mark.parametrize("name", ["cell_items", "cell_list", "cell_codes", "directions"])
+@pytest.mark.parametrize("name", ["cell_items", "cell_list", "cell_codes", "directions", "weight"])
 def test_refuses_arrays_that_do_not_fit(name: str) -> None:
     vectors, _ = factors(np.random.default_rng(9), 1_000, 8)
-    arrays = {k: v.copy() for k, v in Nearest.fit(vectors, ALL_CELLS).arrays().items()}
+    index = Nearest.fit(vectors, ALL_CELLS).by_cosine()
+    arrays = {k: v.copy() for k, v in index.arrays().items()}
     with pytest.raises(InvalidData, match="fit"):
         Nearest.from_arrays({**arrays, "vectors": arrays["vectors"][:900, :7]})
     with pytest.raises(InvalidData, match="fit"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from segue.listener.state import BLOCK, FOLLOW, HIDE, LIKE, MARK, PLAY, Listener
 from segue.recommend import pipeline
 from segue.recommend.api import Request, Response
 from segue.recommend.artifacts import Artifacts
+from segue.recommend.live import Live
 from segue.recommend.pipeline import Recommender
 from segue.wiring.home import Home
 
@@ -173,3 +175,40 @@ def test_without_consent_history_changes_nothing(service: Home, artifacts: Artif
         response = recommender.recommend(Request(surface="home", user_id=1, k=20, now=NOW, seed=5))
         answers.append([(i.track_id, i.score, i.sources) for i in response.items])
     assert answers[0] == answers[1]
+
+
+CLOSING: tuple[dict[str, object], ...] = (
+    {"public": False},
+    {"explicit": True},
+    {"blocked_countries": ["DE"]},
+    {"uploaded_at": NOW + 10**9},
+)
+
+
+@pytest.mark.parametrize("surface", SURFACES)
+@RELAXED
+@given(drawn=listeners(), dice=st.randoms(use_true_random=False))
+def test_what_was_closed_a_moment_ago_is_not_shown(
+    service: Home, surface: str, drawn: dict, dice: random.Random
+) -> None:
+    """Tracks on the page, and new ones that would be, are closed one way or another: the next page has none of them."""
+    artifacts = Artifacts.load(service.bundles.open())
+    catalogue, live = artifacts.catalogue, Live(artifacts)
+    drawn |= {"explicit_ok": False, "country": catalogue.countries.index("DE")}
+    state = state_of(drawn, catalogue)
+    for new in range(10, 40):
+        artist = int(catalogue.artist_id[new])
+        live.put(new, {"title": f"New {new}", "artist_id": artist, "uploaded_at": NOW - new}, NOW)
+    recommender = Recommender(artifacts, service.settings.surfaces, lambda _: state, 200)
+    request = request_of(surface, drawn, catalogue)
+    before = recommender.recommend(request)
+    check(before, state, catalogue)
+    shown = {item.track_id for item in before.items} | {i.track_id for s in before.shelves for i in s.items}
+    closed = dice.sample(sorted(shown | set(range(10, 40))), k=min(len(shown), 20))
+    for track_id in closed:
+        live.put(track_id, dice.choice(CLOSING), NOW)
+    after = recommender.recommend(request)
+    check(after, state, catalogue)
+    assert not set(closed) & {
+        i.track_id for row in (after.items, *(s.items for s in after.shelves)) for i in row
+    }

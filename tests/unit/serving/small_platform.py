@@ -28,9 +28,11 @@ from segue.contracts.ids import format_id, new_id
 from segue.contracts.vocabulary import NEEDS_ARTIST, EventType
 from segue.events.incoming import decode_body
 from segue.events.records import Event
+from segue.events.tracks import decode_track, decode_tracks, removal
 from segue.recommend.api import Item, Reason, Request, Response, Shelf, Stage, Trace
 from segue.serving.platform import (
     EventResult,
+    Health,
     ListenerProfile,
     ListenerSummary,
     Mark,
@@ -238,7 +240,7 @@ class SmallPlatform:
         fits = (t for t in self._tracks.values() if words in f"{t.title} {t.artist}".casefold())
         return tuple(fits)[:limit]
 
-    def ingest(self, body: bytes, content_type: str) -> Receipt:
+    def ingest(self, body: bytes, content_type: str, caller: str | None = None) -> Receipt:
         """Check each event, append the good ones to the file."""
         incoming = decode_body(body, content_type, time.time_ns() // 1000, self._limits)
         lines = [msgspec.json.encode(event) + b"\n" for event in incoming.events]
@@ -253,11 +255,40 @@ class SmallPlatform:
         )
         return Receipt(tuple(results), written)
 
+    def change_track(self, track_id: int, body: bytes) -> Future[None]:
+        """Check the change and append it to the file of changes."""
+        return self._change([decode_track(body, track_id, time.time_ns() // 1000)])
+
+    def remove_track(self, track_id: int) -> Future[None]:
+        """Append that the track is not to be shown."""
+        return self._change([removal(track_id, time.time_ns() // 1000)])
+
+    def change_tracks(self, body: bytes, content_type: str) -> Receipt:
+        """Check each track, append the good ones."""
+        incoming = decode_tracks(body, content_type, lambda: time.time_ns() // 1000, self._limits)
+        results = (
+            EventResult(r.status, track_id=r.track_id, reason=r.reason, field=r.field, detail=r.message)
+            for r in incoming.results
+        )
+        return Receipt(tuple(results), self._change(incoming.records))
+
+    def _change(self, records: list[bytes]) -> Future[None]:
+        with self._events.with_name("tracks.log").open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(b"".join(len(record).to_bytes(4, "big") + record for record in records))
+        written: Future[None] = Future()
+        written.set_result(None)
+        return written
+
     def ready(self) -> tuple[bool, str]:
         """Ready, unless it waits for a file that is not there yet."""
         if self._ready_after is not None and not self._ready_after.exists():
             return False, f"no bundle in {self._ready_after.name}; publish one"
         return True, ""
+
+    def health(self) -> Health:
+        """Everything works."""
+        return Health({})
 
     def bundle_version(self) -> str | None:
         """The version, once ready."""

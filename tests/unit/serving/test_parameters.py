@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segue.contracts.errors import InvalidInput
-from segue.contracts.ids import MAX_ID
+from segue.contracts.ids import MAX_ID, stable_id
 from segue.serving.parameters import (
     MAX_QUERY_BYTES,
     Country,
     Flag,
     Form,
+    Id,
     Ids,
     Integer,
     Parameter,
@@ -50,6 +51,17 @@ def test_what_is_not_plain_digits_is_no_integer(text: str) -> None:
     else:
         with pytest.raises(InvalidInput):
             USER.parse(text)
+
+
+def test_an_id_may_be_the_one_it_had_outside() -> None:
+    who = Parameter("user_id", Id("user"), "who", 1)
+    assert read_parameters([who], b"user_id=shop%3Aana%20b", {}) == {
+        "user_id": stable_id("shop/user", "ana b")
+    }
+    assert who.parse("17") == who.parse("shop:17") == 17
+    for wrong in ("ana", ":ana", "shop:", "-3"):
+        with pytest.raises(InvalidInput, match=r"user_id.*SOURCE:ID"):
+            who.parse(wrong)
 
 
 @given(st.lists(st.integers(0, MAX_ID), max_size=5))

@@ -9,6 +9,7 @@ import pytest
 
 from segue.contracts.errors import InvalidSettings
 from segue.settings import Settings, load_settings
+from segue.settings.tree import Key
 
 
 def test_origins_override_each_other_in_order(tmp_path: Path) -> None:
@@ -53,18 +54,57 @@ def test_properties_of_spark_keep_the_dots_of_their_names(tmp_path: Path) -> Non
     ("override", "said"),
     [
         ("serving.prot=1", "did you mean serving.port?"),
-        ("serving.port=99999", "$.serving.port"),
-        ("serving.port=eighty", "$.serving.port"),
-        ("serving=3", "$.serving"),
+        ("serving.port=99999", "serving.port: must be a whole number"),
+        ("serving.port=eighty", "serving.port: must be a whole number"),
+        ("serving=3", "--set: serving: must be a section, not a whole number"),
         ("serving.port.x=1", "serving.port is a value"),
+        ("state.redis.url.x=1", "state.redis.url is a value"),
         ("nonsense", "section.key=value"),
-        ("training.factors=0", "$.training.factors"),
+        ("training.factors=0", "training.factors: must be a whole number >= 8"),
+        ("state.kind=lmbd", "'lmbd' must be one of lmdb, bigtable, dynamodb, redis; did you mean lmdb?"),
+        ("state.kind=7", "state.kind: must be text, not a whole number"),
+        ("surfaces.hoem.selector.explore=0.1", "did you mean surfaces.home?"),
+        ("surfaces.hoem.sources.trending.limit=1", "did you mean surfaces.home?"),
+        ("surfaces.home.selector.explroe=0.1", "did you mean surfaces.home.selector.explore?"),
+        ("surfaces.home={selector={explroe=0.1}}", "did you mean surfaces.home.selector.explore?"),
+        ("surfaces.home.selector.explore=2", "surfaces.home.selector.explore: must be a number <= 1.0"),
+        ("surfaces.home.sources.trending.limit=-1", "surfaces.home.sources.trending.limit: must be"),
+        ("surfaces.next-up.deadline_ms=0", "surfaces.next-up.deadline_ms: must be a whole number >= 1"),
+        ("training.rankers.home.trees=0", "training.rankers.home.trees: must be"),
+        ("serving.keys.web.scopes=['read']", "serving.keys.web: sha256 is missing"),
+        (
+            "serving.keys.web.scopes=['wirte']",
+            "serving.keys.web.scopes.0: 'wirte' must be one of read, write",
+        ),
+        ("serving.cors_origins=3", "serving.cors_origins: must be a list, not a whole number"),
     ],
 )
 def test_mistakes_name_the_key(tmp_path: Path, override: str, said: str) -> None:
     with pytest.raises(InvalidSettings) as caught:
         load_settings(tmp_path, overrides=[override])
     assert said in caught.value.message
+
+
+def test_of_several_origins_the_one_at_fault_is_named(tmp_path: Path) -> None:
+    (tmp_path / "segue.toml").write_text("[surfaces.home.selector]\nexplore = 7\n[serving]\nport = 1\n")
+    with pytest.raises(InvalidSettings) as caught:
+        load_settings(tmp_path, environ={"SEGUE_SERVING__PORT": "2"}, overrides=["serving.max_k=3"])
+    assert caught.value.message.startswith(
+        f"{tmp_path / 'segue.toml'}: surfaces.home.selector.explore: must be"
+    )
+    assert (caught.value.field, caught.value.limit) == ("surfaces.home.selector.explore", "a number <= 1.0")
+    with pytest.raises(InvalidSettings, match=r"DEADLINE_MS: surfaces\.next-up\.deadline_ms"):
+        load_settings(Path("none"), environ={"SEGUE_SURFACES__NEXT_UP__DEADLINE_MS": "0"})
+
+
+def test_names_may_be_added_where_a_section_has_names(tmp_path: Path) -> None:
+    key = "".join(f"{n:x}" for n in range(16)) * 4
+    (tmp_path / "segue.toml").write_text(f'[serving.keys.web]\nsha256 = "{key}"\nscopes = ["write"]\n')
+    loaded = load_settings(
+        tmp_path, overrides=["serving.keys.web.events_per_s=5", "surfaces.playlist.sources.fresh.limit=3"]
+    )
+    assert loaded.serving.keys == {"web": Key(key, ("write",), 5)}
+    assert loaded.surfaces["playlist"].sources["fresh"].limit == 3
 
 
 @pytest.mark.parametrize("text", ["[serving\nport = 1", "\xff\xfe"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,11 @@ def played(states: ListenerStates, user: int = 1) -> list[int]:
     return [] if state is None else [int(track) for track in state.plays["track_id"]]
 
 
+def folded(log: FileLog) -> Callable[[int], bool]:
+    """Whether listener state has everything before a place."""
+    return lambda place: log.committed(TOPIC, GROUP) >= place
+
+
 def until(look: object, what: str) -> None:
     deadline = time.monotonic() + WAIT_S
     while not look():  # type: ignore[operator]
@@ -65,7 +70,7 @@ def until(look: object, what: str) -> None:
 
 
 def test_what_is_acknowledged_is_in_the_log_and_in_effect(log: FileLog, states: ListenerStates) -> None:
-    collector, follower = Collector(log, TOPIC, GROUP, 1_000), Follower(log, states, lambda: None)
+    collector, follower = Collector(log, TOPIC, folded(log), 1_000), Follower(log, states, lambda: None)
     for n in range(20):
         collector.submit([event(n)]).result(WAIT_S)
         assert len(log.read(TOPIC, 0, 100)) == n + 1
@@ -75,7 +80,7 @@ def test_what_is_acknowledged_is_in_the_log_and_in_effect(log: FileLog, states: 
 
 
 def test_without_a_follower_it_is_acknowledged_all_the_same(log: FileLog) -> None:
-    collector = Collector(log, TOPIC, GROUP, 1_000)
+    collector = Collector(log, TOPIC, folded(log), 1_000)
     collector.submit([event(1)]).result(WAIT_S)
     assert len(log.read(TOPIC, 0, 100)) == 1
     collector.close()
@@ -90,7 +95,7 @@ def test_many_requests_share_an_append(log: FileLog) -> None:
             time.sleep(0.05)
             return super().append(topic, records)
 
-    collector = Collector(Slow(log._root), TOPIC, GROUP, 1_000)
+    collector = Collector(Slow(log._root), TOPIC, folded(log), 1_000)
     waiting = [collector.submit([event(n)]) for n in range(100)]
     for one in waiting:
         one.result(WAIT_S)
@@ -107,7 +112,7 @@ def test_what_cannot_wait_is_refused_and_nothing_else(log: FileLog) -> None:
             release.wait(WAIT_S)
             return super().append(topic, records)
 
-    collector = Collector(Stuck(log._root), TOPIC, GROUP, 10)
+    collector = Collector(Stuck(log._root), TOPIC, folded(log), 10)
     first = collector.submit([event(n) for n in range(6)])
     with pytest.raises(Overloaded, match="6 events wait"):
         collector.submit([event(n) for n in range(6, 12)])
@@ -125,7 +130,7 @@ def test_what_the_log_refuses_is_not_acknowledged(log: FileLog, monkeypatch: pyt
     def full(self: FileLog, topic: str, records: Sequence[bytes]) -> int:
         raise Unavailable("log: No space left on device", field="log")
 
-    collector = Collector(log, TOPIC, GROUP, 1_000)
+    collector = Collector(log, TOPIC, folded(log), 1_000)
     with monkeypatch.context() as patched:
         patched.setattr(FileLog, "append", full)
         with pytest.raises(Unavailable, match="No space"):
@@ -142,7 +147,7 @@ def test_no_fault_of_the_log_ends_the_collector(
     def fail(self: FileLog, topic: str, records: Sequence[bytes]) -> int:
         raise fault
 
-    collector = Collector(log, TOPIC, GROUP, 10)
+    collector = Collector(log, TOPIC, folded(log), 10)
     with monkeypatch.context() as patched:
         patched.setattr(FileLog, "append", fail)
         for n in range(5):
@@ -153,7 +158,7 @@ def test_no_fault_of_the_log_ends_the_collector(
 
 
 def test_a_caller_that_goes_away_harms_nobody(log: FileLog) -> None:
-    collector = Collector(log, TOPIC, GROUP, 1_000)
+    collector = Collector(log, TOPIC, folded(log), 1_000)
     gone = collector.submit([event(1)])
     gone.cancel()
     collector.submit([event(2)]).result(WAIT_S)
@@ -182,7 +187,7 @@ def test_pauses_stay_short_however_long_it_fails() -> None:
 
 
 def test_closing_acknowledges_what_waits(log: FileLog) -> None:
-    collector = Collector(log, TOPIC, GROUP, 1_000)
+    collector = Collector(log, TOPIC, folded(log), 1_000)
     waiting = [collector.submit([event(n)]) for n in range(50)]
     collector.close()
     assert all(one.done() for one in waiting)
@@ -232,7 +237,7 @@ def test_what_is_no_event_is_stepped_over(log: FileLog, states: ListenerStates) 
 
 def test_an_acknowledgement_waits_its_time_only(log: FileLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collecting, "ACK_S", 0.0)
-    collector = Collector(log, TOPIC, GROUP, 1_000)
+    collector = Collector(log, TOPIC, folded(log), 1_000)
     for n in np.arange(30).tolist():
         collector.submit([event(n)]).result(WAIT_S)
     collector.close()

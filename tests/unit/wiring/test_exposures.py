@@ -1,25 +1,20 @@
-"""The exposure log: what each response becomes, and that it is written whatever the disk does meanwhile."""
+"""The exposure log: what each response becomes."""
 
 from __future__ import annotations
 
-import logging
-import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
 import numpy as np
 import pytest
 
-from segue.contracts.errors import Unavailable
 from segue.contracts.ids import format_id
-from segue.events.records import Exposure, decode_candidates, decode_exposures, encode_exposure
+from segue.events.records import decode_candidates, decode_exposures, encode_exposure
 from segue.recommend.api import Request
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.pipeline import Answer, Recommender
-from segue.wiring import exposures
-from segue.wiring.exposures import ExposureWriter, exposure_of
+from segue.wiring.exposures import exposure_of
 from segue.wiring.home import Home
 
 NOW = 1_795_305_600_000_000
@@ -107,78 +102,6 @@ def test_a_strangers_exposure_survives_the_log(recommender: Recommender) -> None
     rows, _, decoded = decode_exposures([record])
     assert decoded.broken == []
     assert rows["user_id"].null_count == rows.num_rows > 0
-
-
-class Disk:
-    """A log that cannot be written for its first `faults` appends."""
-
-    def __init__(self, faults: int = 0) -> None:
-        self.faults = faults
-        self.kept: list[bytes] = []
-
-    def append(self, topic: str, records: Sequence[bytes]) -> None:
-        """Keep the records, or fail."""
-        if records and self.faults:
-            self.faults -= 1
-            raise Unavailable("no room", field="log")
-        self.kept += records
-
-    def read(self, topic: str, after: int, limit: int) -> tuple[list[bytes], int]:
-        """Nothing is read here."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Nothing to release."""
-
-
-def numbered(n: int) -> list[Exposure]:
-    one = Exposure(bytes(16), NOW, None, "home", [1], [0])
-    return [msgspec.structs.replace(one, ts=NOW + i) for i in range(n)]
-
-
-def times(disk: Disk) -> list[int]:
-    decoder = msgspec.msgpack.Decoder(Exposure)
-    return [decoder.decode(record).ts - NOW for record in disk.kept]
-
-
-def test_closing_writes_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exposures, "FLUSH_S", 60.0)
-    disk = Disk()
-    writer = ExposureWriter(disk)
-    for exposure in numbered(50):
-        writer.add(exposure)
-    writer.close()
-    assert times(disk) == list(range(50))
-
-
-def test_a_disk_that_recovers_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exposures, "FLUSH_S", 0.01)
-    disk = Disk(faults=3)
-    writer = ExposureWriter(disk)
-    for exposure in numbered(20):
-        writer.add(exposure)
-        time.sleep(0.005)
-    deadline = time.monotonic() + 10
-    while len(disk.kept) < 20:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    writer.close()
-    assert times(disk) == list(range(20))
-
-
-def test_what_does_not_fit_is_counted_and_said(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(exposures, "FLUSH_S", 60.0)
-    monkeypatch.setattr(exposures, "MOST", 10)
-    disk = Disk()
-    writer = ExposureWriter(disk)
-    with caplog.at_level(logging.ERROR, "segue.exposures"):
-        for exposure in numbered(13):
-            writer.add(exposure)
-        writer.close()
-    assert times(disk) == list(range(10))
-    assert "3 responses are missing" in caplog.text
 
 
 def test_explored_slots_keep_their_propensity(service: Home, recommender: Recommender) -> None:

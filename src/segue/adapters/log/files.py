@@ -24,19 +24,19 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import re
 import struct
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from segue.contracts.errors import Conflict, InvalidInput, Unavailable
+from segue.adapters.log.names import check_sizes, named
+from segue.contracts.errors import Conflict, Unavailable
 from segue.contracts.ports import Records
 from segue.contracts.vocabulary import SECOND
 
@@ -52,7 +52,6 @@ POLL_SECONDS: Final = 0.003
 _MAGIC: Final = b"SGL1"
 _HEADER: Final = struct.Struct(">4sII")
 _COMMIT: Final = struct.Struct(">QI")
-_TOPIC: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _logger = logging.getLogger(__name__)
 
 
@@ -85,13 +84,7 @@ class FileLog:
         """
         if not records:
             return 0
-        for record in records:
-            if len(record) > MAX_RECORD:
-                raise InvalidInput(
-                    f"a log record of {len(record):,} bytes is too large; split it",
-                    field="record",
-                    limit=f"{MAX_RECORD:,} bytes",
-                )
+        check_sizes(records, MAX_RECORD)
         folder = self._folder(topic)
         with self._writing(folder):
             segment = self._tail(topic, folder)
@@ -114,8 +107,8 @@ class FileLog:
                     return found
         return found
 
-    def consumer(self, topic: str, group: str) -> FileConsumer:
-        """The reader of a topic on behalf of a group. Raises Conflict while another one is open."""
+    def consumer(self, topic: str, group: str, *, shared: bool = False) -> FileConsumer:
+        """The reader of a topic on behalf of a group, one at a time. Raises Conflict while another one is open."""
         return FileConsumer(self, topic, self._folder(topic) / "groups", group)
 
     def reader(self, topic: str, since: int | None = None) -> FileReader:
@@ -123,9 +116,13 @@ class FileLog:
         _check_folders(self._folder(topic))
         return FileReader(self, topic, 0 if since is None else self.since(topic, since))
 
+    def passed(self, topic: str, group: str, place: int) -> bool:
+        """Whether the group has committed up to the position."""
+        return self.committed(topic, group) >= place
+
     def committed(self, topic: str, group: str) -> int:
         """The position up to which a group has committed."""
-        return _committed(self._folder(topic) / "groups" / _named(group))
+        return _committed(self._folder(topic) / "groups" / named("group", group))
 
     def end(self, topic: str) -> int:
         """The position behind the last byte, of whole records or not."""
@@ -135,17 +132,24 @@ class FileLog:
         """A position before everything that was appended at or after a moment (UTC microseconds)."""
         sure = moment - SECOND  # the clock of a file system is coarse
         segments = _segments(self._folder(topic))
-        return next((s.base for s in segments if s.path.stat().st_mtime_ns // 1000 >= sure), self.end(topic))
+        return next((s.base for s in segments if _written(s.path) >= sure), self.end(topic))
 
-    def prune(self, topic: str, before: int, groups: Sequence[str]) -> int:
-        """Remove segments last written before a moment (UTC microseconds) that all of `groups` have passed. Returns how many."""
+    def create(self, groups: Mapping[str, Sequence[str]]) -> None:
+        """Nothing: a topic is made by the first append."""
+
+    def prune(self, topic: str, groups: Sequence[str], before: int) -> int:
+        """Remove segments last written before a moment (UTC microseconds) that the groups have passed. Returns how many.
+
+        Other groups are waited for if they have committed since that moment; one that has not is taken to be gone.
+        """
         folder = self._folder(topic)
-        passed = min((self.committed(topic, group) for group in groups), default=0)
+        alive = {path.name for path in _groups(folder) if _written(path) >= before}
+        passed = min((self.committed(topic, group) for group in alive.union(groups)), default=0)
         with self._writing(folder):
             old = [
                 segment
                 for segment in _segments(folder)[:-1]
-                if segment.end <= passed and segment.path.stat().st_mtime_ns // 1000 < before
+                if segment.end <= passed and _written(segment.path) < before
             ]
             for segment in old:
                 segment.path.unlink()
@@ -155,13 +159,7 @@ class FileLog:
         """Nothing stays open between calls."""
 
     def _folder(self, topic: str) -> Path:
-        if not _TOPIC.fullmatch(topic):
-            raise InvalidInput(
-                f"log topic {topic[:80]!r}: use lower-case letters, digits, - and _",
-                field="topic",
-                limit=_TOPIC.pattern,
-            )
-        return self._root / topic
+        return self._root / named("topic", topic)
 
     @contextmanager
     def _writing(self, folder: Path) -> Iterator[None]:
@@ -242,7 +240,7 @@ class FileConsumer(FileReader):
     """The `Consumer` port over a FileLog."""
 
     def __init__(self, log: FileLog, topic: str, folder: Path, group: str) -> None:
-        path = folder / _named(group)
+        path = folder / named("group", group)
         _check_folders(folder.parent)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -264,6 +262,10 @@ class FileConsumer(FileReader):
         """Everything polled so far is dealt with."""
         os.pwrite(self._file, _COMMIT.pack(self._at, zlib.crc32(struct.pack(">Q", self._at))), 0)
 
+    def behind(self) -> int:
+        """Bytes behind what was polled."""
+        return max(self._log.end(self._topic) - self._at, 0)
+
     def rewind(self, since: int | None = None) -> None:
         """Go back to what was appended at or after a moment (UTC microseconds), or to the first record."""
         self._at = 0 if since is None else min(self._at, self._log.since(self._topic, since))
@@ -280,16 +282,6 @@ def _check_folders(folder: Path) -> None:
     for path in (folder.parent, folder):
         if path.exists() and not path.is_dir():
             raise Unavailable(f"log {path}: is a file where a directory should be; move it away", field="log")
-
-
-def _named(group: str) -> str:
-    if not _TOPIC.fullmatch(group):
-        raise InvalidInput(
-            f"log group {group[:80]!r}: use lower-case letters, digits, - and _",
-            field="group",
-            limit=_TOPIC.pattern,
-        )
-    return group
 
 
 def _committed(path: Path) -> int:
@@ -320,8 +312,23 @@ def _acquire(lock: int, kind: int, folder: Path) -> None:
 
 
 def _segments(folder: Path) -> list[_Segment]:
-    found = [_Segment(path, int(path.stem), path.stat().st_size) for path in folder.glob("*.log")]
+    found = []
+    for path in folder.glob("*.log"):
+        with suppress(FileNotFoundError):  # pruned meanwhile
+            found.append(_Segment(path, int(path.stem), path.stat().st_size))
     return sorted(found, key=lambda segment: segment.base)
+
+
+def _groups(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("groups/*") if path.suffix != ".lock"]
+
+
+def _written(path: Path) -> int:
+    """When a file was last written, UTC microseconds; for one that was removed meanwhile, long ago."""
+    try:
+        return path.stat().st_mtime_ns // 1000
+    except FileNotFoundError:
+        return 0
 
 
 def _create(folder: Path, base: int) -> _Segment:
@@ -381,7 +388,11 @@ def _checksum(record: bytes | memoryview, position: int) -> int:
 def _records(segment: _Segment, after: int) -> Iterator[tuple[int, bytes]]:
     """(position behind it, record) of each whole frame behind `after`, as far as the segment was known to go."""
     at = after
-    with segment.path.open("rb") as file:
+    try:
+        file = segment.path.open("rb")
+    except FileNotFoundError:  # pruned meanwhile, so this reader is none that is waited for
+        return
+    with file:
         while at < segment.end:
             file.seek(at - segment.base)
             for record in _run_of_frames(file, at, segment.end):

@@ -33,9 +33,10 @@ from segue.contracts.tables import ARTISTS, LISTENERS, RAW_EVENTS, TRACKS
 from segue.contracts.vocabulary import MINUTE
 from segue.events.columns import days_of
 from segue.events.dedup import first_of_each, not_yet_there, rows_by_day
-from segue.events.dimensions import DEFAULTS, Known, merge
+from segue.events.dimensions import DEFAULTS, Known, Merged, merge
 from segue.events.event_ids import event_ids
 from segue.events.idset import IdSet
+from segue.events.importers.matching import MATCHED, played_alone, stated_alone
 from segue.events.rejects import Rejects, keep_rejects
 from segue.events.validation import GIVEN_LATER, check
 from segue.settings.tree import Warehouse
@@ -108,12 +109,13 @@ class ImportReport(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class ImportProgress:
-    """Where an import is: the part at hand and the counts so far. The last one has `done` and the final report."""
+    """Where an import is: the part at hand and the counts so far. The last one has `done`, the final report and the warnings."""
 
     part: str
     seconds: float
     report: ImportReport
     done: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 def import_path(
@@ -144,7 +146,7 @@ def import_path(
         except InvalidData as error:
             counts = f"so far {run.report.read:,} read, {run.report.landed:,} landed"
             raise InvalidData(f"{error.message} ({counts})", field=error.field, limit=error.limit) from error
-    yield ImportProgress(name, time.monotonic() - started, run.report, done=True)
+    yield ImportProgress(name, time.monotonic() - started, run.report, done=True, warnings=run.warnings())
 
 
 class _Run:
@@ -156,6 +158,8 @@ class _Run:
         self._on_landed = on_landed
         self._now = now
         self._seen = {table.name: IdSet() for table in (TRACKS, ARTISTS, LISTENERS)}
+        self._stated: set[str] = set()
+        self._named = {table.name: Merged(0, 0, 0) for table in (TRACKS, ARTISTS, LISTENERS)}
         self._read = self._landed = self._duplicate = 0
         self._rejected: dict[str, int] = {}
 
@@ -169,6 +173,17 @@ class _Run:
             len(self._seen[LISTENERS.name]),
             len(self._seen[TRACKS.name]),
         )
+
+    def warnings(self) -> tuple[str, ...]:
+        """What was imported without a reject and yet looks wrong."""
+        found = (self._mismatch(table) for table in MATCHED)
+        return tuple(warning for warning in found if warning is not None)
+
+    def _mismatch(self, table: Table) -> str | None:
+        if table.name in self._stated:
+            return stated_alone(self._engine, table, self._seen[table.name].ids)
+        named = self._named[table.name]
+        return played_alone(self._engine, table, named.changed + named.same, named.total)
 
     def land_part(self, part: Part, identity: str, batch_rows: int) -> Iterator[None]:
         """Land a part batch by batch. A reader that breaks off has what it read landed before its error goes on."""
@@ -235,7 +250,10 @@ class _Run:
             if table is TRACKS:
                 columns["artist_id"] = rows["artist_id"]
             checked = check(table, pa.table(columns), latest=self._now, optional=DEFAULTS)
-            merge(self._engine, table, checked.good, Known.FILL, changing=partial(self._changing, table))
+            merged = merge(
+                self._engine, table, checked.good, Known.FILL, changing=partial(self._changing, table)
+            )
+            self._named[table.name] += merged
 
     def _land_dimension(self, piece: Piece, origin: str) -> None:
         table = piece.table
@@ -250,6 +268,7 @@ class _Run:
             changing=partial(self._changing, table),
         )
         if table.name in self._seen:
+            self._stated.add(table.name)
             self._seen[table.name].add(np.asarray(checked.good[table.key[0]].to_numpy(), np.int64))
         if piece.counted:
             landed = merged.added + merged.changed

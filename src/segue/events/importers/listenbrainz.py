@@ -67,7 +67,7 @@ class ListenBrainz:
     """`segue import listenbrainz PATH` (a file, a directory, or a pattern; plain, .gz, .zst or .bz2)"""
 
     name: str = "listenbrainz"
-    identity: str = "listenbrainz/1"
+    identity: str = "listenbrainz/2"
     source: str = "listenbrainz"
 
     def parts(self, path: Path) -> list[Part]:
@@ -138,9 +138,11 @@ def _micros(said: int | str | None) -> int | None:
 
 
 def _users(listens: list[Listen], names: pa.Array, owner: str) -> pa.Array:
-    """The number of the account where it is given, else one made from its name."""
+    """The number of the account where it is given, else one made from its name. A name of digits only is no such number."""
     numbers = pa.array([listen.user_id for listen in listens], pa.int64())
-    named = pc.binary_join_element_wise("name:", names.fill_null(owner), "")
+    known = names.fill_null(owner)
+    digits = pc.match_substring_regex(known, "^[0-9]+$")
+    named = pc.if_else(digits, pc.binary_join_element_wise("name:", known, ""), known)
     return pc.coalesce(numbers, stable_ids("listenbrainz/user", named))
 
 

@@ -34,7 +34,7 @@ TARGETS: Final[dict[str, Table]] = {
     "friendships": FRIENDSHIPS,
 }
 NAMED: Final = {"title": "tracks.title", "artist_name": "artists.name", "duration_ms": "tracks.duration_ms"}
-"""What an event's row may say in passing about its track and artist."""
+"""What an event's row may say in passing about its track and artist; a track's row, about its artist."""
 TIMES: Final = ("ts", "joined_at", "uploaded_at")
 LENGTHS: Final = ("ms_played", "duration_ms")
 IDS: Final = {
@@ -114,8 +114,9 @@ def load_mapping(path: Path) -> Mapping:
 
 
 def _allowed(target: Table) -> list[str]:
-    names = [name for name in target.names if name not in GIVEN_LATER or target is not RAW_EVENTS]
-    return [*names, *NAMED] if target is RAW_EVENTS else names
+    if target is RAW_EVENTS:
+        return [*(name for name in target.names if name not in GIVEN_LATER), *NAMED]
+    return [*target.names, "artist_name"] if target is TRACKS else list(target.names)
 
 
 def _known_keys(path: Path, prefix: str, tree: dict[str, Any], known: tuple[str, ...] | list[str]) -> None:
@@ -127,6 +128,11 @@ def _known_keys(path: Path, prefix: str, tree: dict[str, Any], known: tuple[str,
 
 
 def _check(path: Path, mapping: Mapping) -> None:
+    if not mapping.source or ":" in mapping.source:
+        raise InvalidInput(
+            f"{path}: source: {mapping.source!r} must be a name without a colon, as ids are written SOURCE:ID",
+            field="source",
+        )
     for name, origin in mapping.columns.items():
         field = f"columns.{name}"
         ways = [bool(origin.column), bool(origin.columns), origin.value is not None]

@@ -19,8 +19,7 @@ import pyarrow.csv as pv
 import pyarrow.parquet as pq
 
 from segue.contracts.errors import InvalidData, NotFound
-from segue.events.rejects import Rejects
-from segue.events.validation import MAX_CONTENT
+from segue.events.rejects import MAX_CONTENT, Rejects
 
 T = TypeVar("T")
 

@@ -86,6 +86,9 @@ class TableImporter:
         for row, table, broken in self._outside(path, min(batch_rows, PAGE)):
             columns = self._columns(table, row)
             yield Piece(self._mapping.target, columns, broken)
+            if self._mapping.target is TRACKS and "artists.name" in columns.column_names:
+                named = {"artist_id": columns["artist_id"], "name": columns["artists.name"], ROW: row}
+                yield Piece(ARTISTS, pa.table(named).filter(pc.is_valid(columns["artist_id"])), counted=False)
             if self._mapping.target is FRIENDSHIPS:
                 names = [
                     "friend_id" if n == "user_id" else "user_id" if n == "friend_id" else n
@@ -120,7 +123,7 @@ class TableImporter:
         columns: dict[str, pa.Array | Coerced] = {ROW: row}
         for name, origin in self._mapping.columns.items():
             column = self._column(name, origin, table)
-            columns[NAMED[name] if self._mapping.target is RAW_EVENTS and name in NAMED else name] = column
+            columns[name if name in self._mapping.target.names else NAMED[name]] = column
             if name in OUTSIDE_ID and origin.read:
                 self._keep_outside_id(name, _joined(origin, table), columns)
         if "artists.name" in columns and "artist_id" not in columns:

@@ -14,6 +14,6 @@ def fold_in(query: Query, artifacts: Artifacts, limit: int) -> tuple[Ids, Floats
         return NOTHING
     model = artifacts.retrieval.ials
     listener = model.fold_in(history.tracks, history.weights)
-    tracks, scores = artifacts.nearest.search(listener[None, :], limit)
+    tracks, scores = artifacts.indexes.by_product.search(listener[None, :], limit)
     found = tracks[0] >= 0
     return best(tracks[0][found], scores[0][found], limit)

@@ -8,5 +8,5 @@ from segue.recommend.query import Floats, Ids, Query
 
 def popular(query: Query, artifacts: Artifacts, limit: int) -> tuple[Ids, Floats]:
     """The most played tracks of all; a catalogue without plays is served newest first."""
-    tracks = artifacts.most_played[:limit]
+    tracks = artifacts.indexes.most_played[:limit]
     return tracks, artifacts.plays[tracks]

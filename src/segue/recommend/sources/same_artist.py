@@ -16,5 +16,5 @@ def same_artist(query: Query, artifacts: Artifacts, limit: int) -> tuple[Ids, Fl
         artist = int(query.catalogue.artist[query.seeds[0]])
     if artist < 0:
         return NOTHING
-    tracks = artifacts.tracks_of(artist, limit)
+    tracks = artifacts.indexes.tracks_of(artist, limit)
     return best(tracks, np.log1p(artifacts.plays[tracks]), limit)

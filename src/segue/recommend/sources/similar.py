@@ -14,14 +14,11 @@ def similar(query: Query, artifacts: Artifacts, limit: int) -> tuple[Ids, Floats
     tracks, weights = query.at_hand
     if len(tracks) == 0:
         return NOTHING
-    retrieval = artifacts.retrieval
-    taste = weights @ artifacts.unit_factors[tracks]
-    by_taste, taste_scores = artifacts.nearest_unit.search(_unit(taste)[None, :], limit)
-    by_words, word_scores = artifacts.nearest_content.search(
-        retrieval.content.profile(tracks, weights)[None, :], limit
-    )
-    ids = np.concatenate([by_taste[0], by_words[0]])
-    scores = np.concatenate([taste_scores[0], word_scores[0]])
+    taste = weights @ artifacts.unit_factors(tracks)
+    by_taste, taste_scores = artifacts.indexes.by_cosine.search(_unit(taste)[None, :], limit)
+    by_words, word_scores = artifacts.alike(artifacts.retrieval.content.profile(tracks, weights), limit)
+    ids = np.concatenate([by_taste[0], by_words])
+    scores = np.concatenate([taste_scores[0], word_scores])
     good = (ids >= 0) & (scores > 0)
     distinct, place = np.unique(ids[good], return_inverse=True)
     return best(

@@ -1,0 +1,51 @@
+"""Who replaces a worker, and when that is of no use.
+
+granian ends the server if one worker dies twice within seconds, whatever it died of; and it goes on for ever with a worker that
+takes longer than that to fail. What matters is how it died. A worker that was killed (kill -9, out of memory) is replaced, for as
+long as it takes. One that ends by itself with an error, soon after its start, cannot start: another one could not either.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from granian.server.mp import MPServer
+
+START_S: Final = 60.0
+"""A worker that fails by itself so soon could not start."""
+AGAIN_S: Final = 5.0
+"""A worker that was killed so soon is replaced after PAUSE_S: what kills it may do so at every start."""
+PAUSE_S: Final = 0.5
+
+
+_log = logging.getLogger("segue.serving")
+
+
+class Server(MPServer):
+    """granian's server, with our answer to a worker that dies."""
+
+    def _respawn_workers(
+        self,
+        workers: Iterable[int],
+        spawn_target: Callable[..., None],
+        target_loader: Callable[..., Any],
+        delay: float = 0,
+    ) -> None:
+        # Not only those of `workers`: one that died while that list was emptied is in no list any more.
+        dead = [worker for worker in self.wrks if not worker.is_alive()]  # type: ignore[no-untyped-call]
+        for worker in dead:
+            age = time.monotonic() - worker.birth
+            if (worker.inner.exitcode or 0) > 0 and age < START_S:
+                _log.error("worker-%d cannot start: its error stands above. The server ends", worker.idx + 1)
+                self.interrupt_children.append(worker.idx)  # for the exit status
+                self.signal_handler_interrupt()  # type: ignore[no-untyped-call]
+                return
+            if age < AGAIN_S:
+                time.sleep(PAUSE_S)
+        # With a delay each worker in turn makes room for a new one (SIGHUP).
+        chosen = workers if delay else [worker.idx for worker in dead]
+        super()._respawn_workers(chosen, spawn_target, target_loader, delay)
+        self.respawned_wrks.clear()  # of which granian's own rule is made
