@@ -51,7 +51,12 @@ def sql(
     settings: SetOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Print the SQL that makes those days of a table, with the filters on partitions. Nothing is read and nobody is asked."""
+    """Print the SQL that makes those days of a table, with the filters on partitions. Nothing is read and nobody is asked.
+
+    Example: `segue sql listens --engine spark --from 2026-11-01 --to 2026-11-07`
+
+    Next: `segue run --step listens` to build it, `segue compare-engines` to see whether all engines make the same of it.
+    """
     with plain_errors():
         chosen = _known(engine or open_home(home, settings, config).settings.warehouse.engine)
         yesterday = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
@@ -66,7 +71,7 @@ def sql(
 def compare(
     engines: Annotated[
         str, typer.Option(help="Which, with commas between; the others are held against the first.")
-    ] = ",".join(ENGINES),
+    ] = "duckdb,spark",
     json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
     settings: SetOption = None,
@@ -75,6 +80,10 @@ def compare(
     """Build the flow's tables on each engine from this home's raw data, apart from its own, and compare them row by row.
 
     Exit status 1 where they differ; what was built then stays in HOME/compare.
+
+    Example: `segue compare-engines --engines duckdb,spark`
+
+    Next: `segue run --set warehouse.engine=spark`, if all is equal.
     """
     with plain_errors():
         names = list(dict.fromkeys(_known(name.strip()) for name in engines.split(",")))
