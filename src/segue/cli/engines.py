@@ -51,7 +51,9 @@ def sql(
     settings: SetOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Print the SQL that makes those days of a table, with the filters on partitions. Nothing is read and nobody is asked.
+    """Print the SQL that makes a table, on any engine.
+
+    It shows the filters on partitions. Nothing is read and nobody is asked.
 
     Example: `segue sql listens --engine spark --from 2026-11-01 --to 2026-11-07`
 
@@ -77,7 +79,9 @@ def compare(
     settings: SetOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Build the flow's tables on each engine from this home's raw data, apart from its own, and compare them row by row.
+    """Build the flow's tables on several engines and compare them row by row.
+
+    They are made of this home's raw data, apart from its own tables.
 
     Exit status 1 where they differ; what was built then stays in HOME/compare.
 
