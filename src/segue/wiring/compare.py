@@ -51,10 +51,5 @@ def _scratch(home: Home, name: str) -> Home:
     root: Path = home.root / FOLDER / name
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    place = home.settings.warehouse.bigquery
-    warehouse = msgspec.structs.replace(
-        home.settings.warehouse,
-        engine=name,
-        bigquery=msgspec.structs.replace(place, dataset=f"{place.dataset}_{FOLDER}"),
-    )
+    warehouse = msgspec.structs.replace(home.settings.warehouse, engine=name)
     return replace(home, root=root, settings=msgspec.structs.replace(home.settings, warehouse=warehouse))
