@@ -11,7 +11,7 @@ DATA ?=
 ROUNDS ?= 20
 MINUTES ?= 10
 
-.PHONY: help demo test check lint types imports faults soak bench docs lock clean
+.PHONY: help demo engines test check lint types imports faults soak bench docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,7 +28,14 @@ help: ## List the targets
 demo: .venv/.ready ## Simulate a service (or DATA=30music:PATH), run the flow, evaluate, publish, serve on 127.0.0.1:8080
 	@SEGUE_HOME=$(DEMO_HOME) $(BIN)/segue demo $(if $(DATA),--data $(DATA)) $(if $(filter 0,$(DEMO_SERVE)),--no-serve)
 
-test: .venv/.ready ## Run every test
+.venv/.engines: .venv/.ready requirements-engines.lock
+	@echo "adding Spark and BigQuery's client to .venv (once)"
+	@$(BIN)/uv pip install -q -r requirements-engines.lock
+	@touch $@
+
+engines: .venv/.engines ## Add the engines besides DuckDB to .venv: Spark, BigQuery's client
+
+test: .venv/.engines ## Run every test
 	@$(BIN)/pytest
 
 check: lint types imports ## Everything but the tests
@@ -58,6 +65,7 @@ docs: .venv/.ready ## Regenerate docs/reference from the code
 lock: ## Resolve the dependencies anew
 	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --extra dev pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --extra dev --extra bench pyproject.toml -c requirements.lock -o requirements-bench.lock
+	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --no-binary pyspark --extra dev --extra spark --extra bigquery pyproject.toml -c requirements.lock -o requirements-engines.lock
 
 clean: ## Remove what the targets made
 	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -14,7 +14,7 @@ from segue.wiring.flow import runner_of
 from segue.wiring.home import Home
 from segue.wiring.simulate import simulate_into
 
-pytest_plugins = ["real_stores"]
+pytest_plugins = ["real_stores", "real_engines"]
 # No test asserts a time: the first example may load a library, and the machine may be busy.
 hypothesis.settings.register_profile("segue", deadline=None)
 hypothesis.settings.load_profile("segue")

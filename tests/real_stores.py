@@ -318,7 +318,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             if ran:
                 terminalreporter.write_line(f"real {what}: {ran}")
     for part in PARTS.values():
-        if _whole(config) and part.program() is None:
+        if is_whole(config) and part.program() is None:
             terminalreporter.write_line(
                 f"not installed, so not tested: {part.name}; {part.install}", yellow=True
             )
@@ -326,7 +326,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"installed, and yet no test exercised it: {name}", red=True)
 
 
-def _whole(config: pytest.Config) -> bool:
+def is_whole(config: pytest.Config) -> bool:
     """Whether all tests were asked for, and this process collects their reports."""
     narrowed = any(
         config.getoption(name, None) for name in ("keyword", "markexpr", "lf", "deselect", "collectonly")
@@ -336,6 +336,6 @@ def _whole(config: pytest.Config) -> bool:
 
 
 def _silent(config: pytest.Config) -> list[str]:
-    if not _whole(config):
+    if not is_whole(config):
         return []
     return [part.name for part in PARTS.values() if part.program() is not None and not _COUNTS[part.name]]

@@ -81,7 +81,7 @@ def run(
     """
     with plain_errors():
         names = step or (None if train else [made.name for made in BUILD])
-        ran = run_flow(open_home(home, settings, config), names, days=_days(first, last), force=force)
+        ran = run_flow(open_home(home, settings, config), names, days=days_between(first, last), force=force)
     _end(ran, json)
 
 
@@ -247,7 +247,8 @@ def _tell(step: str, what: str) -> None:
     err.print(f"  [cyan]{step:<18}[/] {escape(what)}", highlight=False, soft_wrap=True)
 
 
-def _days(first: str | None, last: str | None) -> Days | None:
+def days_between(first: str | None, last: str | None) -> Days | None:
+    """The days from --from to --to, open where one is missing; None where both are. Raises InvalidInput."""
     if first is None and last is None:
         return None
     start = _day("--from", first) if first else date(1970, 1, 1)

@@ -40,6 +40,12 @@ COMMANDS: Final = {
         "segue.cli.flow", "run", "Land the log, build the tables, train, judge against the champion, publish."
     ),
     "step": Command("segue.cli.flow", "app", "List the steps of the flow, run one."),
+    "sql": Command("segue.cli.engines", "sql", "Print the SQL that makes a table, on any engine."),
+    "compare-engines": Command(
+        "segue.cli.engines",
+        "compare",
+        "Build the flow's tables on several engines and compare them row by row.",
+    ),
     "evaluate": Command(
         "segue.cli.evaluation", "evaluate", "Train as of a day and be judged on what came after."
     ),

@@ -70,6 +70,9 @@ class Engine(Protocol):
     def compact(self, table: Table) -> int:
         """Merge small files where there are many; rows stay the same. Returns files removed, 0 where it has no meaning."""
 
+    def close(self) -> None:
+        """Release what the engine holds. It cannot be used afterwards."""
+
 
 Fold = Callable[[int, bytes | None, bytes], bytes]
 """(listener, record, rows) -> the record with the rows folded in."""

@@ -66,7 +66,7 @@ class Task:
 
         Raises ContractBroken, with nothing written, if they break the table's contract.
         """
-        with self.engine.staged(self._of_days(table, rows)) as held:
+        with self.engine.staged(within(table, rows, self.days, self.builds)) as held:
             check(self.engine, table, held)
             if self.settings.warehouse.expect:
                 self._check_expected(table, held)
@@ -85,10 +85,12 @@ class Task:
             for remark in check_volume(table, counts, written, self.newest, self.as_of):
                 self.say(remark)
 
-    def _of_days(self, table: Table, rows: ir.Table) -> ir.Table:
-        if not table.daily:
-            return rows
-        kept = rows.filter(rows.day.between(self.days.first, self.days.last))
-        if self.builds is not None and len(self.builds) < len(self.days):
-            kept = kept.filter(kept.day.isin(sorted(self.builds)))
-        return kept
+
+def within(table: Table, rows: ir.Table, days: Days, builds: frozenset[date] | None = None) -> ir.Table:
+    """The rows that fall on those days, and of these on one to be built; all rows of a table without days."""
+    if not table.daily:
+        return rows
+    kept = rows.filter(rows.day.between(days.first, days.last))
+    if builds is not None and len(builds) < len(days):
+        kept = kept.filter(kept.day.isin(sorted(builds)))
+    return kept

@@ -101,7 +101,15 @@ def _set(tree: Tree, change: Change) -> Change:
     node: Any = tree
     kind: Any = Settings
     spelt: list[str] = []
-    for part in change.key:
+    for depth, part in enumerate(change.key):
+        if value_of(kind) is str:
+            # Why: names of others, such as Spark's properties, have dots of their own, and every value is a text.
+            text = (
+                change.value if isinstance(change.value, str) else msgspec.json.encode(change.value).decode()
+            )
+            rest = ".".join(change.key[depth:])
+            node[rest] = text
+            return Change(change.origin, [*spelt, rest], text)
         if not isinstance(node, dict) or (value_of(kind) is None and fields_of(kind) is None):
             raise InvalidSettings(
                 f"{change.origin}: {'.'.join(spelt)} is a value, not a section", field=".".join(change.key)

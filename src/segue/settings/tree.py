@@ -8,11 +8,32 @@ from msgspec import Meta, Struct, field
 
 from segue.settings.surfaces import Surface, default_surfaces
 
+EngineName = Literal["duckdb", "spark"]
+"""An engine of the warehouse."""
+
+
+class Spark(Struct, frozen=True, forbid_unknown_fields=True):
+    """Spark as the engine of the warehouse."""
+
+    master: Annotated[
+        str,
+        Meta(
+            description="Spark's master: spark://HOST:PORT, yarn, k8s://...; empty means on this machine, with warehouse.threads"
+        ),
+    ] = ""
+    app_name: Annotated[str, Meta(description="what Spark calls the application")] = "segue"
+    conf: Annotated[
+        dict[str, str], Meta(description="properties of Spark, by their names in Spark's documentation")
+    ] = field(default_factory=dict)
+
 
 class Warehouse(Struct, frozen=True, forbid_unknown_fields=True):
     """Tables and the engine that runs over them."""
 
-    engine: Annotated[Literal["duckdb"], Meta(description="where table expressions run")] = "duckdb"
+    engine: Annotated[
+        EngineName,
+        Meta(description="where table expressions run; see docs/concepts/engines.md"),
+    ] = "duckdb"
     memory_mb: Annotated[
         int, Meta(ge=256, description="memory the engine may use before it spills to disk")
     ] = 4096
@@ -31,6 +52,7 @@ class Warehouse(Struct, frozen=True, forbid_unknown_fields=True):
     import_batch_rows: Annotated[
         int, Meta(ge=1_000, description="rows an import holds in memory at once")
     ] = 500_000
+    spark: Annotated[Spark, Meta(description="where Spark is")] = field(default_factory=Spark)
 
 
 class RankerFit(Struct, frozen=True, forbid_unknown_fields=True):

@@ -37,9 +37,9 @@ class Home:
     @cached_property
     def engine(self) -> Engine:
         """The warehouse."""
-        from segue.adapters.engines.duckdb import DuckDBDelta
+        from segue.wiring.engines import open_engine
 
-        return DuckDBDelta(self.root / "warehouse", self.settings.warehouse)
+        return open_engine(self.root / "warehouse", self.settings.warehouse)
 
     @cached_property
     def state(self) -> ListenerStates:

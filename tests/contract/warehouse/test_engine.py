@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -9,19 +10,23 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import ibis
-import ibis.expr.datatypes as dt
 import pyarrow as pa
 import pytest
 
+from real_engines import ENGINES, OF_SPARK, EngineOf
 from segue.adapters.engines.duckdb import DuckDBDelta
+from segue.adapters.engines.on_delta import OnDelta
 from segue.contracts.errors import Conflict, InvalidData, Overloaded
 from segue.contracts.ports import Days, Engine
 from segue.contracts.schema import Column, Table
 from segue.settings.tree import Warehouse
 
+pytestmark = OF_SPARK
 SETTINGS = Warehouse(memory_mb=512, threads=2)
+ON_DELTA = ("duckdb", "spark")
 EPOCH = date(1970, 1, 1)
 D = [date(2026, 5, 1) + timedelta(days=n) for n in range(5)]
 COUNTS = Table(
@@ -46,9 +51,23 @@ COUNTS = Table(
 NAMES = Table("names", "A table without days.", (Column("id", pa.int64(), "who"),), key=("id",), daily=False)
 
 
-@pytest.fixture(params=[DuckDBDelta])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DuckDBDelta]:
-    made: DuckDBDelta = request.param(tmp_path / "tables of 100%", SETTINGS)
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, engine_of: EngineOf) -> Engine:
+    return engine_of(request.param, SETTINGS)
+
+
+@pytest.fixture(params=ON_DELTA)
+def on_delta(request: pytest.FixtureRequest, engine_of: EngineOf) -> OnDelta:
+    """Engines whose tables are Delta tables."""
+    made = engine_of(request.param, SETTINGS)
+    assert isinstance(made, OnDelta)
+    return made
+
+
+@pytest.fixture
+def duckdb(tmp_path: Path) -> Iterator[DuckDBDelta]:
+    """For what does not depend on who runs the queries."""
+    made = DuckDBDelta(tmp_path / "tables", SETTINGS)
     yield made
     made.close()
 
@@ -220,26 +239,27 @@ def test_the_same_marker_from_many_writers_at_once_lands_once(tmp_path: Path) ->
     engine.close()
 
 
-def _overtaken_by(other: DuckDBDelta, day: date) -> ibis.Table:
-    """Rows that, while they are computed, let another writer overwrite `day`."""
+def test_a_writer_overtaken_on_the_same_day_is_refused(
+    on_delta: OnDelta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_delta.overwrite(COUNTS, counts((D[0], 0), (D[1], 0)))
+    other = DuckDBDelta(on_delta.root, SETTINGS)
+    computed = on_delta._stream
+    taken: list[date] = []
 
-    def overtake(n: int) -> int:
-        other.overwrite(COUNTS, counts((day, 77)), Days(day, day))
-        return n
+    def overtaken(rows: ibis.Table) -> pa.RecordBatchReader:
+        other.overwrite(COUNTS, counts((taken[0], 77)), Days(taken[0], taken[0]))
+        return computed(rows)
 
-    function = ibis.udf.scalar.python(overtake, signature=((dt.int64,), dt.int64))
+    monkeypatch.setattr(on_delta, "_stream", overtaken)
     rows = ibis.memtable(counts((D[0], 1)))
-    return rows.mutate(id=function(rows.id))
-
-
-def test_a_writer_overtaken_on_the_same_day_is_refused(engine: DuckDBDelta) -> None:
-    engine.overwrite(COUNTS, counts((D[0], 0), (D[1], 0)))
-    other = DuckDBDelta(engine.root, SETTINGS)
+    taken[:] = [D[0]]
     with pytest.raises(Conflict, match="another writer changed the same rows"):
-        engine.overwrite(COUNTS, _overtaken_by(other, D[0]), Days(D[0], D[0]))
-    assert held(engine) == [(D[0], 77), (D[1], 0)]
-    engine.overwrite(COUNTS, _overtaken_by(other, D[1]), Days(D[0], D[0]))
-    assert held(engine) == [(D[0], 1), (D[1], 77)]
+        on_delta.overwrite(COUNTS, rows, Days(D[0], D[0]))
+    assert held(on_delta) == [(D[0], 77), (D[1], 0)]
+    taken[:] = [D[1]]
+    on_delta.overwrite(COUNTS, rows, Days(D[0], D[0]))
+    assert held(on_delta) == [(D[0], 1), (D[1], 77)]
     other.close()
 
 
@@ -268,51 +288,51 @@ def test_staged_rows_can_be_read_often_and_written(engine: Engine) -> None:
     assert held(engine) == [(D[0], 2)]
 
 
-def test_a_table_of_another_schema_is_refused_by_name(engine: DuckDBDelta) -> None:
-    engine.append(COUNTS, counts((D[0], 1)))
+def test_a_table_of_another_schema_is_refused_by_name(on_delta: OnDelta) -> None:
+    on_delta.append(COUNTS, counts((D[0], 1)))
     other = Table("counts", "", (*COUNTS.columns[:4], Column("n32", pa.int64(), "")), key=(), sort=())
-    for call in (lambda: engine.read(other), lambda: engine.row_counts(other)):
+    for call in (lambda: on_delta.read(other), lambda: on_delta.row_counts(other)):
         with pytest.raises(InvalidData, match=r"another schema: .*f32 is unknown.*n32 is"):
             call()
 
 
-def test_a_damaged_log_is_said_and_not_overwritten(engine: DuckDBDelta) -> None:
-    engine.append(COUNTS, counts((D[0], 1)))
-    log = engine.root / "counts" / "_delta_log" / f"{0:020}.json"
+def test_a_damaged_log_is_said_and_not_overwritten(duckdb: DuckDBDelta) -> None:
+    duckdb.append(COUNTS, counts((D[0], 1)))
+    log = duckdb.root / "counts" / "_delta_log" / f"{0:020}.json"
     log.write_text(log.read_text()[:40])
     with pytest.raises(InvalidData, match="its log is damaged"):
-        engine.read(COUNTS)
+        duckdb.read(COUNTS)
     with pytest.raises(InvalidData, match="its log is damaged"):
-        engine.overwrite(COUNTS, counts((D[0], 2)), Days(D[0], D[0]))
+        duckdb.overwrite(COUNTS, counts((D[0], 2)), Days(D[0], D[0]))
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "flipped"])
-def test_a_damaged_data_file_is_said(engine: DuckDBDelta, damage: str) -> None:
-    engine.append(COUNTS, counts(*((D[0], n) for n in range(1000))))
-    (file,) = (engine.root / "counts").glob("day=*/*.parquet")
+def test_a_damaged_data_file_is_said(on_delta: OnDelta, damage: str) -> None:
+    on_delta.append(COUNTS, counts(*((D[0], n) for n in range(1000))))
+    (file,) = (on_delta.root / "counts").glob("day=*/*.parquet")
     raw = file.read_bytes()
     if damage == "gone":
         file.unlink()
     else:
         file.write_bytes(raw[: len(raw) // 2] if damage == "cut" else raw[:-8] + b"\xff" * 8)
     with pytest.raises(InvalidData, match="cannot be read"):
-        engine.collect(engine.read(COUNTS))
+        on_delta.collect(on_delta.read(COUNTS))
     with pytest.raises(InvalidData, match="cannot be read"):
-        list(engine.stream(engine.read(COUNTS)))
+        list(on_delta.stream(on_delta.read(COUNTS)))
     with pytest.raises(InvalidData, match="cannot be read"):
-        engine.overwrite(COUNTS, engine.read(COUNTS), Days(D[0], D[0]))
+        on_delta.overwrite(COUNTS, on_delta.read(COUNTS), Days(D[0], D[0]))
 
 
-def test_files_that_were_never_committed_are_no_table(engine: DuckDBDelta) -> None:
-    (engine.root / "counts" / "day=2026-05-01").mkdir(parents=True)
-    (engine.root / "counts" / "day=2026-05-01" / "part-0.parquet").write_bytes(b"half a file")
-    assert held(engine) == []
-    engine.overwrite(COUNTS, counts((D[0], 1)), Days(D[0], D[0]))
-    assert held(engine) == [(D[0], 1)]
+def test_files_that_were_never_committed_are_no_table(on_delta: OnDelta) -> None:
+    (on_delta.root / "counts" / "day=2026-05-01").mkdir(parents=True)
+    (on_delta.root / "counts" / "day=2026-05-01" / "part-0.parquet").write_bytes(b"half a file")
+    assert held(on_delta) == []
+    on_delta.overwrite(COUNTS, counts((D[0], 1)), Days(D[0], D[0]))
+    assert held(on_delta) == [(D[0], 1)]
 
 
-def test_a_full_disk_is_said_and_changes_nothing(engine: DuckDBDelta) -> None:
-    engine.append(COUNTS, counts((D[0], 1)))
+def test_a_full_disk_is_said_and_changes_nothing(duckdb: DuckDBDelta) -> None:
+    duckdb.append(COUNTS, counts((D[0], 1)))
     program = f"""
         import resource, signal, pathlib
         import numpy as np, pyarrow as pa
@@ -321,7 +341,7 @@ def test_a_full_disk_is_said_and_changes_nothing(engine: DuckDBDelta) -> None:
         from segue.settings.tree import Warehouse
         from test_engine import COUNTS, counts, D, Days
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        engine = DuckDBDelta(pathlib.Path({str(engine.root)!r}), Warehouse(memory_mb=512, threads=1))
+        engine = DuckDBDelta(pathlib.Path({str(duckdb.root)!r}), Warehouse(memory_mb=512, threads=1))
         rows = pa.concat_tables([counts((D[0], 1))] * 200_000).combine_chunks()
         noise = pa.array(np.random.default_rng(0).integers(0, 2**62, len(rows)))
         rows = rows.set_column(1, "id", noise)
@@ -334,10 +354,15 @@ def test_a_full_disk_is_said_and_changes_nothing(engine: DuckDBDelta) -> None:
     """
     here = Path(__file__).parent
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], cwd=here, capture_output=True, text=True, check=True
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=here,
+        env=os.environ | {"PYTHONPATH": str(here.parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.count("no room on the disk; nothing was changed") == 2, done.stdout + done.stderr
-    assert held(engine) == [(D[0], 1)]
+    assert held(duckdb) == [(D[0], 1)]
 
 
 def test_too_little_memory_is_said_with_the_setting(tmp_path: Path) -> None:
@@ -357,13 +382,26 @@ def test_a_root_that_delta_cannot_open_is_refused(tmp_path: Path, character: str
         DuckDBDelta(tmp_path / f"a{character}b", SETTINGS)
 
 
-def test_vacuum_deletes_what_no_commit_needs(engine: DuckDBDelta) -> None:
+def test_vacuum_deletes_what_no_commit_needs(duckdb: DuckDBDelta) -> None:
     for n in range(3):
-        engine.overwrite(COUNTS, counts((D[0], n)), Days(D[0], D[0]))
-    assert engine.vacuum(COUNTS) == 0
-    assert engine.vacuum(COUNTS, timedelta(0)) == 2
-    assert len(list((engine.root / "counts").rglob("*.parquet"))) == 1
-    assert held(engine) == [(D[0], 2)]
+        duckdb.overwrite(COUNTS, counts((D[0], n)), Days(D[0], D[0]))
+    assert duckdb.vacuum(COUNTS) == 0
+    assert duckdb.vacuum(COUNTS, timedelta(0)) == 2
+    assert len(list((duckdb.root / "counts").rglob("*.parquet"))) == 1
+    assert held(duckdb) == [(D[0], 2)]
+
+
+def test_a_spark_that_has_delta_writes_natively(engine_of: EngineOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = cast(Any, engine_of("spark", SETTINGS))
+    asked: list[Days | None] = []
+    monkeypatch.setattr(engine, "_overwrite_natively", lambda table, rows, days: asked.append(days))
+    rows = ibis.memtable(counts((D[0], 1)))
+    engine.overwrite(COUNTS, rows, Days(D[0], D[0]))
+    assert asked == []
+    engine._session.conf.set("spark.sql.catalog.spark_catalog", engine.DELTA)
+    engine.overwrite(COUNTS, rows, Days(D[1], D[1]))
+    assert asked == [Days(D[1], D[1])]
+    engine._session.conf.unset("spark.sql.catalog.spark_catalog")
 
 
 def test_the_spill_of_dead_processes_is_removed(tmp_path: Path) -> None:

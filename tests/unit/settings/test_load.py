@@ -38,6 +38,18 @@ def test_surfaces_are_settings(tmp_path: Path) -> None:
     assert loaded.surfaces["home"].scorer.weights["like"] == 2.5
 
 
+def test_properties_of_spark_keep_the_dots_of_their_names(tmp_path: Path) -> None:
+    (tmp_path / "segue.toml").write_text(
+        '[warehouse.spark.conf]\n"spark.executor.memory" = "4g"\nspark.executor.cores = 2\n'
+    )
+    loaded = load_settings(tmp_path, overrides=["warehouse.spark.conf.spark.speculation=true"])
+    assert loaded.warehouse.spark.conf == {
+        "spark.executor.memory": "4g",
+        "spark.executor.cores": "2",
+        "spark.speculation": "true",
+    }
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [

@@ -28,6 +28,7 @@ from deltalake import (
 )
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
+from segue.adapters.engines.columns import first_line
 from segue.contracts.errors import Conflict, InvalidData
 from segue.contracts.ports import Days
 from segue.contracts.schema import Table
@@ -100,26 +101,27 @@ class DeltaTables:
 
     def add(self, table: Table, rows: pa.Table, marker: tuple[str, int] | None) -> bool:
         """Append `rows`, which come in the table's schema. With a marker: only if its sequence was not appended yet."""
+        try:
+            return self._add(table, rows, marker)
+        except Conflict:
+            # Why: an append is in nobody's way. It fails where another creates the table or appends the same marker at once,
+            # and then nothing was written: the second try finds what the other left.
+            return self._add(table, rows, marker)
+
+    def _add(self, table: Table, rows: pa.Table, marker: tuple[str, int] | None) -> bool:
         delta = self._opened(table) or self._created(table)
         if marker is not None and _reached(delta, marker):
             return False
         checked = _Checked(table, rows.to_reader(ROW_GROUP), None)
         transactions = [Transaction(*marker)] if marker is not None else None
-        try:
-            with self._writing(table, checked):
-                write_deltalake(
-                    delta,
-                    checked.reader(),
-                    mode="append",
-                    writer_properties=_writer(table),
-                    commit_properties=CommitProperties(app_transactions=transactions),
-                )
-        except Conflict:
-            # Why: two processes may append the same marker at once; Delta lets one through, and the other has nothing to do.
-            newest = self._opened(table)
-            if marker is not None and newest is not None and _reached(newest, marker):
-                return False
-            raise
+        with self._writing(table, checked):
+            write_deltalake(
+                delta,
+                checked.reader(),
+                mode="append",
+                writer_properties=_writer(table),
+                commit_properties=CommitProperties(app_transactions=transactions),
+            )
         return True
 
     def marker(self, source: str, table: Table) -> int | None:
@@ -182,6 +184,12 @@ class DeltaTables:
             )
         return delta
 
+    def created(self, table: Table) -> Path:
+        """The directory of the table, which is created empty unless it is there."""
+        if self._opened(table) is None:
+            self._created(table)
+        return self._path(table)
+
     def _created(self, table: Table) -> DeltaTable:
         path = self._path(table)
         with self._writing(table):
@@ -209,7 +217,7 @@ class DeltaTables:
             yield
         except (DeltaError, TableNotFoundError, OSError, ValueError) as error:
             raise InvalidData(
-                f"table {table.name} at {self._path(table)} cannot be read: its log is damaged ({_first_line(error)}); "
+                f"table {table.name} at {self._path(table)} cannot be read: its log is damaged ({first_line(error)}); "
                 f"restore the directory from a backup, or move it away and rebuild the table",
                 field=table.name,
             ) from error
@@ -220,7 +228,7 @@ class DeltaTables:
             yield
         except CommitFailedError as error:
             raise Conflict(
-                f"table {table.name}: another writer changed the same rows meanwhile ({_first_line(error)}); "
+                f"table {table.name}: another writer changed the same rows meanwhile ({first_line(error)}); "
                 f"nothing was written, run the step again",
                 field=table.name,
             ) from error
@@ -326,10 +334,6 @@ def _unwritable(table: Table, path: Path, error: Exception) -> InvalidData:
             field=table.name,
         )
     return InvalidData(
-        f"table {table.name} at {path} cannot be written: {_first_line(error)}; nothing was changed",
+        f"table {table.name} at {path} cannot be written: {first_line(error)}; nothing was changed",
         field=table.name,
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
