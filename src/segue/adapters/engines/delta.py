@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date, timedelta
 from pathlib import Path
 from urllib.parse import unquote
@@ -37,6 +37,8 @@ WHOLE = date(1970, 1, 1)
 """Stands for "the whole table" where a day is asked for."""
 ROW_GROUP = 131_072
 """Rows of a Parquet row group: the unit DuckDB hands to a thread, and what a lookup of one listener reads."""
+APPEND_ATTEMPTS = 5
+"""Each finds one more thing that another has done meanwhile: created the table, appended the marker."""
 MANY_FILES = 32
 """A partition with more files than this is worth compacting."""
 
@@ -101,12 +103,12 @@ class DeltaTables:
 
     def add(self, table: Table, rows: pa.Table, marker: tuple[str, int] | None) -> bool:
         """Append `rows`, which come in the table's schema. With a marker: only if its sequence was not appended yet."""
-        try:
-            return self._add(table, rows, marker)
-        except Conflict:
-            # Why: an append is in nobody's way. It fails where another creates the table or appends the same marker at once,
-            # and then nothing was written: the second try finds what the other left.
-            return self._add(table, rows, marker)
+        for _ in range(APPEND_ATTEMPTS - 1):
+            # Why: an append is in nobody's way. It fails where another creates the table or appends the same marker at once, and
+            # then nothing was written: the next try finds what the other left.
+            with suppress(Conflict):
+                return self._add(table, rows, marker)
+        return self._add(table, rows, marker)
 
     def _add(self, table: Table, rows: pa.Table, marker: tuple[str, int] | None) -> bool:
         delta = self._opened(table) or self._created(table)
