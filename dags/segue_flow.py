@@ -42,7 +42,7 @@ DAY = "{{ params.day or (data_interval_start | ds) }}"
 
 
 class SegueStep(BaseOperator):
-    """One step of Segue. Bytes go through Segue's tables, never through Airflow."""
+    """One command of Segue, as a rule a step. Bytes go through Segue's tables, never through Airflow."""
 
     template_fields = ("arguments",)
 
@@ -78,16 +78,15 @@ def tasks(names: list[str], days: list[str], *, outlets: bool = True) -> None:
     """A task for each of the steps, behind those whose tables it reads. `days` are the options of those that have days."""
     made = {}
     for name in names:
-        step = STEPS[name]
         alone = [] if name == "land" else ["--alone", *days]
         made[name] = SegueStep(
             task_id=name,
             arguments=["step", "run", name, *alone, "--wait", str(WAIT_S)],
-            doc_md=step["doc"],
-            outlets=[asset(table) for table in step["writes"]] if outlets else [],
+            doc_md=STEPS[name]["doc"],
+            outlets=[asset(table) for table in STEPS[name]["writes"]] if outlets else [],
             execution_timeout=TIMEOUTS.get(name, TIMEOUT),
         )
-        made[name].set_upstream([made[before] for before in step["after"] if before in made])
+        made[name].set_upstream([made[before] for before in STEPS[name]["after"] if before in made])
 
 
 def flow(dag_id: str, doc: str, *, late: timedelta, **kwargs: Any) -> DAG:
@@ -177,4 +176,17 @@ with flow(
             "{{ '--force' if params.force else '' }}",
         ],
         outlets=False,
+    )
+
+with flow(
+    "segue_erasure",
+    "Listeners who asked to be forgotten, out of everything. Before the daily flow, which then counts without them.",
+    late=timedelta(hours=3),
+    schedule="0 2 * * *",
+):
+    SegueStep(
+        task_id="erase",
+        arguments=["erase", "--queued", "--wait", str(WAIT_S)],
+        doc_md="Erase those whom the file `erase.txt` in the home names, one a line.",
+        execution_timeout=TIMEOUT,
     )

@@ -18,7 +18,7 @@ from airflow.sdk.module_loading import import_string
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "dags"
-DAGS = ("segue_landing", "segue_daily", "segue_training", "segue_backfill")
+DAGS = ("segue_landing", "segue_daily", "segue_training", "segue_backfill", "segue_erasure")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,8 @@ def test_every_task_can_be_tried_again_and_ends(bag: BundleDagBag, dag_id: str) 
         assert task.pool == "segue_home"
         assert task.do_xcom_push is False
         assert task.on_failure_callback
-        assert task.arguments[:3] == ["step", "run", task.task_id]
+        wanted = ["erase", "--queued"] if dag_id == "segue_erasure" else ["step", "run", task.task_id]
+        assert task.arguments[: len(wanted)] == wanted
 
 
 @pytest.mark.parametrize(

@@ -255,6 +255,20 @@ def test_the_landing_alone_takes_in_what_was_served(copy: Path) -> None:
     ]
 
 
+def test_an_erased_listener_is_a_stranger(copy: Path) -> None:
+    queue = copy / "erase.txt"
+    queue.write_text(f"{NEWCOMER}\nnobody\n")
+    assert "line 2: 'nobody' is no listener" in segue(copy, "erase", "--queued").error
+    assert recommend(copy, "--user", str(NEWCOMER))["trace"]["personalized"]
+    queue.write_text(f"\n{NEWCOMER}\n")
+    erased = segue(copy, "erase", "--queued", "--json").json
+    assert erased["listeners"] == 1
+    assert (erased["removed"]["raw_events"], erased["removed"]["listeners"]) == (2, 1)
+    assert not recommend(copy, "--user", str(NEWCOMER))["trace"]["personalized"]
+    assert set(segue(copy, "erase", "--queued", "--json").json["removed"].values()) == {0}
+    assert "whom?" in segue(copy, "erase").error
+
+
 def test_a_worse_challenger_is_kept_but_not_published(copy: Path) -> None:
     before = segue(copy, "bundle", "list", "--json").json
     settings = copy / "segue.toml"
