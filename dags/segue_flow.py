@@ -38,7 +38,10 @@ WAIT_S = 600
 """How long a task waits for a writer of the home that is no task: an import, a run by hand, a task whose worker was lost."""
 TIMEOUTS = {"train": timedelta(hours=6)}
 TIMEOUT = timedelta(hours=2)
-DAY = "{{ params.day or (data_interval_start | ds) }}"
+DAY = (
+    "{{ params.day or ((dag_run.data_interval_start or dag_run.run_after - macros.timedelta(days=1)) | ds) }}"
+)
+"""The day that is asked for, the one that the schedule means, or yesterday for a run that was started by hand."""
 
 
 class SegueStep(BaseOperator):

@@ -6,14 +6,16 @@ import json
 import subprocess
 import sys
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.dag_processing.dagbag import BundleDagBag
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.execution_time import macros
 from airflow.sdk.module_loading import import_string
 
 ROOT = Path(__file__).parents[2]
@@ -132,3 +134,22 @@ def test_who_is_told_gets_what_failed(bag: BundleDagBag, monkeypatch: pytest.Mon
         run = {"dag_id": "segue_daily", "dag_run_id": "scheduled__1"}
         import_string(late.path)(context={"dag_run": run}, **late.kwargs)
     assert heard == [{"text": "segue_daily: scheduled__1 is not over after 3:00:00"}]
+
+
+@pytest.mark.parametrize(
+    ("day", "interval", "wanted"),
+    [
+        (None, datetime(2026, 11, 24, 3, tzinfo=UTC), "2026-11-24"),
+        (None, None, "2026-11-24"),
+        ("2026-11-01", datetime(2026, 11, 24, 3, tzinfo=UTC), "2026-11-01"),
+    ],
+)
+def test_which_day_a_run_is_for(
+    bag: BundleDagBag, day: str | None, interval: datetime | None, wanted: str
+) -> None:
+    dag = bag.dags["segue_daily"]
+    run = SimpleNamespace(data_interval_start=interval, run_after=datetime(2026, 11, 25, 3, tzinfo=UTC))
+    context = {"params": {"day": day}, "dag_run": run, "macros": macros}
+    events = dag.task_dict["events"]
+    rendered = events.render_template(events.arguments, context, dag.get_template_env())
+    assert rendered == ["step", "run", "events", "--alone", "--date", wanted, "--wait", "600"]
