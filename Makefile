@@ -11,10 +11,10 @@ DATA ?=
 ROUNDS ?= 20
 MINUTES ?= 10
 
-.PHONY: help demo engines test check lint types imports faults soak bench docs lock clean
+.PHONY: help demo engines test check lint types imports faults soak bench airflow airflow-test docs lock clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 .venv/.ready: pyproject.toml requirements.lock
 	@echo "setting up .venv (once)"
@@ -59,14 +59,30 @@ bench: .venv/.ready ## Measure against named peers; writes benchmarks/results.js
 	@$(BIN)/uv pip install -q -r requirements-bench.lock
 	@$(BIN)/python -m benchmarks
 
-docs: .venv/.ready ## Regenerate docs/reference from the code
+.airflow/.ready: .venv/.ready requirements-airflow.lock
+	@echo "setting up .airflow (once)"
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python .airflow
+	@$(BIN)/uv pip install -q --python .airflow/bin/python -r requirements-airflow.lock
+	@touch $@
+
+airflow: .airflow/.ready ## Airflow with its UI on 127.0.0.1:8081, over the demo's home
+	@test -e $(DEMO_HOME)/bundles/CURRENT || $(MAKE) --no-print-directory demo DEMO_SERVE=0
+	@$(BIN)/python tests/airflow/local_airflow.py --home $(DEMO_HOME)
+
+airflow-test: .airflow/.ready ## Check the DAGs; a simulated day through real Airflow must equal the in-process runner's
+	@AIRFLOW_HOME=$(CURDIR)/.airflow/home .airflow/bin/python -m pytest -q -c /dev/null --rootdir tests/airflow --confcutdir tests/airflow -p no:cacheprovider tests/airflow/test_dags.py
+	@$(BIN)/python tests/airflow/day.py
+
+docs: .venv/.ready ## Regenerate docs/reference and dags/steps.json from the code
 	@$(BIN)/segue docs docs/reference
+	@$(BIN)/segue step list --json > dags/steps.json
 
 lock: ## Resolve the dependencies anew
+	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --group airflow -o requirements-airflow.lock
 	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --extra dev pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --extra dev --extra bench pyproject.toml -c requirements.lock -o requirements-bench.lock
 	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --no-binary pyspark --extra dev --extra spark --extra bigquery pyproject.toml -c requirements.lock -o requirements-engines.lock
 
 clean: ## Remove what the targets made
-	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .airflow .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

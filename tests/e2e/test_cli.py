@@ -112,17 +112,25 @@ def test_a_step_runs_alone_for_a_day(copy: Path) -> None:
     listed = segue(copy, "step", "list", "--json").json
     assert [step["step"] for step in listed][-3:] == ["train", "publish", "state"]
     assert {"verdicts"} == set(listed[-2]["writes"])
+    assert listed[-2]["after"] == ["train", "events"]
     day = "2026-11-18"
-    for step in listed[:-3]:
+    assert "leave out" in segue(copy, "step", "run", listed[0]["step"], "--date", day).error
+    for step in listed[1:-3]:
         ran = segue(copy, "step", "run", step["step"], "--date", day, "--json").json
         assert [item["state"] for item in ran["steps"]] == ["up-to-date"], step
     again = segue(copy, "step", "run", "listens", "--date", day, "--force", "--json").json["steps"]
     assert [(item["state"], item["days"]) for item in again] == [("done", {"first": day, "last": day})]
+    week = ("--from", "2026-11-12", "--date", day, "--force", "--alone", "--json")
+    again = segue(copy, "step", "run", "listens", *week).json["steps"]
+    assert [item["days"] for item in again] == [{"first": "2026-11-12", "last": day}]
     trained = segue(copy, "step", "run", "train", "--date", day, "--json").json
     assert trained["bundle"]["data_through"] == day
     refused = segue(copy, "step", "run", "publish", "--json")
     assert refused.code == 3
     assert f"its events end on {day}" in refused.json["gate"]["reason"]
+    retried = segue(copy, "step", "run", "publish", "--alone", "--json")
+    assert (retried.code, retried.json["steps"][0]["state"]) == (3, "up-to-date")
+    assert retried.json["gate"] == refused.json["gate"]
     assert "did you mean 'publish'" in segue(copy, "step", "run", "publsh").error
 
 
@@ -233,6 +241,32 @@ def test_what_strangers_were_shown_lands_too(copy: Path) -> None:
     line = next(line for line in landed.err.splitlines() if "land exposures" in line)
     assert line.split()[2:] == [line.split()[2], "landed", "0", "duplicate", "0", "rejected"]
     assert int(line.split()[2]) >= 7
+
+
+def test_the_landing_alone_takes_in_what_was_served(copy: Path) -> None:
+    recommend(copy, "-k", "7")
+    landed = segue(copy, "step", "run", "land", "--json").json["steps"]
+    assert [(item["step"], item["state"]) for item in landed] == [("land", "done")]
+    assert landed[0]["written_rows"] >= 7
+    assert segue(copy, "step", "run", "land", "--json").json["steps"][0]["written_rows"] == 0
+    built = segue(copy, "step", "run", "outcomes", "--alone", "--json").json["steps"]
+    assert [(item["step"], item["state"], item["read_rows"] >= 7) for item in built] == [
+        ("outcomes", "done", True)
+    ]
+
+
+def test_an_erased_listener_is_a_stranger(copy: Path) -> None:
+    queue = copy / "erase.txt"
+    queue.write_text(f"{NEWCOMER}\nnobody\n")
+    assert "line 2: 'nobody' is no listener" in segue(copy, "erase", "--queued").error
+    assert recommend(copy, "--user", str(NEWCOMER))["trace"]["personalized"]
+    queue.write_text(f"\n{NEWCOMER}\n")
+    erased = segue(copy, "erase", "--queued", "--json").json
+    assert erased["listeners"] == 1
+    assert (erased["removed"]["raw_events"], erased["removed"]["listeners"]) == (2, 1)
+    assert not recommend(copy, "--user", str(NEWCOMER))["trace"]["personalized"]
+    assert set(segue(copy, "erase", "--queued", "--json").json["removed"].values()) == {0}
+    assert "whom?" in segue(copy, "erase").error
 
 
 def test_a_worse_challenger_is_kept_but_not_published(copy: Path) -> None:

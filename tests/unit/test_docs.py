@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from segue.cli.main import COMMANDS, load
+from segue.flows.steps import Listed, listed
 from segue.settings import Settings, load_settings
 from segue.wiring.reference import pages
 
@@ -42,6 +43,12 @@ def code(text: str) -> list[str]:
 def test_reference_pages_are_what_the_code_says(name: str) -> None:
     committed = ROOT / "docs" / "reference" / name
     assert committed.read_text(encoding="utf-8") == pages()[name], f"{committed} is stale: run `make docs`"
+
+
+def test_airflow_reads_the_steps_that_there_are() -> None:
+    committed = ROOT / "dags" / "steps.json"
+    steps = msgspec.json.decode(committed.read_bytes(), type=list[Listed])
+    assert steps == listed(), f"{committed} is stale: run `make docs`"
 
 
 def test_no_reference_page_is_left_over() -> None:
@@ -98,7 +105,7 @@ def test_a_wrong_command_would_be_noticed() -> None:
 
 @every_document
 def test_make_targets_exist(path: Path) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
     for line in code(path.read_text(encoding="utf-8")):
         for target in re.findall(r"(?:^|\s)make ([a-z-]+)", line):
             assert target in targets, line
@@ -108,7 +115,7 @@ def test_make_targets_exist(path: Path) -> None:
 def test_named_modules_exist(path: Path) -> None:
     modules = {
         str(file.relative_to(ROOT))
-        for folder in ("src", "tests", "benchmarks")
+        for folder in ("src", "tests", "benchmarks", "dags")
         for file in (ROOT / folder).rglob("*.py")
     }
     for said in code(path.read_text(encoding="utf-8")):
@@ -142,7 +149,7 @@ def exists(key: list[str]) -> bool:
 def test_every_target_is_documented() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     phony = set(re.search(r"^\.PHONY: (.*)$", makefile, re.M).group(1).split())  # type: ignore[union-attr]
-    explained = set(re.findall(r"^([a-z]+):.*## ", makefile, re.M))
+    explained = set(re.findall(r"^([a-z-]+):.*## ", makefile, re.M))
     assert phony <= explained
 
 

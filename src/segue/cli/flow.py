@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Annotated
 
@@ -30,8 +31,9 @@ from segue.contracts.tables import RAW_EVENTS
 from segue.events.catalogue import land_catalogue
 from segue.events.landing import LandReport, land, land_candidates, land_dead_letters, land_exposures
 from segue.flows.ledger import Ledger
+from segue.flows.lock import exclusive
 from segue.flows.runner import StepProgress
-from segue.flows.steps import BUILD, FLOW
+from segue.flows.steps import BUILD, FLOW, LAND, listed
 from segue.flows.verdicts import Verdict, verdicts
 from segue.settings import DEFAULT_HOME
 from segue.wiring.flow import runner_of
@@ -87,36 +89,28 @@ def run(
 
 @app.command("list")
 def list_steps(json: JsonOption = False) -> None:
-    """All steps in the order they run, what each reads and what it writes.
+    """All steps in the order they run, what each reads and writes, and behind which others it comes.
 
     Example: `segue step list --json`, for a scheduler that makes a task of each.
 
     Next: `segue step run NAME`.
     """
     if json:
-        print_json(
-            [
-                {
-                    "step": made.name,
-                    "reads": [read.table.name for read in made.reads],
-                    "writes": [table.name for table in made.writes],
-                    "partition": made.partition,
-                    "doc": made.doc,
-                }
-                for made in FLOW
-            ]
-        )
+        print_json(listed())
         return
     table = Table("step", "reads", "writes", "what it makes")
-    for made in FLOW:
-        reads = ", ".join(read.table.name for read in made.reads)
-        table.add_row(made.name, reads, ", ".join(t.name for t in made.writes), made.doc)
+    for made in listed():
+        table.add_row(made.step, ", ".join(made.reads), ", ".join(made.writes), made.doc)
     out.print(table)
 
 
 @app.command("run")
 def run_step(
-    name: Annotated[str, typer.Argument(help=f"One of {STEPS}.")],
+    name: Annotated[str, typer.Argument(help=f"One of {LAND}, {STEPS}.")],
+    first: Annotated[
+        str | None,
+        typer.Option("--from", help="First UTC day to build, YYYY-MM-DD, where not all are meant."),
+    ] = None,
     day: Annotated[
         str | None,
         typer.Option(
@@ -125,6 +119,9 @@ def run_step(
         ),
     ] = None,
     force: Annotated[bool, typer.Option(help="Build also what is up to date.")] = False,
+    alone: Annotated[
+        bool, typer.Option(help="Land nothing, and take the tables it reads as they are.")
+    ] = False,
     wait: Annotated[
         float, typer.Option(min=0, help="Seconds to wait for another process that writes this home.")
     ] = 0.0,
@@ -135,20 +132,33 @@ def run_step(
 ) -> None:
     """Run one step. What came in since is landed first, and the tables it reads are built where they are stale.
 
-    Example: `segue step run daily-tracks --date 2026-11-20 --wait 600`
+    Not so with `--alone`, for a scheduler that runs the steps in the order of `segue step list`. `publish` ends with exit
+    status 3 as long as the newest bundle is one that the gate refused.
+
+    Example: `segue step run daily-tracks --date 2026-11-20 --wait 600`; `segue step run land` for the landing alone.
 
     Next: the steps that read what it wrote, see `segue step list`.
     """
     with plain_errors():
-        until = _day("--date", day) if day is not None else None
-        ran = run_flow(
-            open_home(home, settings, config),
-            [name],
-            days=Days(until, until) if until is not None and force else None,
-            as_of=until,
-            force=force,
-            wait=wait,
-        )
+        here = open_home(home, settings, config)
+        if name == LAND:
+            if first or day or force:
+                raise InvalidInput(
+                    f"{LAND} takes in all that came: leave out --from, --date and --force", field="step"
+                )
+            ran = _run_landing(here, wait)
+        else:
+            ran = run_flow(
+                here,
+                [name],
+                days=days_between(first or day, day) if first or force else None,
+                as_of=_day("--date", day) if day else None,
+                force=force,
+                alone=alone,
+                wait=wait,
+            )
+            if name == "publish" and ran.gate is None:
+                ran = replace(ran, gate=_refusal(here))
     _end(ran, json)
 
 
@@ -159,9 +169,10 @@ def run_flow(
     days: Days | None = None,
     as_of: date | None = None,
     force: bool = False,
+    alone: bool = False,
     wait: float = 0.0,
 ) -> Ran:
-    """Land what the log holds, then run the steps, a line each. Everything happens under the home's lock."""
+    """Land what the log holds, unless `alone`, then run the steps, a line each. Everything happens under the home's lock."""
     finished: list[StepProgress] = []
     judged: Verdict | None = None
     with working("flow") as at_hand:
@@ -170,8 +181,9 @@ def run_flow(
             at_hand(f"{step}: {what}")
             _tell(step, what)
 
+        first = (lambda: None) if alone else (lambda: _take_in(home))
         for progress in runner_of(home).run(
-            steps, days, as_of=as_of, force=force, wait=wait, first=lambda: _land(home), say=say
+            steps, days, as_of=as_of, force=force, alone=alone, wait=wait, first=first, say=say
         ):
             where = f" {progress.days.first}..{progress.days.last}" if progress.days else ""
             at_hand(f"{progress.step}{where}")
@@ -187,26 +199,52 @@ def run_flow(
     return Ran(finished, next(iter(home.bundles.versions()), None) if trained else None, judged)
 
 
-def _land(home: Home) -> None:
-    """Take in what servers logged. Raises InvalidData where there was never any event."""
-    ledger = Ledger(home.engine)
-    _tell_landed("catalogue", land_catalogue(home.log, home.engine, on_landed=ledger.record_landing))
-    # Events last: what a response that landed had known of its listener has then landed too.
-    for name, landing in (("exposures", land_exposures), ("candidates", land_candidates), ("events", land)):
-        _tell_landed(name, landing(home.log, home.engine, on_landed=ledger.record_landing))
-    _tell_landed("rejects", land_dead_letters(home.log, home.engine))
-    forgotten = prune(home.log, home.settings, home.bundles)
-    if forgotten:
-        _tell(
-            "log", f"{forgotten:>12,} files removed, older than {home.settings.log.keep_days} days and landed"
-        )
+def _run_landing(home: Home, wait: float) -> Ran:
+    started = time.monotonic()
+    with exclusive(home.root, f"step {LAND}", wait), working(LAND):
+        landed = _land(home)
+    return Ran(
+        [StepProgress(LAND, "done", written_rows=landed, seconds=time.monotonic() - started)], None, None
+    )
+
+
+def _take_in(home: Home) -> None:
+    """Land. Raises InvalidData where there was never any event."""
+    _land(home)
     if home.engine.days(RAW_EVENTS) is None:
         raise InvalidData(
             "there are no events: `segue import` or `segue simulate` first, then `segue run`", field="events"
         )
 
 
-def _tell_landed(name: str, report: LandReport) -> None:
+def _land(home: Home) -> int:
+    """Take in what servers logged. Returns the rows that were new."""
+    ledger = Ledger(home.engine)
+    landed = _told("catalogue", land_catalogue(home.log, home.engine, on_landed=ledger.record_landing))
+    # Events last: what a response that landed had known of its listener has then landed too.
+    for name, landing in (("exposures", land_exposures), ("candidates", land_candidates), ("events", land)):
+        landed += _told(name, landing(home.log, home.engine, on_landed=ledger.record_landing))
+    landed += _told("rejects", land_dead_letters(home.log, home.engine))
+    forgotten = prune(home.log, home.settings, home.bundles)
+    if forgotten:
+        _tell(
+            "log", f"{forgotten:>12,} files removed, older than {home.settings.log.keep_days} days and landed"
+        )
+    return landed
+
+
+def _refusal(home: Home) -> Verdict | None:
+    """The verdict that keeps the newest bundle from being the champion, if there is one."""
+    newest = next(iter(home.bundles.versions()), None)
+    found = verdicts(home.engine).get(newest.version) if newest is not None else None
+    if newest is None or found is None or found.passed or newest.version == home.bundles.current():
+        return None
+    _tell_verdict(newest.version, found)
+    return found
+
+
+def _told(name: str, report: LandReport) -> int:
+    """Say what a landing did. Returns the rows that were new."""
     if report.read:
         rejected = sum(report.rejected.values())
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(report.rejected.items()))
@@ -215,6 +253,7 @@ def _tell_landed(name: str, report: LandReport) -> None:
             f"{report.landed:>12,} landed   {report.duplicate:,} duplicate   {rejected:,} rejected"
             + (f" ({reasons})" if reasons else ""),
         )
+    return report.landed
 
 
 def _end(ran: Ran, json: bool) -> None:

@@ -46,6 +46,7 @@ COMMANDS: Final = {
         "compare",
         "Build the flow's tables on several engines and compare them row by row.",
     ),
+    "erase": Command("segue.cli.erase", "erase", "Forget a listener, everywhere and for good."),
     "evaluate": Command(
         "segue.cli.evaluation", "evaluate", "Train as of a day and be judged on what came after."
     ),

@@ -70,6 +70,9 @@ class Engine(Protocol):
     def compact(self, table: Table) -> int:
         """Merge small files where there are many; rows stay the same. Returns files removed, 0 where it has no meaning."""
 
+    def vacuum(self, table: Table, keep: timedelta = timedelta(days=7)) -> int:
+        """Delete files that hold no rows any more but those of writes older than `keep`, for good; 0 where it has no meaning."""
+
     def close(self) -> None:
         """Release what the engine holds. It cannot be used afterwards."""
 

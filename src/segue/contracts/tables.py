@@ -40,7 +40,15 @@ MAX_BLOCKED: Final = 250
 DAY = Column("day", pa.date32(), "UTC date of `ts`; the partition")
 TS = Column("ts", I64, "when it happened, UTC microseconds", ge=EARLIEST, le=LATEST)
 USER = Column("user_id", I64, "the listener", ge=0, le=MAX_ID, references="listeners")
-VIEWER = Column("user_id", I64, "the listener; null for a stranger", nullable=True, ge=0, le=MAX_ID)
+VIEWER = Column(
+    "user_id",
+    I64,
+    "the listener; null for a stranger",
+    nullable=True,
+    ge=0,
+    le=MAX_ID,
+    references="listeners",
+)
 TRACK = Column("track_id", I64, "the track", ge=0, le=MAX_ID, references="tracks")
 ARTIST_OPT = Column(
     "artist_id", I64, "the artist, where known", nullable=True, ge=0, le=MAX_ID, references="artists"
@@ -104,7 +112,7 @@ LISTENERS = Table(
 FRIENDSHIPS = Table(
     "friendships",
     "Who follows whom among listeners; each pair both ways.",
-    (USER, Column("friend_id", I64, "the other listener", ge=0, le=MAX_ID)),
+    (USER, Column("friend_id", I64, "the other listener", ge=0, le=MAX_ID, references="listeners")),
     key=("user_id", "friend_id"),
     daily=False,
     derived=False,
@@ -382,6 +390,14 @@ VERDICTS = Table(
     daily=False,
     derived=False,
 )
+ERASURES = Table(
+    "erasures",
+    "Listeners who are erased: nothing of theirs lands any more.",
+    (USER, Column("at", I64, "since when, UTC microseconds")),
+    key=("user_id",),
+    daily=False,
+    derived=False,
+)
 
 TABLES: Final[dict[str, Table]] = {
     t.name: t
@@ -404,5 +420,6 @@ TABLES: Final[dict[str, Table]] = {
         OUTCOMES,
         RUNS,
         VERDICTS,
+        ERASURES,
     )
 }

@@ -27,6 +27,7 @@ from segue.contracts.vocabulary import DAY
 from segue.events.columns import days_of
 from segue.events.dedup import Once, not_yet_there, once_each, once_there, rows_by_day
 from segue.events.dimensions import Known, merge
+from segue.events.erasure import ERASED, without_erased
 from segue.events.records import (
     DEAD_LETTERS_TOPIC,
     EVENTS_TOPIC,
@@ -176,8 +177,9 @@ def _land(log: Log, engine: Engine, stream: _Stream, now: int, on_landed: OnLand
     with closing(log.consumer(stream.topic, stream.group)) as consumer:
         while len(records := consumer.poll(stream.batch)):
             rows = stream.rows(records, now)
-            there = _against(engine, stream, rows.once.rows)
-            conflicts = [_conflicting(once.conflicts) for once in (rows.once, there)]
+            once, erased = _without_erased(engine, stream.table, rows.once)
+            there = _against(engine, stream, once.rows)
+            conflicts = [_conflicting(found.conflicts) for found in (once, there)]
             rejects = Rejects.join([rows.rejects, *conflicts])
             keep_rejects(engine, f"log:{stream.topic}", now, rejects)
             fresh = there.rows.select(stream.table.names).cast(stream.table.arrow)
@@ -186,18 +188,24 @@ def _land(log: Log, engine: Engine, stream: _Stream, now: int, on_landed: OnLand
             if fresh.num_rows:
                 engine.append(stream.table, fresh)
             if on_landed is not None:
-                _tell(on_landed, stream.table, rows.once.rows)
+                _tell(on_landed, stream.table, once.rows)
             consumer.commit()
             report = LandReport(
                 report.read + len(records),
                 report.landed + fresh.num_rows,
-                report.duplicate + rows.once.repeated + there.repeated,
-                dict(Counter(report.rejected) + rejects.by_reason),
+                report.duplicate + once.repeated + there.repeated,
+                dict(Counter(report.rejected) + rejects.by_reason + Counter({ERASED: erased})),
             )
             newest = pc.max(rows.once.rows[stream.came]).as_py()
             if newest is not None and newest > now:
                 break  # came since this began: while events flow there are always some, a few at a time, for the next landing
     return report
+
+
+def _without_erased(engine: Engine, table: Table, once: Once) -> tuple[Once, int]:
+    """The rows of those who are not erased, and how many of the others there were."""
+    rows, conflicts = (without_erased(engine, table, part) for part in (once.rows, once.conflicts))
+    return Once(rows, once.repeated, conflicts), once.rows.num_rows - rows.num_rows
 
 
 def _against(engine: Engine, stream: _Stream, rows: pa.Table) -> Once:

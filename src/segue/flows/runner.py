@@ -59,16 +59,17 @@ class Runner:
         *,
         as_of: date | None = None,
         force: bool = False,
+        alone: bool = False,
         wait: float = 0.0,
         first: Callable[[], None] = lambda: None,
         say: Callable[[str, str], None] = quiet,
     ) -> Iterator[StepProgress]:
         """Build what is stale, step by step, and tell how it goes. Nothing happens unless the progress is consumed.
 
-        `steps` limits the run to those names, and the tables they read where those are stale; `days` to those days of daily
-        steps; `as_of` hides all later days, also from steps that read whole tables; `force` builds what is up to date as well.
-        `first` is called as soon as the home is ours, for `wait` seconds of waiting at most: to take in what came. `say` is
-        told what a step is at.
+        `steps` limits the run to those names, and the tables they read where those are stale; `alone` leaves these as they are:
+        whoever calls has built them. `days` limits it to those days of daily steps; `as_of` hides all later days, also from steps
+        that read whole tables; `force` builds what is up to date as well. `first` is called as soon as the home is ours, for
+        `wait` seconds of waiting at most: to take in what came. `say` is told what a step is at.
 
         Raises InvalidInput for an unknown step, Conflict if somebody else writes this home, ContractBroken if a step's rows
         break their contract (behind a last progress of state "failed"): steps behind it do not run.
@@ -78,7 +79,7 @@ class Runner:
         with exclusive(self._home, _title(steps), wait):
             first()
             # Why: the ledger is read before any table is. What lands meanwhile is built now, and found stale next time.
-            todo = with_tables(self.steps, wanted)
+            todo = wanted if alone else with_tables(self.steps, wanted)
             entries = self._take_in(todo)
             for step in todo:
                 if step in wanted:

@@ -7,6 +7,10 @@ when a change of code changes what it writes.
 
 from __future__ import annotations
 
+from typing import Final
+
+from msgspec import Struct
+
 from segue.contracts import tables as t
 from segue.contracts.schema import Table
 from segue.flows.publish import (
@@ -144,3 +148,49 @@ BUILD: tuple[Step, ...] = (
 )
 PUBLISH: tuple[Step, ...] = (train, publish, state)
 FLOW: tuple[Step, ...] = (*BUILD, *PUBLISH)
+
+LAND: Final = "land"
+"""What comes before the steps: taking in what servers logged. It writes the tables that the flow starts from."""
+LANDED: Final = (
+    t.RAW_EVENTS,
+    t.EXPOSURES,
+    t.CANDIDATES,
+    t.REJECTS,
+    t.TRACKS,
+    t.ARTISTS,
+    t.LISTENERS,
+)
+
+
+class Listed(Struct, frozen=True):
+    """A step as a scheduler sees it: what it reads and writes, and behind which other steps it comes."""
+
+    step: str
+    doc: str
+    partition: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+def listed() -> list[Listed]:
+    """The landing and all steps, in the order they run."""
+    writer = {table.name: LAND for table in LANDED}
+    writer |= {table.name: made.name for made in FLOW for table in made.writes}
+    landing = Listed(
+        LAND, "What servers logged, into tables.", "log", (), tuple(table.name for table in LANDED), ()
+    )
+    return [
+        landing,
+        *(
+            Listed(
+                made.name,
+                made.doc,
+                made.partition,
+                tuple(read.table.name for read in made.reads),
+                tuple(table.name for table in made.writes),
+                tuple(dict.fromkeys(writer[r.table.name] for r in made.reads if r.table.name in writer)),
+            )
+            for made in FLOW
+        ),
+    ]

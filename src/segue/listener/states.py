@@ -61,6 +61,10 @@ class ListenerStates:
             count += len(rebuilt)
         return count
 
+    def forget(self, user_ids: Iterable[int]) -> None:
+        """Delete everything kept of those listeners."""
+        self._store.update(user_ids, lambda user_id, record, tail: None)
+
     def sample(self, limit: int) -> list[int]:
         """Up to `limit` listeners something is known of, beginning at an arbitrary place; all, if there are fewer."""
         return self._store.sample(limit)

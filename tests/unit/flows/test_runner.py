@@ -163,6 +163,18 @@ def test_a_step_alone_finds_the_tables_it_reads_built(tmp_path: Path) -> None:
     assert list(work(forced)) == ["co-listens"], "what it reads is built where it is stale, not by force"
 
 
+def test_steps_alone_in_order_are_the_flow(
+    built: made_flow.DuckDBDelta,
+    tmp_path: Path,
+    contents_with_late_events: dict[str, list[dict[str, object]]],
+) -> None:
+    built.append(RAW_EVENTS, LATE)
+    assert work(run(built, tmp_path, steps=["listens"], alone=True)) == {}, "it takes the events as they are"
+    for made in BUILD:
+        assert set(work(run(built, tmp_path, steps=[made.name], alone=True))) <= {made.name}
+    assert contents(built) == contents_with_late_events
+
+
 def test_an_unknown_step_is_refused_with_the_nearest(tmp_path: Path) -> None:
     engine = home_with(tmp_path, raw_events([0]))
     with pytest.raises(InvalidInput, match="did you mean 'sessions'"):

@@ -34,6 +34,7 @@ from segue.contracts.vocabulary import MINUTE
 from segue.events.columns import days_of
 from segue.events.dedup import first_of_each, not_yet_there, rows_by_day
 from segue.events.dimensions import DEFAULTS, Known, Merged, merge
+from segue.events.erasure import ERASED, without_erased
 from segue.events.event_ids import event_ids
 from segue.events.idset import IdSet
 from segue.events.importers.matching import MATCHED, played_alone, stated_alone
@@ -209,7 +210,8 @@ class _Run:
         latest = self._now + CLOCK_SKEW
         checked = check(RAW_EVENTS, piece.rows, latest=latest, later=GIVEN_LATER)
         self._reject(origin, Rejects.join([piece.broken, checked.rejects]))
-        good = first_of_each(self._complete(checked.good), "event_id")
+        welcome = self._without_erased(RAW_EVENTS, checked.good)
+        good = first_of_each(self._complete(welcome), "event_id")
         self._merge_named(good, known=known)
         fresh = good.slice(0, 0) if known else not_yet_there(self._engine, RAW_EVENTS, good, "event_id")
         fresh = fresh.select(RAW_EVENTS.names).cast(RAW_EVENTS.arrow)
@@ -222,7 +224,7 @@ class _Run:
                 self._on_landed(RAW_EVENTS, days)
         self._read += piece.rows.num_rows + len(piece.broken)
         self._landed += fresh.num_rows
-        self._duplicate += checked.good.num_rows - fresh.num_rows
+        self._duplicate += welcome.num_rows - fresh.num_rows
 
     def _complete(self, good: pa.Table) -> pa.Table:
         """The rows with what the platform adds: day, event id, time of arrival."""
@@ -259,22 +261,29 @@ class _Run:
         table = piece.table
         checked = check(table, piece.rows, latest=self._now, optional=DEFAULTS)
         self._reject(origin, Rejects.join([piece.broken, checked.rejects]))
-        given = [name for name in checked.good.column_names if name in table.names]
+        good = self._without_erased(table, checked.good)
+        given = [name for name in good.column_names if name in table.names]
         merged = merge(
             self._engine,
             table,
-            checked.good.select(given),
+            good.select(given),
             Known.UPDATE,
             changing=partial(self._changing, table),
         )
         if table.name in self._seen:
             self._stated.add(table.name)
-            self._seen[table.name].add(np.asarray(checked.good[table.key[0]].to_numpy(), np.int64))
+            self._seen[table.name].add(np.asarray(good[table.key[0]].to_numpy(), np.int64))
         if piece.counted:
             landed = merged.added + merged.changed
             self._read += piece.rows.num_rows + len(piece.broken)
             self._landed += landed
-            self._duplicate += checked.good.num_rows - landed
+            self._duplicate += good.num_rows - landed
+
+    def _without_erased(self, table: Table, rows: pa.Table) -> pa.Table:
+        kept = without_erased(self._engine, table, rows)
+        if kept.num_rows < rows.num_rows:
+            self._rejected[ERASED] = self._rejected.get(ERASED, 0) + rows.num_rows - kept.num_rows
+        return kept
 
     def _changing(self, table: Table) -> None:
         if self._on_landed:

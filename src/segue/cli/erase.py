@@ -1,0 +1,91 @@
+"""`segue erase`: forget a listener, everywhere and for good."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from segue.cli.console import (
+    ConfigOption,
+    HomeOption,
+    JsonOption,
+    SetOption,
+    open_home,
+    out,
+    plain_errors,
+    print_json,
+    working,
+)
+from segue.contracts.errors import InvalidInput
+from segue.contracts.ids import MAX_ID, named_id
+from segue.flows.erasure import erase as erase_listeners
+from segue.flows.lock import exclusive
+from segue.settings import DEFAULT_HOME
+
+QUEUE = "erase.txt"
+"""Below the home: listeners to be erased, one a line. It may grow and stay: who is erased is found erased."""
+
+
+def erase(
+    users: Annotated[
+        list[str] | None, typer.Argument(help="Listeners: ids, or SOURCE:ID where ids are text.")
+    ] = None,
+    queued: Annotated[
+        bool, typer.Option("--queued", help=f"Also those in HOME/{QUEUE}, one a line.")
+    ] = False,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for another process that writes this home.")
+    ] = 0.0,
+    json: JsonOption = False,
+    home: HomeOption = DEFAULT_HOME,
+    settings: SetOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Erase listeners: their rows, the files that held them, their state. Nothing of theirs will land again.
+
+    An id that was erased cannot be used again. docs/how-to/erase.md says what is left, and for how long.
+
+    Example: `segue erase 42 my-service:ana`; `segue erase --queued` as a scheduler calls it.
+
+    Next: `segue run`, for counts and models without them.
+    """
+    with plain_errors():
+        here = open_home(home, settings, config)
+        ids = [_listener("user", text) for text in users or ()]
+        if queued:
+            ids += _queue(here.root / QUEUE)
+        elif not ids:
+            raise InvalidInput("whom? give listeners, or --queued", field="users")
+        removed: dict[str, int] = {}
+        if ids:
+            with exclusive(here.root, "erase", wait), working("erase") as at_hand:
+                removed = erase_listeners(
+                    here.engine, here.state, ids, lambda table: at_hand(f"erase: {table}")
+                )
+    if json:
+        print_json({"listeners": len(set(ids)), "removed": removed})
+        return
+    shown = Table("table", "rows removed", title=f"{len(set(ids)):,} listeners", title_justify="left")
+    for name, n in removed.items():
+        shown.add_row(name, f"{n:,}")
+    out.print(shown)
+
+
+def _queue(path: Path) -> list[int]:
+    if not path.exists():
+        return []
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+    return [_listener(f"{path}, line {n}", line.strip()) for n, line in lines if line.strip()]
+
+
+def _listener(field: str, text: str) -> int:
+    try:
+        return named_id("user", text)
+    except ValueError as error:
+        raise InvalidInput(
+            f"{field}: {text!r} is no listener; write a number from 0 to {MAX_ID}, or SOURCE:ID; nobody was erased",
+            field=field,
+        ) from error
