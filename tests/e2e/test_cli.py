@@ -126,6 +126,58 @@ def test_a_step_runs_alone_for_a_day(copy: Path) -> None:
     assert "did you mean 'publish'" in segue(copy, "step", "run", "publsh").error
 
 
+def test_a_dry_run_says_what_a_run_then_does(copy: Path) -> None:
+    def stored() -> set[tuple[Path, int]]:
+        return {(p, p.stat().st_size) for p in (copy / "warehouse").rglob("*") if p.is_file()}
+
+    before = stored()
+    asked = (
+        "run",
+        "--no-train",
+        "--step",
+        "listens",
+        "--step",
+        "co-listens",
+        "--from",
+        "2026-11-18",
+        "--force",
+    )
+    told = segue(copy, *asked, "--dry-run", "--json").json
+    assert stored() == before
+    done = segue(copy, *asked, "--json").json["steps"]
+    assert [(one["step"], one["days"]) for one in told["steps"]] == [
+        (one["step"], one["days"]) for one in done
+    ]
+    assert [one["read_from"] for one in told["steps"]] == ["tables", "history"]
+    assert told["steps"][0]["read_bytes"] == done[0]["read_bytes"]
+    assert told["total"]["read_bytes"] == sum(one["read_bytes"] for one in told["steps"])
+    assert "up to date" in segue(copy, "run", "--no-train", "--dry-run").out
+    shown = segue(copy, *asked, "--dry-run", "--set", "warehouse.budget=1").out
+    assert "listens 2026-11-17..2026-11-21" in shown
+    assert "over warehouse.budget" in shown
+    assert "raise warehouse.budget" in segue(copy, *asked, "--set", "warehouse.budget=1").error
+    spent = segue(copy, *asked, "--parallel", "2", "--set", "warehouse.chunk_rows=10000")
+    assert "co-listens" in spent.out
+    assert "bytes read" in spent.out
+
+
+def test_runs_show_what_made_a_partition(home: Path) -> None:
+    found = segue(home, "runs", "--last", "100", "--json").json
+    assert {run["step"] for run in found} >= {"land", "events", "train", "state"}
+    assert [run["step"] for run in segue(home, "runs", "--step", "events", "--json").json] == ["events"]
+    day = "2026-11-18"
+    made = segue(home, "runs", "listens", day, "--json").json
+    (events,) = segue(home, "runs", "--step", "events", "--day", day, "--json").json
+    assert made["inputs"] == {"events": [[day, day, events["run"]]]}
+    assert segue(home, "runs", "challenger", "--json").json["settings"]["training"]["factors"] == 8
+    shown = segue(home, "runs", "listens", day).out
+    assert events["run"] in shown
+    assert "step listens, version 1" in " ".join(shown.replace("step  ", "step ").split())
+    assert "co-listens" in segue(home, "runs").out
+    assert "did you mean 'listens'" in segue(home, "runs", "listen").error
+    assert "no run wrote listens of 2020-01-01" in segue(home, "runs", "listens", "2020-01-01").error
+
+
 def test_evaluate_prints_every_task_and_model_with_intervals(home: Path) -> None:
     report = segue(home, "evaluate", "--json", "--max-cases", "40").json
     metrics = {

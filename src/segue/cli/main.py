@@ -40,6 +40,9 @@ COMMANDS: Final = {
         "segue.cli.flow", "run", "Land the log, build the tables, train, judge against the champion, publish."
     ),
     "step": Command("segue.cli.flow", "app", "List the steps of the flow, run one."),
+    "runs": Command(
+        "segue.cli.runs", "runs", "Show what ran, what it read and wrote, and what made a partition."
+    ),
     "sql": Command("segue.cli.engines", "sql", "Print the SQL that makes a table, on any engine."),
     "compare-engines": Command(
         "segue.cli.engines",
