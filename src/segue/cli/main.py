@@ -43,6 +43,11 @@ COMMANDS: Final = {
     "runs": Command(
         "segue.cli.runs", "runs", "Show what ran, what it read and wrote, and what made a partition."
     ),
+    "lineage": Command(
+        "segue.cli.lineage",
+        "lineage",
+        "Show what a column is made from, and what a change of it would touch.",
+    ),
     "sql": Command("segue.cli.engines", "sql", "Print the SQL that makes a table, on any engine."),
     "compare-engines": Command(
         "segue.cli.engines",

@@ -55,7 +55,7 @@ def runs(
 
     Example: `segue runs --step events --last 5`; `segue runs daily_tracks 2026-11-20`
 
-    Next: `segue runs INPUT DAY` for one of those inputs, `segue run --dry-run` for what is stale.
+    Next: `segue runs INPUT DAY` for one of those inputs, `segue run --dry-run` for what is stale, `segue lineage`.
     """
     with plain_errors():
         if table is not None:
