@@ -48,6 +48,11 @@ COMMANDS: Final = {
         "lineage",
         "Show what a column is made from, and what a change of it would touch.",
     ),
+    "migrate": Command(
+        "segue.cli.migrate",
+        "migrate",
+        "Rewrite a table into its contract's schema, after a column was renamed, retyped or dropped.",
+    ),
     "sql": Command("segue.cli.engines", "sql", "Print the SQL that makes a table, on any engine."),
     "compare-engines": Command(
         "segue.cli.engines",

@@ -18,8 +18,9 @@ import pytest
 
 from real_engines import ENGINES, OF_SPARK, EngineOf
 from segue.adapters.engines.duckdb import DuckDBDelta
+from segue.adapters.engines.migration import migrate
 from segue.adapters.engines.on_delta import OnDelta
-from segue.contracts.errors import Conflict, InvalidData, Overloaded
+from segue.contracts.errors import Conflict, InvalidData, InvalidInput, NotFound, Overloaded
 from segue.contracts.ports import Days, Engine
 from segue.contracts.schema import Column, Table
 from segue.settings.tree import Warehouse
@@ -359,6 +360,67 @@ def test_a_column_that_must_have_a_value_is_not_added_by_itself(on_delta: OnDelt
     strict = Table("counts", "", (*COUNTS.columns, Column("must", pa.int64(), "")), key=("id",))
     with pytest.raises(InvalidData, match="another schema: must is missing"):
         on_delta.read(strict)
+
+
+OTHERWISE = Table(
+    "counts",
+    "The same table: a column renamed, one wider, one gone, one gained.",
+    (
+        *COUNTS.columns[:3],
+        Column("n16", pa.int64(), "wider", nullable=True),
+        Column("middle", pa.int32(), "was n32", nullable=True),
+        Column("gained", pa.float64(), "new", nullable=True),
+        *(c for c in COUNTS.columns[5:] if c.name != "words"),
+    ),
+    key=("id",),
+    sort=("id",),
+)
+
+
+def test_a_table_is_migrated_to_its_contract_in_one_commit(on_delta: OnDelta) -> None:
+    row = counts((D[0], 1), n16=5, n32=7, words=["a"], word="b")
+    assert on_delta.append(COUNTS, pa.concat_tables([row, counts((D[1], 2))]), marker=("import", 4))
+    with pytest.raises(InvalidData, match="`segue migrate counts` rewrites it"):
+        on_delta.read(OTHERWISE)
+    with pytest.raises(
+        InvalidInput, match="no column n32; say what becomes of it: --rename n32=NEW or --drop n32"
+    ):
+        migrate(on_delta.root, OTHERWISE, {}, ["words"])
+    with pytest.raises(InvalidInput, match="has no column word2"):
+        migrate(on_delta.root, OTHERWISE, {"n32": "middle"}, ["words", "word2"])
+    before = len(list((on_delta.root / "counts" / "_delta_log").glob("*.json")))
+    assert migrate(on_delta.root, OTHERWISE, {"n32": "middle"}, ["words"]) == {D[0]: 1, D[1]: 1}
+    assert len(list((on_delta.root / "counts" / "_delta_log").glob("*.json"))) == before + 1
+    found = on_delta.collect(on_delta.read(OTHERWISE).order_by("id")).to_pylist()
+    assert [(r["day"], r["n16"], r["middle"], r["gained"], r["word"]) for r in found] == [
+        (D[0], 5, 7, None, "b"),
+        (D[1], None, None, None, None),
+    ]
+    assert on_delta.marker("import", OTHERWISE) == 4
+    assert on_delta.row_counts(OTHERWISE) == {D[0]: 1, D[1]: 1}
+    assert migrate(on_delta.root, OTHERWISE, {}, []) is None
+
+
+def test_a_migration_that_does_not_fit_changes_nothing(duckdb: DuckDBDelta) -> None:
+    duckdb.append(COUNTS, counts((D[0], 1), word="seven"))
+    narrow = Table(
+        "counts",
+        "",
+        tuple(
+            Column(c.name, pa.int16() if c.name == "word" else c.type, "", c.nullable) for c in COUNTS.columns
+        ),
+        key=("id",),
+    )
+    with pytest.raises(
+        InvalidData, match=r"column word of 2026-05-01 does not fit word, int16.*nothing was changed"
+    ):
+        migrate(duckdb.root, narrow, {}, [])
+    strict = Table("counts", "", (*COUNTS.columns, Column("must", pa.int64(), "")), key=("id",))
+    with pytest.raises(InvalidInput, match="must must have a value, and no stored column gives it one"):
+        migrate(duckdb.root, strict, {}, [])
+    with pytest.raises(NotFound, match="there is nothing to migrate"):
+        migrate(duckdb.root, NAMES, {}, [])
+    assert held(duckdb) == [(D[0], 1)]
 
 
 def test_what_is_read_is_told_before_it_is_read(engine: Engine) -> None:

@@ -35,7 +35,7 @@ from deltalake.schema import Field
 from segue.adapters.engines.columns import first_line
 from segue.contracts.errors import Conflict, InvalidData
 from segue.contracts.ports import Days
-from segue.contracts.schema import Table
+from segue.contracts.schema import Column, Table
 
 WHOLE = date(1970, 1, 1)
 """Stands for "the whole table" where a day is asked for."""
@@ -114,6 +114,38 @@ class DeltaTables:
                 checked.reader(),
                 mode="overwrite",
                 predicate=_predicate(days) if days is not None else None,
+                writer_properties=_writer(table),
+            )
+        return checked.counts
+
+    def stored(self, table: Table) -> Table | None:
+        """The table as it is stored, whatever its contract says; None if it is not there."""
+        path = self._path(table)
+        if not DeltaTable.is_deltatable(str(path)):
+            return None
+        with self._reading(table):
+            delta = DeltaTable(str(path))
+        fields = pa.schema(delta.schema().to_arrow())
+        columns = tuple(Column(f.name, f.type, "", nullable=f.nullable) for f in fields)
+        return Table(
+            table.name, table.doc, columns, table.key, daily=delta.metadata().partition_columns == ["day"]
+        )
+
+    def rewrite(
+        self, table: Table, stored: Table, rows: Callable[[], pa.RecordBatchReader]
+    ) -> dict[date, int]:
+        """Replace a table that is stored with another schema by `rows()`, which come in its contract's, sorted by day.
+
+        One commit: readers have the old schema and rows, or the new. Markers stay. Returns rows per day; raises as `replace`.
+        """
+        delta = self._opened(stored) or self._created(table)
+        checked = _Checked(table, rows(), None)
+        with self._writing(table, checked):
+            write_deltalake(
+                delta,
+                checked.reader(),
+                mode="overwrite",
+                schema_mode="overwrite",
                 writer_properties=_writer(table),
             )
         return checked.counts
@@ -212,7 +244,7 @@ class DeltaTables:
         if differences:
             raise InvalidData(
                 f"table {table.name} at {path} was written with another schema: {differences}; "
-                f"move the directory away and rebuild the table, or use the version of Segue that wrote it",
+                f"`segue migrate {table.name}` rewrites it, or use the version of Segue that wrote it",
                 field=table.name,
                 limit=", ".join(table.names),
             )
