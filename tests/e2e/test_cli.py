@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from command import Done, program, rows, segue
 
 from segue.contracts.ids import named_id
 from segue.contracts.tables import LISTENERS, LISTENS, TRACKS
+from segue.wiring.home import Home
 
 STRANGER = "987654321"
 NEWCOMER = 555_000_111
@@ -132,6 +134,92 @@ def test_a_step_runs_alone_for_a_day(copy: Path) -> None:
     assert (retried.code, retried.json["steps"][0]["state"]) == (3, "up-to-date")
     assert retried.json["gate"] == refused.json["gate"]
     assert "did you mean 'publish'" in segue(copy, "step", "run", "publsh").error
+
+
+def test_a_dry_run_says_what_a_run_then_does(copy: Path) -> None:
+    def stored() -> set[tuple[Path, int]]:
+        return {(p, p.stat().st_size) for p in (copy / "warehouse").rglob("*") if p.is_file()}
+
+    before = stored()
+    asked = (
+        "run",
+        "--no-train",
+        "--step",
+        "listens",
+        "--step",
+        "co-listens",
+        "--from",
+        "2026-11-18",
+        "--force",
+    )
+    told = segue(copy, *asked, "--dry-run", "--json").json
+    assert stored() == before
+    done = segue(copy, *asked, "--json").json["steps"]
+    assert [(one["step"], one["days"]) for one in told["steps"]] == [
+        (one["step"], one["days"]) for one in done
+    ]
+    assert [one["read_from"] for one in told["steps"]] == ["tables", "history"]
+    assert told["steps"][0]["read_bytes"] == done[0]["read_bytes"]
+    assert told["total"]["read_bytes"] == sum(one["read_bytes"] for one in told["steps"])
+    assert "up to date" in segue(copy, "run", "--no-train", "--dry-run").out
+    shown = segue(copy, *asked, "--dry-run", "--set", "warehouse.budget=1").out
+    assert "listens 2026-11-17..2026-11-21" in shown
+    assert "over warehouse.budget" in shown
+    assert "raise warehouse.budget" in segue(copy, *asked, "--set", "warehouse.budget=1").error
+    spent = segue(copy, *asked, "--parallel", "2", "--set", "warehouse.chunk_rows=10000")
+    assert "co-listens" in spent.out
+    assert "bytes read" in spent.out
+
+
+def test_runs_show_what_made_a_partition(home: Path) -> None:
+    found = segue(home, "runs", "--last", "100", "--json").json
+    assert {run["step"] for run in found} >= {"land", "events", "train", "state"}
+    assert [run["step"] for run in segue(home, "runs", "--step", "events", "--json").json] == ["events"]
+    day = "2026-11-18"
+    made = segue(home, "runs", "listens", day, "--json").json
+    (events,) = segue(home, "runs", "--step", "events", "--day", day, "--json").json
+    assert made["inputs"] == {"events": [[day, day, events["run"]]]}
+    assert segue(home, "runs", "challenger", "--json").json["settings"]["training"]["factors"] == 8
+    shown = segue(home, "runs", "listens", day).out
+    assert events["run"] in shown
+    assert "step listens, version 1" in " ".join(shown.replace("step  ", "step ").split())
+    assert "co-listens" in segue(home, "runs").out
+    assert "did you mean 'listens'" in segue(home, "runs", "listen").error
+    assert "no run wrote listens of 2020-01-01" in segue(home, "runs", "listens", "2020-01-01").error
+
+
+def test_lineage_shows_origin_and_reach(home: Path) -> None:
+    found = segue(home, "lineage", "daily_tracks.listens", "--json").json
+    assert (found["from"], found["rows_by"]) == (["events.listened"], ["events.day", "events.track_id"])
+    assert found["outside"] == ["raw_events.ms_played", "raw_events.type", "tracks.duration_ms"]
+    assert "track_plays_7d" in found["touches"]["features"]
+    assert found["touches"]["ranked_surfaces"] == ["home", "next-up"]
+    shown = segue(home, "lineage", "features.track_plays_7d").out
+    assert "daily_tracks.listens" in shown
+    assert "raw_events.ms_played" in shown
+    assert "did you mean 'listens.track_id'" in segue(home, "lineage", "listens.track").error
+
+
+def test_a_renamed_column_is_migrated(copy: Path) -> None:
+    before = rows(copy, LISTENS, *LISTENS.names)
+    renamed = [("heard_ms" if c.name == "ms_played" else c.name, c) for c in LISTENS.columns]
+    columns = tuple(replace(c, name=name) for name, c in renamed)
+    shutil.rmtree(copy / "warehouse" / "listens")
+    engine = Home.open(copy, environ={}, overrides=["warehouse.threads=1"]).engine
+    engine.overwrite(replace(LISTENS, columns=columns), before.rename_columns([c.name for c in columns]))
+    engine.close()
+    assert (
+        "`segue migrate listens` rewrites it" in segue(copy, "run", "--step", "co-listens", "--force").error
+    )
+    assert "--rename heard_ms=NEW" in segue(copy, "migrate", "listens").error
+    done = segue(copy, "migrate", "listens", "--rename", "heard_ms=ms_played", "--json").json
+    assert done == {"table": "listens", "rows": before.num_rows}
+    order = [(name, "ascending") for name in LISTENS.names]
+    assert rows(copy, LISTENS, *LISTENS.names).sort_by(order).equals(before.sort_by(order))
+    assert {step["state"] for step in segue(copy, "run", "--no-train", "--json").json["steps"]} == {
+        "up-to-date"
+    }
+    assert segue(copy, "migrate", "listens", "--json").json["rows"] is None
 
 
 def test_evaluate_prints_every_task_and_model_with_intervals(home: Path) -> None:

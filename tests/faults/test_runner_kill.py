@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import random
 import time
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -50,10 +51,11 @@ def _land(home: Path) -> None:
     engine.close()
 
 
-def _run(home: Path, begun: Connection | None = None) -> set[str]:
+def _run(home: Path, begun: Connection | None = None, parallel: int = 1) -> set[str]:
     engine = _engine(home)
     states = set()
-    for progress in Runner(engine, SETTINGS, home, Home(home, SETTINGS), BUILD).run():
+    again = partial(DuckDBDelta, home / "tables")
+    for progress in Runner(engine, SETTINGS, home, Home(home, SETTINGS), BUILD, again).run(parallel=parallel):
         states.add(progress.state)
         if begun is not None:
             begun.send(True)
@@ -69,13 +71,13 @@ def _contents(home: Path) -> dict[str, list[dict[str, object]]]:
     return found
 
 
-def _kill_a_run(home: Path, after: float) -> None:
+def _kill_a_run(home: Path, after: float, parallel: int) -> None:
     """Start a run in a process of its own and end it `after` seconds behind its first sign of life, as kill -9 does."""
     # Why: a fork of this process would inherit its engines' threads half-way; the server forks from a clean one.
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["segue.wiring.home"])
     sign, begun = processes.Pipe(duplex=False)
-    process = processes.Process(target=_run, args=(home, begun))
+    process = processes.Process(target=_run, args=(home, begun, parallel))
     process.start()
     begun.close()
     assert sign.recv()
@@ -93,8 +95,8 @@ def test_a_run_after_kills_gives_the_tables_of_an_undisturbed_run(tmp_path: Path
     _run(undisturbed)
     took = time.monotonic() - begun
     expected = _contents(undisturbed)
-    for _ in range(ROUNDS):
-        _kill_a_run(disturbed, random.random() * took / 3)
+    for n in range(ROUNDS):
+        _kill_a_run(disturbed, random.random() * took / 3, parallel=1 + n % 2)
         for name, rows in _contents(disturbed).items():
             days = {row["day"] for row in rows}
             assert rows == [row for row in expected[name] if row["day"] in days], f"half a day of {name}"

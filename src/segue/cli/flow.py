@@ -25,6 +25,7 @@ from segue.cli.console import (
     print_json,
     working,
 )
+from segue.cli.costs import print_estimates, print_spent
 from segue.contracts.errors import GateRefused, InvalidData, InvalidInput
 from segue.contracts.ports import Days
 from segue.contracts.tables import RAW_EVENTS
@@ -36,6 +37,7 @@ from segue.flows.runner import StepProgress
 from segue.flows.steps import BUILD, FLOW, LAND, listed
 from segue.flows.verdicts import Verdict, verdicts
 from segue.settings import DEFAULT_HOME
+from segue.settings.tree import Warehouse
 from segue.wiring.flow import runner_of
 from segue.wiring.home import Home
 from segue.wiring.topics import prune
@@ -67,6 +69,16 @@ def run(
     ] = None,
     force: Annotated[bool, typer.Option(help="Build also what is up to date.")] = False,
     train: Annotated[bool, typer.Option(help="Train, judge and publish after the tables.")] = True,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what would be built and what that would cost; change nothing."),
+    ] = False,
+    parallel: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Chunks of a step's days built at once, each with its share of memory and threads."
+        ),
+    ] = 1,
     json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
     settings: SetOption = None,
@@ -74,17 +86,25 @@ def run(
 ) -> None:
     """Land the log, build the tables, train, judge against the champion, publish. Skips what is up to date.
 
-    Killed half-way it goes on where it was. A challenger that the gate refuses is kept but not published (exit status 3).
+    Killed half-way it goes on where it was. A challenger that the gate refuses is kept but not published (exit status 3). A run
+    that would read more than `warehouse.budget` is refused before it builds anything.
 
     Example: `segue run`; `segue run --no-train` for the tables alone; `segue run --step listens --from 2026-11-01 --force` to
-    build days again.
+    build days again; `segue run --dry-run` to see what it would cost.
 
-    Next: `segue evaluate`, `segue recommend`, `segue serve`; a server that runs already picks up the new bundle by itself.
+    Next: `segue runs` for what it cost, `segue evaluate`, `segue recommend`, `segue serve`; a server that runs already picks up
+    the new bundle by itself.
     """
     with plain_errors():
         names = step or (None if train else [made.name for made in BUILD])
-        ran = run_flow(open_home(home, settings, config), names, days=days_between(first, last), force=force)
-    _end(ran, json)
+        chosen = open_home(home, settings, config)
+        days = days_between(first, last)
+        if dry_run:
+            found = runner_of(chosen).estimate(names, days, force=force, parallel=parallel)
+            print_estimates(found, chosen.settings.warehouse, json)
+            return
+        ran = run_flow(chosen, names, days=days, force=force, parallel=parallel)
+    _end(ran, json, chosen.settings.warehouse)
 
 
 @app.command("list")
@@ -152,14 +172,14 @@ def run_step(
                 here,
                 [name],
                 days=days_between(first or day, day) if first or force else None,
-                as_of=_day("--date", day) if day else None,
+                as_of=day_of("--date", day) if day else None,
                 force=force,
                 alone=alone,
                 wait=wait,
             )
             if name == "publish" and ran.gate is None:
                 ran = replace(ran, gate=_refusal(here))
-    _end(ran, json)
+    _end(ran, json, here.settings.warehouse)
 
 
 def run_flow(
@@ -171,6 +191,7 @@ def run_flow(
     force: bool = False,
     alone: bool = False,
     wait: float = 0.0,
+    parallel: int = 1,
 ) -> Ran:
     """Land what the log holds, unless `alone`, then run the steps, a line each. Everything happens under the home's lock."""
     finished: list[StepProgress] = []
@@ -183,7 +204,15 @@ def run_flow(
 
         first = (lambda: None) if alone else (lambda: _take_in(home))
         for progress in runner_of(home).run(
-            steps, days, as_of=as_of, force=force, alone=alone, wait=wait, first=first, say=say
+            steps,
+            days,
+            as_of=as_of,
+            force=force,
+            alone=alone,
+            wait=wait,
+            parallel=parallel,
+            first=first,
+            say=say,
         ):
             where = f" {progress.days.first}..{progress.days.last}" if progress.days else ""
             at_hand(f"{progress.step}{where}")
@@ -256,9 +285,11 @@ def _told(name: str, report: LandReport) -> int:
     return report.landed
 
 
-def _end(ran: Ran, json: bool) -> None:
+def _end(ran: Ran, json: bool, settings: Warehouse) -> None:
     if json:
         print_json({"steps": ran.steps, "bundle": ran.bundle, "gate": ran.gate})
+    else:
+        print_spent(ran.steps, settings)
     if ran.gate is not None and not ran.gate.passed:
         raise typer.Exit(REFUSED)
 
@@ -267,8 +298,7 @@ def _tell_progress(progress: StepProgress, finished: list[StepProgress]) -> None
     """A line per step, behind its last chunk."""
     if progress.state != "done":
         _tell(progress.step, f"{progress.state.replace('-', ' '):>12}")
-    elif progress.part == progress.parts:
-        chunks = [chunk for chunk in finished if chunk.step == progress.step]
+    elif len(chunks := [chunk for chunk in finished if chunk.step == progress.step]) == progress.parts:
         rows, seconds = sum(c.written_rows for c in chunks), sum(c.seconds for c in chunks)
         _tell(progress.step, f"{rows:>12,} rows {seconds:>8.1f} s")
 
@@ -290,8 +320,8 @@ def days_between(first: str | None, last: str | None) -> Days | None:
     """The days from --from to --to, open where one is missing; None where both are. Raises InvalidInput."""
     if first is None and last is None:
         return None
-    start = _day("--from", first) if first else date(1970, 1, 1)
-    end = _day("--to", last) if last else date(9999, 12, 30)
+    start = day_of("--from", first) if first else date(1970, 1, 1)
+    end = day_of("--to", last) if last else date(9999, 12, 30)
     if start > end:
         raise InvalidInput(
             f"--from: {start} is later than --to, {end}", field="--from", limit=f"{end} or earlier"
@@ -299,7 +329,8 @@ def days_between(first: str | None, last: str | None) -> Days | None:
     return Days(start, end)
 
 
-def _day(option: str, text: str) -> date:
+def day_of(option: str, text: str) -> date:
+    """The day that an option names. Raises InvalidInput."""
     try:
         return date.fromisoformat(text)
     except ValueError as error:

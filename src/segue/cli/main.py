@@ -40,6 +40,19 @@ COMMANDS: Final = {
         "segue.cli.flow", "run", "Land the log, build the tables, train, judge against the champion, publish."
     ),
     "step": Command("segue.cli.flow", "app", "List the steps of the flow, run one."),
+    "runs": Command(
+        "segue.cli.runs", "runs", "Show what ran, what it read and wrote, and what made a partition."
+    ),
+    "lineage": Command(
+        "segue.cli.lineage",
+        "lineage",
+        "Show what a column is made from, and what a change of it would touch.",
+    ),
+    "migrate": Command(
+        "segue.cli.migrate",
+        "migrate",
+        "Rewrite a table into its contract's schema, after a column was renamed, retyped or dropped.",
+    ),
     "sql": Command("segue.cli.engines", "sql", "Print the SQL that makes a table, on any engine."),
     "compare-engines": Command(
         "segue.cli.engines",

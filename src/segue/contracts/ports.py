@@ -64,6 +64,9 @@ class Engine(Protocol):
     def row_counts(self, table: Table) -> dict[date, int]:
         """Rows of each day that has some, without reading them. A table without days: under 1970-01-01."""
 
+    def scan_bytes(self, rows: ir.Table) -> int:
+        """Bytes that running the expression would read, without running it: at most so many, where the engine cannot tell."""
+
     def staged(self, rows: ir.Table) -> AbstractContextManager[ir.Table]:
         """The rows, computed once and held by the engine until the block ends: to be checked, then written."""
 

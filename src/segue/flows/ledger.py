@@ -41,12 +41,22 @@ class Entry:
 
 @dataclass(frozen=True)
 class Written:
-    """One row to be entered: a day of a table that a run wrote."""
+    """One row to be entered: a day of a table that a run wrote, and from which inputs (`plan.inputs`)."""
 
     table: str
     day: date
     rows: int
     fingerprint: str
+    inputs: str | None = None
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """Under which a step ran: its version, the settings it depends on (as JSON, None if there are none), the engine."""
+
+    version: int | None = None
+    settings: str | None = None
+    engine: str | None = None
 
 
 Entries = dict[tuple[str, date], Entry]
@@ -67,7 +77,7 @@ class Ledger:
         found: Entries = {}
         for row in self._engine.collect(runs.order_by("started_at", "run_id")).to_pylist():
             key = (row["table"], row["day"])
-            _enter(found, key, row["run_id"], row["step"], row["fingerprint"], row["rows"])
+            enter(found, key, row["run_id"], row["step"], row["fingerprint"], row["rows"])
         return found
 
     def record(
@@ -79,8 +89,10 @@ class Ledger:
         started_at: int,
         seconds: float = 0.0,
         read_rows: int | None = None,
+        read_bytes: int | None = None,
+        circumstances: Circumstances = Circumstances(),
     ) -> None:
-        """Enter one run: what it wrote, when it started (UTC microseconds) and how long it took.
+        """Enter one run: what it wrote, when it started (UTC microseconds), how long it took, what it read.
 
         `entries`, where given, are those of before, and are brought up to date.
         """
@@ -97,6 +109,11 @@ class Ledger:
                 "started_at": started_at,
                 "seconds": seconds,
                 "code": segue.__version__,
+                "read_bytes": read_bytes,
+                "engine": circumstances.engine,
+                "version": circumstances.version,
+                "settings": circumstances.settings,
+                "inputs": item.inputs,
             }
             for item in written
         ]
@@ -104,7 +121,7 @@ class Ledger:
             self._engine.append(RUNS, pa.Table.from_pylist(rows, RUNS.arrow))
         if entries is not None:
             for item in written:
-                _enter(entries, (item.table, item.day), run_id, step, item.fingerprint, item.rows)
+                enter(entries, (item.table, item.day), run_id, step, item.fingerprint, item.rows)
 
     def record_landing(self, table: Table, landed: Mapping[date, int]) -> None:
         """Enter that rows from outside were added to those days of a table: they, and what is built from them, are stale.
@@ -122,19 +139,24 @@ class Ledger:
         """
         entries = self.entries()
         for table in tables:
-            counts = self._engine.row_counts(table)
-            known = {day: entry.rows for (name, day), entry in entries.items() if name == table.name}
-            days = sorted(day for day in {*counts, *known} if counts.get(day, 0) != known.get(day))
-            self._land(table, {day: counts.get(day, 0) for day in days}, entries)
+            self._land(table, self.missed(table, entries), entries)
         return entries
+
+    def missed(self, table: Table, entries: Entries) -> dict[date, int]:
+        """The rows of each day that holds another number of them than the ledger says."""
+        counts = self._engine.row_counts(table)
+        known = {day: entry.rows for (name, day), entry in entries.items() if name == table.name}
+        days = sorted(day for day in {*counts, *known} if counts.get(day, 0) != known.get(day))
+        return {day: counts.get(day, 0) for day in days}
 
     def _land(self, table: Table, totals: Mapping[date, int], entries: Entries | None = None) -> None:
         written = [Written(table.name, day, rows, "") for day, rows in totals.items()]
         self.record(LANDING, written, entries=entries, started_at=time.time_ns() // 1000)
 
 
-def _enter(
+def enter(
     entries: Entries, key: tuple[str, date], run_id: bytes, step: str, fingerprint: str, rows: int
 ) -> None:
+    """Bring entries up to date with one more write of a day; nothing is stored."""
     before = entries[key].runs if key in entries else 0
     entries[key] = Entry(before + 1, run_id, step, fingerprint, rows)

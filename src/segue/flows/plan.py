@@ -63,7 +63,7 @@ def plan(step: Step, entries: Entries, scope: Scope, settings: Settings) -> list
             # Why: a day that is up to date is not written again, so it also ends a chunk.
             beside = False
             continue
-        rows = _input_rows(step, entries, day)
+        rows = input_rows(step, entries, day)
         if beside and sizes[-1] + rows <= settings.warehouse.chunk_rows:
             groups[-1].append(day)
             sizes[-1] += rows
@@ -84,6 +84,11 @@ def window(step: Step, read: Read, days: Days) -> Days | None:
     return read.window(days) if step.partition == "day" else days
 
 
+def windows(step: Step, days: Days) -> dict[str, Days | None]:
+    """What those days of the step read, by table (None: the whole table)."""
+    return {read.table.name: window(step, read, days) for read in step.reads}
+
+
 def _plan_whole(step: Step, entries: Entries, scope: Scope, settings: Settings) -> list[Chunk]:
     tracked = {r.table.name for r in step.reads if r.tracked}
     inputs = [(name, day) for name, day in entries if name in tracked and scope.known(day)]
@@ -102,7 +107,8 @@ def _shift(step: Step) -> timedelta:
     return timedelta(days=max(0, -step.reads[0].after))
 
 
-def _input_rows(step: Step, entries: Entries, day: date) -> int:
+def input_rows(step: Step, entries: Entries, day: date) -> int:
+    """Rows of the inputs of one day of a daily step, the days around it not counted."""
     keys = [(r.table.name, day - _shift(step)) for r in step.reads if r.tracked]
     return sum(entries[key].rows for key in keys if key in entries)
 
@@ -112,10 +118,40 @@ def _is_stale(step: Step, entries: Entries, day: date, fingerprint: str) -> bool
     return any(entry is None or entry.fingerprint != fingerprint for entry in built)
 
 
+Ranges = dict[str, list[tuple[date | None, date | None, str]]]
+"""By table: first and last day (None where it has none) and the id of the run that wrote them, or how many there were."""
+MOST_RANGES = 50
+"""Of one table in one entry of the ledger. What reads a year has been written by hundreds of runs: the older ones are counted."""
+
+
+def inputs(step: Step, entries: Entries, days: Days) -> Ranges:
+    """Which runs had written what those days of the step read, also what makes nothing stale."""
+    return {read.table.name: _by_run(read, window(step, read, days), entries) for read in step.reads}
+
+
+def settings_of(step: Step, settings: Settings) -> dict[str, object]:
+    """The settings that the step's result depends on, by name."""
+    return {name: reduce(getattr, name.split("."), settings) for name in step.settings}
+
+
+def _by_run(read: Read, days: Days | None, entries: Entries) -> list[tuple[date | None, date | None, str]]:
+    found: list[tuple[date | None, date | None, str]] = []
+    for day in days or (WHOLE,):
+        entry = entries.get((read.table.name, day))
+        if entry is None:
+            continue
+        run, dated = entry.run_id.hex(), day if read.table.daily else None
+        if found and found[-1][2] == run:
+            found[-1] = (found[-1][0], dated, run)
+        else:
+            found.append((dated, dated, run))
+    older, newer = found[:-MOST_RANGES], found[-MOST_RANGES:]
+    return [(older[0][0], older[-1][1], f"{len(older)} runs"), *newer] if older else newer
+
+
 def _fingerprint(step: Step, entries: Entries, days: Days, settings: Settings) -> str:
     digest = hashlib.blake2b(f"{step.name} {step.version}\n".encode(), digest_size=16)
-    for name in step.settings:
-        value = reduce(getattr, name.split("."), settings)
+    for name, value in settings_of(step, settings).items():
         digest.update(name.encode() + b"=" + msgspec.json.encode(value, order="deterministic") + b"\n")
     for read in step.reads:
         if read.tracked:

@@ -43,7 +43,8 @@ class Task:
     `days` is the range to build; for a step without days, the range of its inputs. `windows` holds, per daily table the
     step declared, the days it may read (None for a table without days); `builds` the single days of the range, where some
     have nothing to build. `stores` is where things go that are no tables. `as_of`, where given, is the last day of the run, and
-    says that it is over; `newest` is the last day there is of what drives the step.
+    says that it is over; `newest` is the last day there is of what drives the step. `written` and `scanned` tell afterwards what
+    was written, in rows per day, and what was read for it, in bytes, by table written.
     """
 
     engine: Engine
@@ -56,6 +57,7 @@ class Task:
     as_of: date | None = None
     newest: date = date.max
     written: dict[str, dict[date, int]] = field(default_factory=dict)
+    scanned: dict[str, int] = field(default_factory=dict)
 
     def read(self, table: Table) -> ir.Table:
         """The days of the table that the step declared. Raises KeyError for a table it did not declare."""
@@ -66,7 +68,9 @@ class Task:
 
         Raises ContractBroken, with nothing written, if they break the table's contract.
         """
-        with self.engine.staged(within(table, rows, self.days, self.builds)) as held:
+        asked = within(table, rows, self.days, self.builds)
+        self.scanned[table.name] = self.engine.scan_bytes(asked)
+        with self.engine.staged(asked) as held:
             check(self.engine, table, held)
             if self.settings.warehouse.expect:
                 self._check_expected(table, held)

@@ -12,6 +12,10 @@ EngineName = Literal["duckdb", "spark"]
 """An engine of the warehouse."""
 
 
+_PRICES = {"bigquery": 6.25}
+"""Dollars for a TiB read, of engines that bill by it."""
+
+
 class Spark(Struct, frozen=True, forbid_unknown_fields=True):
     """Spark as the engine of the warehouse."""
 
@@ -42,6 +46,18 @@ class Warehouse(Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(ge=10_000, description="raw events a step works on at once; days are grouped up to this many"),
     ] = 5_000_000
+    budget: Annotated[
+        int,
+        Meta(
+            ge=0, description="bytes a run may read by its estimate (`segue run --dry-run`); 0 means no limit"
+        ),
+    ] = 0
+    price_per_tib: Annotated[
+        float | None,
+        Meta(
+            description="dollars for a TiB read; without one: 6.25 on bigquery, which bills by it (on demand), nothing elsewhere"
+        ),
+    ] = None
     expect: Annotated[
         bool,
         Meta(
@@ -53,6 +69,11 @@ class Warehouse(Struct, frozen=True, forbid_unknown_fields=True):
         int, Meta(ge=1_000, description="rows an import holds in memory at once")
     ] = 500_000
     spark: Annotated[Spark, Meta(description="where Spark is")] = field(default_factory=Spark)
+
+    def dollars(self, read_bytes: int) -> float:
+        """What reading so many bytes costs; 0 where they are not paid for."""
+        price = _PRICES.get(self.engine, 0.0) if self.price_per_tib is None else self.price_per_tib
+        return price * read_bytes / 2**40
 
 
 class RankerFit(Struct, frozen=True, forbid_unknown_fields=True):

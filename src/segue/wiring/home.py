@@ -34,12 +34,17 @@ class Home:
         root.mkdir(parents=True, exist_ok=True)
         return cls(root, load_settings(root, config=config, environ=environ, overrides=overrides))
 
+    @property
+    def warehouse(self) -> Path:
+        """Where tables are that live in files."""
+        return self.root / "warehouse"
+
     @cached_property
     def engine(self) -> Engine:
         """The warehouse."""
         from segue.wiring.engines import open_engine
 
-        return open_engine(self.root / "warehouse", self.settings.warehouse)
+        return open_engine(self.warehouse, self.settings.warehouse)
 
     @cached_property
     def state(self) -> ListenerStates:

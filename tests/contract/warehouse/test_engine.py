@@ -18,8 +18,9 @@ import pytest
 
 from real_engines import ENGINES, OF_SPARK, EngineOf
 from segue.adapters.engines.duckdb import DuckDBDelta
+from segue.adapters.engines.migration import migrate
 from segue.adapters.engines.on_delta import OnDelta
-from segue.contracts.errors import Conflict, InvalidData, Overloaded
+from segue.contracts.errors import Conflict, InvalidData, InvalidInput, NotFound, Overloaded
 from segue.contracts.ports import Days, Engine
 from segue.contracts.schema import Column, Table
 from segue.settings.tree import Warehouse
@@ -296,6 +297,142 @@ def test_a_table_of_another_schema_is_refused_by_name(on_delta: OnDelta) -> None
             call()
 
 
+MORE = Table(
+    "counts",
+    "The same table, with two columns more that may be null.",
+    (
+        *COUNTS.columns[:2],
+        Column("gained", pa.int32(), "since later", nullable=True),
+        *COUNTS.columns[2:],
+        Column("labels", pa.list_(pa.string()), "since later", nullable=True),
+    ),
+    key=("id",),
+    sort=("id",),
+)
+
+
+def gained(engine: Engine) -> list[tuple[int, int | None, list[str] | None]]:
+    rows = engine.collect(engine.read(MORE).order_by("id")).to_pylist()
+    return [(row["id"], row["gained"], row["labels"]) for row in rows]
+
+
+@pytest.mark.parametrize("write", ["overwrite", "append"])
+def test_a_column_that_may_be_null_is_added_by_the_first_write(on_delta: OnDelta, write: str) -> None:
+    on_delta.overwrite(COUNTS, counts((D[0], 1), (D[1], 2)))
+    assert gained(on_delta) == [(1, None, None), (2, None, None)]
+    row = dict.fromkeys(MORE.names) | {"day": D[2], "id": 3, "gained": 7, "labels": ["new"]}
+    rows = pa.Table.from_pylist([row], MORE.arrow)
+    if write == "overwrite":
+        assert on_delta.overwrite(MORE, ibis.memtable(rows), Days(D[2], D[2])) == {D[2]: 1}
+    else:
+        assert on_delta.append(MORE, rows) is True
+    assert gained(on_delta) == [(1, None, None), (2, None, None), (3, 7, ["new"])]
+    on_delta.overwrite(MORE, on_delta.read(MORE).mutate(gained=1), Days(D[0], D[2]))
+    assert gained(on_delta) == [(1, 1, None), (2, 1, None), (3, 1, ["new"])]
+
+
+def test_writers_that_add_a_column_at_once_both_write(duckdb: DuckDBDelta) -> None:
+    duckdb.overwrite(COUNTS, counts((D[0], 1)))
+    failed: list[Exception] = []
+
+    def write(day: date, n: int) -> None:
+        engine = DuckDBDelta(duckdb.root, SETTINGS)
+        row = dict.fromkeys(MORE.names) | {"day": day, "id": n, "gained": n}
+        try:
+            engine.overwrite(MORE, pa.Table.from_pylist([row], MORE.arrow), Days(day, day))
+        except Exception as error:
+            failed.append(error)
+            raise
+        finally:
+            engine.close()
+
+    writers = [threading.Thread(target=write, args=(day, n)) for n, day in enumerate(D[1:], 2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert failed == []
+    assert gained(duckdb) == [(1, None, None), *((n, n, None) for n in range(2, 6))]
+
+
+def test_a_column_that_must_have_a_value_is_not_added_by_itself(on_delta: OnDelta) -> None:
+    on_delta.append(COUNTS, counts((D[0], 1)))
+    strict = Table("counts", "", (*COUNTS.columns, Column("must", pa.int64(), "")), key=("id",))
+    with pytest.raises(InvalidData, match="another schema: must is missing"):
+        on_delta.read(strict)
+
+
+OTHERWISE = Table(
+    "counts",
+    "The same table: a column renamed, one wider, one gone, one gained.",
+    (
+        *COUNTS.columns[:3],
+        Column("n16", pa.int64(), "wider", nullable=True),
+        Column("middle", pa.int32(), "was n32", nullable=True),
+        Column("gained", pa.float64(), "new", nullable=True),
+        *(c for c in COUNTS.columns[5:] if c.name != "words"),
+    ),
+    key=("id",),
+    sort=("id",),
+)
+
+
+def test_a_table_is_migrated_to_its_contract_in_one_commit(on_delta: OnDelta) -> None:
+    row = counts((D[0], 1), n16=5, n32=7, words=["a"], word="b")
+    assert on_delta.append(COUNTS, pa.concat_tables([row, counts((D[1], 2))]), marker=("import", 4))
+    with pytest.raises(InvalidData, match="`segue migrate counts` rewrites it"):
+        on_delta.read(OTHERWISE)
+    with pytest.raises(
+        InvalidInput, match="no column n32; say what becomes of it: --rename n32=NEW or --drop n32"
+    ):
+        migrate(on_delta.root, OTHERWISE, {}, ["words"])
+    with pytest.raises(InvalidInput, match="has no column word2"):
+        migrate(on_delta.root, OTHERWISE, {"n32": "middle"}, ["words", "word2"])
+    before = len(list((on_delta.root / "counts" / "_delta_log").glob("*.json")))
+    assert migrate(on_delta.root, OTHERWISE, {"n32": "middle"}, ["words"]) == {D[0]: 1, D[1]: 1}
+    assert len(list((on_delta.root / "counts" / "_delta_log").glob("*.json"))) == before + 1
+    found = on_delta.collect(on_delta.read(OTHERWISE).order_by("id")).to_pylist()
+    assert [(r["day"], r["n16"], r["middle"], r["gained"], r["word"]) for r in found] == [
+        (D[0], 5, 7, None, "b"),
+        (D[1], None, None, None, None),
+    ]
+    assert on_delta.marker("import", OTHERWISE) == 4
+    assert on_delta.row_counts(OTHERWISE) == {D[0]: 1, D[1]: 1}
+    assert migrate(on_delta.root, OTHERWISE, {}, []) is None
+
+
+def test_a_migration_that_does_not_fit_changes_nothing(duckdb: DuckDBDelta) -> None:
+    duckdb.append(COUNTS, counts((D[0], 1), word="seven"))
+    narrow = Table(
+        "counts",
+        "",
+        tuple(
+            Column(c.name, pa.int16() if c.name == "word" else c.type, "", c.nullable) for c in COUNTS.columns
+        ),
+        key=("id",),
+    )
+    with pytest.raises(
+        InvalidData, match=r"column word of 2026-05-01 does not fit word, int16.*nothing was changed"
+    ):
+        migrate(duckdb.root, narrow, {}, [])
+    strict = Table("counts", "", (*COUNTS.columns, Column("must", pa.int64(), "")), key=("id",))
+    with pytest.raises(InvalidInput, match="must must have a value, and no stored column gives it one"):
+        migrate(duckdb.root, strict, {}, [])
+    with pytest.raises(NotFound, match="there is nothing to migrate"):
+        migrate(duckdb.root, NAMES, {}, [])
+    assert held(duckdb) == [(D[0], 1)]
+
+
+def test_what_is_read_is_told_before_it_is_read(engine: Engine) -> None:
+    assert engine.scan_bytes(engine.read(COUNTS)) == 0
+    engine.overwrite(COUNTS, counts(*((day, n) for day in D for n in range(200))))
+    sizes = [engine.scan_bytes(engine.read(COUNTS, Days(day, day))) for day in D]
+    rows = engine.read(COUNTS)
+    twice = rows.inner_join(rows.view(), "id").filter(ibis._.yes)
+    assert all(size > 0 for size in sizes)
+    assert engine.scan_bytes(rows) == engine.scan_bytes(twice) == sum(sizes)
+
+
 def test_a_damaged_log_is_said_and_not_overwritten(duckdb: DuckDBDelta) -> None:
     duckdb.append(COUNTS, counts((D[0], 1)))
     log = duckdb.root / "counts" / "_delta_log" / f"{0:020}.json"
@@ -321,6 +458,19 @@ def test_a_damaged_data_file_is_said(on_delta: OnDelta, damage: str) -> None:
         list(on_delta.stream(on_delta.read(COUNTS)))
     with pytest.raises(InvalidData, match="cannot be read"):
         on_delta.overwrite(COUNTS, on_delta.read(COUNTS), Days(D[0], D[0]))
+
+
+def test_a_missing_file_is_named_with_the_way_to_have_it_again(on_delta: OnDelta) -> None:
+    on_delta.append(COUNTS, counts((D[0], 1), (D[1], 2)))
+    (file,) = (on_delta.root / "counts").glob(f"day={D[1]}/*.parquet")
+    file.unlink()
+    with pytest.raises(
+        InvalidData, match=rf"its file day={D[1]}/{file.name} .*--from {D[1]} --to {D[1]} --force"
+    ):
+        on_delta.read(COUNTS)
+    assert held(on_delta, Days(D[0], D[0])) == [(D[0], 1)], "other days are as they were"
+    on_delta.overwrite(COUNTS, counts((D[1], 3)), Days(D[1], D[1]))
+    assert held(on_delta) == [(D[0], 1), (D[1], 3)]
 
 
 def test_files_that_were_never_committed_are_no_table(on_delta: OnDelta) -> None:

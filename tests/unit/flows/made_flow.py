@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 
 import ibis
@@ -30,7 +31,7 @@ BUILT = [name for name, table in TABLES.items() if table.derived]
 
 
 def settings(chunk_rows: int = 5_000_000) -> Settings:
-    return Settings(warehouse=Warehouse(memory_mb=512, threads=1, chunk_rows=chunk_rows))
+    return Settings(warehouse=Warehouse(memory_mb=1024, threads=1, chunk_rows=chunk_rows))
 
 
 def _filled(table: Table, rows: int, known: dict[str, object]) -> pa.Table:
@@ -101,7 +102,7 @@ def runner(
     engine: Engine, path: Path, steps: Sequence[Step] = BUILD, given: Settings | None = None
 ) -> Runner:
     given = given or settings()
-    return Runner(engine, given, path, Home(path, given), steps)
+    return Runner(engine, given, path, Home(path, given), steps, partial(DuckDBDelta, path / "tables"))
 
 
 def run(engine: Engine, path: Path, **how: object) -> list[StepProgress]:

@@ -31,8 +31,11 @@ def conformed(table: Table, rows: ir.Table) -> ir.Table:
 
 
 def typed(table: Table, rows: ir.Table) -> ir.Table:
-    """The contract's columns of the expression, cast where an engine keeps them in a wider type."""
-    return rows.select(*(_as(rows[f.name], f.type) for f in table.arrow))
+    """The contract's columns of the expression, cast where an engine keeps them in a wider type, null where files lack them."""
+    there = set(rows.columns)
+    return rows.select(
+        *(_as(rows[f.name], f.type) if f.name in there else _nothing(f.name, f.type) for f in table.arrow)
+    )
 
 
 def conformed_rows(table: Table, rows: pa.Table) -> pa.Table:
@@ -70,6 +73,10 @@ def check_columns(table: Table, given: ibis.Schema) -> None:
 def first_line(error: Exception) -> str:
     """The first line of an error's text, or the name of its type."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+def _nothing(name: str, wanted: pa.DataType) -> ir.Value:
+    return ibis.null(dt.DataType.from_pyarrow(wanted)).name(name)
 
 
 def _as(value: ir.Value, wanted: pa.DataType) -> ir.Value:

@@ -4,6 +4,8 @@ A table lives under `root/<name>/`; a daily one is split into `day=YYYY-MM-DD/` 
 log (https://github.com/delta-io/delta/blob/master/PROTOCOL.md): a reader sees the files of the last whole entry, a
 writer that was overtaken by another on the same days is refused, and an append can carry a (source, sequence) pair so
 that a retry does not add its rows again.
+
+A contract may gain a column that may be null: older files are read as null there, and the first write adds it to the table.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date, timedelta
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -27,11 +30,12 @@ from deltalake import (
     write_deltalake,
 )
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.schema import Field
 
 from segue.adapters.engines.columns import first_line
 from segue.contracts.errors import Conflict, InvalidData
 from segue.contracts.ports import Days
-from segue.contracts.schema import Table
+from segue.contracts.schema import Column, Table
 
 WHOLE = date(1970, 1, 1)
 """Stands for "the whole table" where a day is asked for."""
@@ -52,6 +56,15 @@ _UNUSABLE = frozenset("[]^|\\\n")
 """Characters of a path that delta-rs cannot turn into a URL (it panics)."""
 
 
+class DataFile(NamedTuple):
+    """A file of a table's newest commit, by Delta's log. `day` is 1970-01-01 where the table has none."""
+
+    day: date
+    path: str
+    rows: int
+    bytes: int
+
+
 class DeltaTables:
     """The tables of one root directory. Holds no state but the path: every call sees the newest commit."""
 
@@ -64,20 +77,24 @@ class DeltaTables:
                 field="root",
             )
 
-    def files(self, table: Table, days: Days | None = None) -> list[str]:
-        """Paths of the data files of those days (or all), in order of day. Empty for an absent table."""
-        paths = [
-            (day, path)
-            for day, path, _ in self._parts(table)
-            if days is None or days.first <= day <= days.last
-        ]
-        return [path for _, path in sorted(paths)]
+    def files(self, table: Table, days: Days | None = None) -> list[DataFile]:
+        """The data files of those days (or all), in order of day. Empty for an absent table.
+
+        Raises InvalidData that names the first one which the log has and the disk has not.
+        """
+        found = sorted(
+            file for file in self._parts(table) if days is None or days.first <= file.day <= days.last
+        )
+        for file in found:
+            if not Path(file.path).exists():
+                raise self._lost(table, file)
+        return found
 
     def row_counts(self, table: Table) -> dict[date, int]:
         """Rows of each day that has some, from the log alone. A table without days: under 1970-01-01."""
         counts: dict[date, int] = {}
-        for day, _, rows in self._parts(table):
-            counts[day] = counts.get(day, 0) + rows
+        for file in self._parts(table):
+            counts[file.day] = counts.get(file.day, 0) + file.rows
         return {day: counts[day] for day in sorted(counts) if counts[day]}
 
     def replace(
@@ -89,7 +106,7 @@ class DeltaTables:
         Returns rows per day. Raises InvalidData for a row of another day, a missing value or a full disk, and Conflict
         if another writer changed the same days meanwhile; the table is then as before.
         """
-        delta = self._opened(table) or self._created(table)
+        delta = self._writable(table)
         checked = _Checked(table, rows(), days)
         with self._writing(table, checked):
             write_deltalake(
@@ -97,6 +114,38 @@ class DeltaTables:
                 checked.reader(),
                 mode="overwrite",
                 predicate=_predicate(days) if days is not None else None,
+                writer_properties=_writer(table),
+            )
+        return checked.counts
+
+    def stored(self, table: Table) -> Table | None:
+        """The table as it is stored, whatever its contract says; None if it is not there."""
+        path = self._path(table)
+        if not DeltaTable.is_deltatable(str(path)):
+            return None
+        with self._reading(table):
+            delta = DeltaTable(str(path))
+        fields = pa.schema(delta.schema().to_arrow())
+        columns = tuple(Column(f.name, f.type, "", nullable=f.nullable) for f in fields)
+        return Table(
+            table.name, table.doc, columns, table.key, daily=delta.metadata().partition_columns == ["day"]
+        )
+
+    def rewrite(
+        self, table: Table, stored: Table, rows: Callable[[], pa.RecordBatchReader]
+    ) -> dict[date, int]:
+        """Replace a table that is stored with another schema by `rows()`, which come in its contract's, sorted by day.
+
+        One commit: readers have the old schema and rows, or the new. Markers stay. Returns rows per day; raises as `replace`.
+        """
+        delta = self._opened(stored) or self._created(table)
+        checked = _Checked(table, rows(), None)
+        with self._writing(table, checked):
+            write_deltalake(
+                delta,
+                checked.reader(),
+                mode="overwrite",
+                schema_mode="overwrite",
                 writer_properties=_writer(table),
             )
         return checked.counts
@@ -111,7 +160,7 @@ class DeltaTables:
         return self._add(table, rows, marker)
 
     def _add(self, table: Table, rows: pa.Table, marker: tuple[str, int] | None) -> bool:
-        delta = self._opened(table) or self._created(table)
+        delta = self._writable(table)
         if marker is not None and _reached(delta, marker):
             return False
         checked = _Checked(table, rows.to_reader(ROW_GROUP), None)
@@ -134,8 +183,8 @@ class DeltaTables:
     def compact(self, table: Table) -> int:
         """Merge the small files of a table whose partitions hold many. Rows stay the same. Returns files removed."""
         per_day: dict[date, int] = {}
-        for day, _, _ in self._parts(table):
-            per_day[day] = per_day.get(day, 0) + 1
+        for file in self._parts(table):
+            per_day[file.day] = per_day.get(file.day, 0) + 1
         delta = self._opened(table)
         if delta is None or max(per_day.values(), default=0) <= MANY_FILES:
             return 0
@@ -158,7 +207,7 @@ class DeltaTables:
     def _path(self, table: Table) -> Path:
         return self.root / table.name
 
-    def _parts(self, table: Table) -> list[tuple[date, str, int]]:
+    def _parts(self, table: Table) -> list[DataFile]:
         delta = self._opened(table)
         if delta is None:
             return []
@@ -167,10 +216,25 @@ class DeltaTables:
         # Why: paths in the log are URL-encoded relative ones; `file_uris` would also encode the root's own characters.
         paths = [str(self._path(table) / unquote(path)) for path in actions["path"].to_pylist()]
         days = actions["partition.day"].to_pylist() if table.daily and paths else [WHOLE] * len(paths)
-        return list(zip(days, paths, actions["num_records"].to_pylist(), strict=True))
+        sizes = (actions[name].to_pylist() for name in ("num_records", "size_bytes"))
+        return [DataFile(*file) for file in zip(days, paths, *sizes, strict=True)]
+
+    def _lost(self, table: Table, file: DataFile) -> InvalidData:
+        path = Path(file.path).relative_to(self._path(table))
+        day = file.day.isoformat()
+        again = f"build the day again: `segue run --step S --from {day} --to {day} --force`, S being the step that writes it"
+        return InvalidData(
+            f"table {table.name} cannot be read: its file {path} is in the log and not on the disk; "
+            f"{again if table.derived and table.daily else 'restore it from a backup'}",
+            field=table.name,
+            limit=file.path,
+        )
 
     def _opened(self, table: Table) -> DeltaTable | None:
-        """The table at its newest commit, None if nothing was ever committed. Raises InvalidData if it is damaged or other."""
+        """The table at its newest commit, None if nothing was ever committed. Raises InvalidData if it is damaged or other.
+
+        It may lack columns that may be null.
+        """
         path = self._path(table)
         if not any((path / "_delta_log").glob("*.json")) and not any((path / "_delta_log").glob("*.parquet")):
             return None
@@ -180,11 +244,21 @@ class DeltaTables:
         if differences:
             raise InvalidData(
                 f"table {table.name} at {path} was written with another schema: {differences}; "
-                f"move the directory away and rebuild the table, or use the version of Segue that wrote it",
+                f"`segue migrate {table.name}` rewrites it, or use the version of Segue that wrote it",
                 field=table.name,
                 limit=", ".join(table.names),
             )
         return delta
+
+    def _writable(self, table: Table) -> DeltaTable:
+        """The table at its newest commit, made if it is not there, with all columns of its contract."""
+        delta = self._opened(table) or self._created(table)
+        if not (gained := _gained(table, delta)):
+            return delta
+        with suppress(Conflict), self._writing(table):
+            # Why: of two writers that find the table without a column one adds it, and both may write then.
+            delta.alter.add_columns(gained)
+        return self._opened(table) or self._created(table)
 
     def created(self, table: Table) -> Path:
         """The directory of the table, which is created empty unless it is there."""
@@ -312,11 +386,18 @@ def _reached(delta: DeltaTable, marker: tuple[str, int]) -> bool:
     return reached is not None and reached >= sequence
 
 
+def _gained(table: Table, delta: DeltaTable) -> list[Field]:
+    """The columns that may be null which the contract has and the stored schema has not."""
+    stored = {f.name for f in delta.schema().fields}
+    return [f for f in Schema.from_arrow(table.arrow).fields if f.nullable and f.name not in stored]
+
+
 def _differences(table: Table, delta: DeltaTable) -> str:
-    """How the stored schema differs from the contract's, in words; empty if it does not."""
+    """How the stored schema differs from the contract's, columns it gained apart, in words; empty if it does not."""
     stored = {f.name: str(f.type) for f in delta.schema().fields}
     wanted = {f.name: str(f.type) for f in Schema.from_arrow(table.arrow).fields}
-    found = [f"{name} is missing" for name in wanted if name not in stored]
+    gained = {f.name for f in _gained(table, delta)}
+    found = [f"{name} is missing" for name in wanted if name not in stored and name not in gained]
     found += [f"{name} is unknown" for name in stored if name not in wanted]
     found += [
         f"{n} is {stored[n]}, not {wanted[n]}" for n in wanted if n in stored and stored[n] != wanted[n]

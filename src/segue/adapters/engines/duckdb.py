@@ -8,7 +8,6 @@ that the same rows give the same files whatever the threads did.
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import ibis.expr.types as ir
 import pyarrow as pa
 
 from segue.adapters.engines.columns import check_days, first_line, typed
+from segue.adapters.engines.delta import DataFile
 from segue.adapters.engines.on_delta import BATCH, OnDelta
 from segue.contracts.errors import InvalidData, Overloaded
 from segue.contracts.ports import Days
@@ -97,18 +97,17 @@ class DuckDBDelta(OnDelta):
         with self._running("query"):
             return self._session().to_pyarrow_batches(rows, chunk_size=BATCH)
 
-    def _view(self, table: Table, files: list[str]) -> str:
-        """A view over these files; the same files give the same view, so that repeated reads add nothing."""
-        digest = hashlib.blake2b("\n".join(files).encode(), digest_size=12).hexdigest()
-        name = f"{table.name}_{digest}"
-        listed = ", ".join("'" + glob.escape(path).replace("'", "''") + "'" for path in files)
+    def _view(self, table: Table, files: list[DataFile]) -> str:
+        name = self._view_of(table, files)
+        listed = ", ".join("'" + glob.escape(file.path).replace("'", "''") + "'" for file in files)
         parts = (
-            ", hive_partitioning = true, hive_types = {'day': DATE}"
+            "hive_partitioning = true, hive_types = {'day': DATE}"
             if table.daily
-            else ", hive_partitioning = false"
+            else "hive_partitioning = false"
         )
+        # Why: files of an older schema lack columns, and else the first file would say which there are.
         self._backend.raw_sql(
-            f'CREATE OR REPLACE VIEW "{name}" AS SELECT * FROM read_parquet([{listed}]{parts})'
+            f'CREATE OR REPLACE VIEW "{name}" AS SELECT * FROM read_parquet([{listed}], {parts}, union_by_name = true)'
         )
         return name
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import shutil
 import socket
@@ -14,11 +15,12 @@ from contextlib import AbstractContextManager
 from datetime import date, timedelta
 from pathlib import Path
 
+import ibis.expr.operations as ops
 import ibis.expr.types as ir
 import pyarrow as pa
 
 from segue.adapters.engines.columns import check_days, conformed, conformed_rows, order_of
-from segue.adapters.engines.delta import DeltaTables
+from segue.adapters.engines.delta import DataFile, DeltaTables
 from segue.contracts.ports import Days
 from segue.contracts.schema import Table
 
@@ -38,6 +40,8 @@ class OnDelta(ABC):
         self.root = self._tables.root
         self._spill = _spill_directory(self.root / SPILL)
         self._release = weakref.finalize(self, shutil.rmtree, self._spill, ignore_errors=True)
+        self._sizes: dict[str, int] = {}
+        """Bytes of the files behind each view."""
 
     @abstractmethod
     def read(self, table: Table, days: Days | None = None) -> ir.Table:
@@ -97,6 +101,17 @@ class OnDelta(ABC):
                 yield from reader
 
         return pa.RecordBatchReader.from_batches(reader.schema, batches())
+
+    def scan_bytes(self, rows: ir.Table) -> int:
+        """Bytes of the files behind the expression, each table once: columns that it leaves out are not deducted."""
+        return sum(self._sizes.get(name, 0) for name in {t.name for t in rows.op().find(ops.DatabaseTable)})
+
+    def _view_of(self, table: Table, files: list[DataFile]) -> str:
+        """The name of the view over these files; the same files give the same view, so that repeated reads add nothing."""
+        digest = hashlib.blake2b("\n".join(file.path for file in files).encode(), digest_size=12).hexdigest()
+        name = f"{table.name}_{digest}"
+        self._sizes[name] = sum(file.bytes for file in files)
+        return name
 
     def days(self, table: Table) -> Days | None:
         """First and last partition that holds rows, or None."""

@@ -10,7 +10,6 @@ write the table's files, and no row passes the driver.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -81,9 +80,8 @@ class SparkDelta(OnDelta):
             schema = PySparkSchema.from_ibis(ibis.schema(table.arrow))
             base = str(self.root / table.name).translate(_GLOB)
             reader = self._session.read.schema(schema).option("basePath", base)
-            rows = reader.parquet(*(path.translate(_GLOB) for path in files))
-            digest = hashlib.blake2b("\n".join(files).encode(), digest_size=12).hexdigest()
-            return typed(table, self._named(f"{table.name}_{digest}", rows.select(*table.names)))
+            rows = reader.parquet(*(file.path.translate(_GLOB) for file in files))
+            return typed(table, self._named(self._view_of(table, files), rows.select(*table.names)))
 
     def overwrite(self, table: Table, rows: ir.Table | pa.Table, days: Days | None = None) -> dict[date, int]:
         """As every engine; natively where Spark has Delta of its own."""
