@@ -40,6 +40,7 @@ COMMANDS: Final = {
         "segue.cli.flow", "run", "Land the log, build the tables, train, judge against the champion, publish."
     ),
     "step": Command("segue.cli.flow", "app", "List the steps of the flow, run one."),
+    "quality": Command("segue.cli.quality", "app", "How the tables stand against what is usual."),
     "sql": Command("segue.cli.engines", "sql", "Print the SQL that makes a table, on any engine."),
     "compare-engines": Command(
         "segue.cli.engines",

@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Literal
 
 from segue.contracts.ports import Days, Engine
-from segue.contracts.tables import RUNS
+from segue.contracts.schema import Table
+from segue.contracts.tables import QUALITY, RUNS
 from segue.flows.ledger import Entries, Ledger, Written
 from segue.flows.lock import exclusive
 from segue.flows.plan import Chunk, Scope, plan, window
 from segue.flows.registry import Step, chosen, in_order, with_tables
 from segue.flows.task import Stores, Task, quiet
 from segue.settings.tree import Settings
+from segue.warehouse import incidents
 from segue.warehouse.contract import check_fresh
+from segue.warehouse.findings import Breach
 
 State = Literal["up-to-date", "running", "done", "failed"]
 
@@ -70,7 +73,7 @@ class Runner:
         `first` is called as soon as the home is ours, for `wait` seconds of waiting at most: to take in what came. `say` is
         told what a step is at.
 
-        Raises InvalidInput for an unknown step, Conflict if somebody else writes this home, ContractBroken if a step's rows
+        Raises InvalidInput for an unknown step, Conflict if somebody else writes this home, Breach if a step's rows
         break their contract (behind a last progress of state "failed"): steps behind it do not run.
         """
         wanted = chosen(self.steps, steps)
@@ -93,8 +96,9 @@ class Runner:
                     yield from self._run_chunk(step, entries, chunk, part, len(chunks), scope, say)
                 if as_of is not None and self._settings.warehouse.expect:
                     for table in step.writes:
-                        check_fresh(self._engine, table, as_of)
-            self._engine.compact(RUNS)
+                        self._check_fresh(step, table, as_of)
+            for table in (RUNS, QUALITY):
+                self._engine.compact(table)
 
     def _lost(
         self, step: Step, entries: Entries, scope: Scope, say: Callable[[str, str], None]
@@ -135,8 +139,10 @@ class Runner:
         try:
             newest = _newest(step, entries, scope)
             written = self._build(step, chunk, scope, newest, lambda what: say(step.name, what))
-        except Exception:
+        except Exception as error:
             yield progress("failed", seconds=time.monotonic() - clock)
+            if isinstance(error, Breach):
+                raise self._stopped(step, error) from error
             raise
         seconds = time.monotonic() - clock
         self._ledger.record(
@@ -148,6 +154,23 @@ class Runner:
             read_rows=chunk.read_rows,
         )
         yield progress("done", sum(item.rows for item in written), seconds)
+
+    def _check_fresh(self, step: Step, table: Table, as_of: date) -> None:
+        try:
+            check_fresh(self._engine, table, as_of)
+        except Breach as breach:
+            found = {(finding.table, finding.day, finding.part) for finding in breach.findings}
+            if not found <= set(incidents.accepted(self._engine)):
+                raise self._stopped(step, breach) from breach
+
+    def _stopped(self, step: Step, breach: Breach) -> Breach:
+        """The breach, kept as an incident, with the steps that do not run because of it."""
+        made, behind = {table.name for table in step.writes}, []
+        for later in self.steps:
+            if made.intersection(read.table.name for read in later.reads):
+                made |= {table.name for table in later.writes}
+                behind.append(later.name)
+        return incidents.record(self._engine, self._home, breach, step.name, behind)
 
     def _build(
         self, step: Step, chunk: Chunk, scope: Scope, newest: date, say: Callable[[str], None]
@@ -163,6 +186,7 @@ class Runner:
             say=say,
             as_of=scope.as_of,
             newest=newest,
+            step=step.name,
         )
         step.run(task)
         forgotten = [t.name for t in step.writes if t.name not in task.written]
