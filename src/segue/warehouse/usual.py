@@ -33,6 +33,8 @@ MIN_PART: Final = 50
 """Rows that a part must have come to before it is called new."""
 HEARD: Final = 10
 """Rows a day from which on a part tells how rows come together."""
+REGULAR: Final = 28
+"""Days of which a part may have missed one: what is not there every other Sunday is not missed on the next."""
 SAME_WEEKDAY: Final = 3
 """From so many on, a Sunday is compared with Sundays."""
 FAR: Final = 5.0
@@ -88,18 +90,22 @@ def bands(counts: Counts, day: date, lost: Mapping[str, float]) -> list[Band]:
     whole = np.array([part == ROWS for part in parts])
     # What the share of this day lets expect; all rows are no share of anything.
     due = np.where(whole, usual, np.exp(in_share.expected) * (totals[:, -1] + 1.0))
-    clump = _clumps(parts, usual, np.where(whole, in_rows.strays, in_share.strays))
+    in_share = _Deviation(
+        *(np.where(whole, one, other) for one, other in zip(in_rows, in_share, strict=True))
+    )
+    clump = _clumps(parts, usual, in_share.strays)
     seen = rows[:, -1]
-    few = np.maximum(_far(seen, usual, in_rows.strays, clump), _far(seen, due, in_share.strays, clump))
+    regular = (rows[:, -1 - REGULAR : -1] == 0).sum(axis=1) <= 1
+    few = np.maximum(_far(seen, usual, in_rows, clump), _far(seen, due, in_share, clump))
     fewer = (seen + 0.5) / np.minimum(usual, due)
     # Why at least: a part that was hardly there before is new, not many times itself.
     least, least_due = np.maximum(usual, MIN_PART), np.maximum(due, MIN_PART)
-    many = np.minimum(_far(seen, least, in_rows.strays, clump), _far(seen, least_due, in_share.strays, clump))
+    many = np.minimum(_far(seen, least, in_rows, clump), _far(seen, least_due, in_share, clump))
     more = seen / np.maximum(least, least_due)
     found = []
     for n, part in enumerate(parts):
         stray = max(in_rows.strays[n], math.sqrt(clump[n] / max(usual[n], 1.0)), EVEN)
-        missed = few[n] < -FAR and part.part not in ABSENCE
+        missed = few[n] < -FAR and regular[n] and part.part not in ABSENCE
         gone = missed and fewer[n] < lost.get(part.measure, LOST)
         odd = (missed and fewer[n] < FEWER) or (many[n] > FAR and more[n] > MORE)
         found.append(
@@ -116,16 +122,19 @@ def bands(counts: Counts, day: date, lost: Mapping[str, float]) -> list[Band]:
     return found
 
 
-def _far(seen: Floats, usual: Floats, strays: Floats, clump: Floats) -> Floats:
+def _far(seen: Floats, usual: Floats, days: _Deviation, clump: Floats) -> Floats:
     """How far `seen` lies from the usual, negative below: in deviations of the days before, or of chance, whichever says less.
 
-    Chance is that of a Poisson count of clumps: what few events do by themselves is no news, whatever the days before did.
+    Chance is that of a Poisson count of clumps: what few events do by themselves is no news, whatever the days before did. And
+    what one day in twenty did before is none either.
     """
     ratio = np.log((seen + 0.5) / (usual + 0.5))
     surprise = 2 * (seen * np.log(np.maximum(seen, 1e-9) / np.maximum(usual, 1e-9)) - seen + usual) / clump
     by_chance = np.sqrt(np.maximum(surprise, 0.0))
-    far: Floats = np.sign(ratio) * np.minimum(np.abs(ratio) / np.maximum(strays, EVEN), by_chance)
-    return far
+    far = np.sign(ratio) * np.minimum(np.abs(ratio) / np.maximum(days.strays, EVEN), by_chance)
+    stray = days.today - days.expected
+    unheard: Floats = np.where((stray < days.lowest) | (stray > days.highest), far, 0.0)
+    return unheard
 
 
 def _clumps(parts: Sequence[Part], usual: Floats, strays: Floats) -> Floats:
@@ -145,11 +154,13 @@ def _clumps(parts: Sequence[Part], usual: Floats, strays: Floats) -> Floats:
 
 
 class _Deviation(NamedTuple):
-    """Of each part: the logarithm today, what would be usual, and how far days stray from it."""
+    """Of each part: the logarithm today, what would be usual, how far days stray from it, and what one in twenty exceeds."""
 
     today: Floats
     expected: Floats
     strays: Floats
+    lowest: Floats
+    highest: Floats
 
 
 def _deviation(values: Floats, weekdays: npt.NDArray[np.int64]) -> _Deviation:
@@ -158,15 +169,24 @@ def _deviation(values: Floats, weekdays: npt.NDArray[np.int64]) -> _Deviation:
     against = values[:, WEEK:-1] - levels[:, :-1]
     kind = weekdays[WEEK:-1]
     factor = np.empty((len(values), WEEK))
+    fitted = len(kind)
     for weekday in range(WEEK):
         same = kind == weekday
-        factor[:, weekday] = np.median(
-            against[:, same if same.sum() >= SAME_WEEKDAY else slice(None)], axis=1
-        )
-    strays = np.median(np.abs(against - factor[:, kind]), axis=1)
-    # 1.48 makes a deviation of a median one; the rest is for what was fitted to these same days.
-    strays *= 1.48 * 1.25 * (1 + 3 / len(kind))
-    return _Deviation(values[:, -1], levels[:, -1] + factor[:, weekdays[-1]], strays)
+        alike = int(same.sum()) >= SAME_WEEKDAY
+        factor[:, weekday] = np.median(against[:, same if alike else slice(None)], axis=1)
+        fitted = min(fitted, int(same.sum())) if alike else fitted
+    residual = np.sort(against - factor[:, kind], axis=1)
+    strays = np.median(np.abs(residual), axis=1)
+    # 1.48 makes a deviation of a median one; the rest is for what was fitted to these same days: of three, one is their median.
+    strays *= 1.48 * 1.25 * (1 + 6 / fitted**2)
+    rare = len(kind) // 20
+    return _Deviation(
+        values[:, -1],
+        levels[:, -1] + factor[:, weekdays[-1]],
+        strays,
+        residual[:, rare],
+        residual[:, -1 - rare],
+    )
 
 
 def _totals(parts: Sequence[Part], rows: Floats) -> Floats:
