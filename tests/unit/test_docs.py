@@ -88,7 +88,7 @@ def parse(said: str) -> None:
     if words[0] not in COMMANDS:
         raise UsageError(f"{said}: there is no command {words[0]!r}")
     command, words = load(words[0]), words[1:]
-    while words and hasattr(command, "commands"):
+    while words and hasattr(command, "commands") and not words[0].startswith("-"):
         if words[0] not in command.commands:
             raise UsageError(f"{said}: there is no command {words[0]!r}")
         command, words = command.commands[words[0]], words[1:]

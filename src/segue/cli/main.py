@@ -53,6 +53,7 @@ COMMANDS: Final = {
         "migrate",
         "Rewrite a table into its contract's schema, after a column was renamed, retyped or dropped.",
     ),
+    "quality": Command("segue.cli.quality", "app", "How the tables stand against what is usual."),
     "sql": Command("segue.cli.engines", "sql", "Print the SQL that makes a table, on any engine."),
     "compare-engines": Command(
         "segue.cli.engines",

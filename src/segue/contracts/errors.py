@@ -6,6 +6,7 @@ SegueError
 │   └── InvalidData     a file or table cannot be read as what it should be
 ├── NotFound            an id, table, bundle or file that is not there (HTTP 404)
 ├── ContractBroken      a table breaks its contract after a step
+│   └── Breach          with what was found, which becomes an incident
 ├── GateRefused         a challenger is not good enough to publish
 ├── BundleCorrupt       a bundle's bytes are not what its manifest says
 ├── Unavailable         a store, engine or log does not answer in time (HTTP 503)

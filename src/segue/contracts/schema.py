@@ -7,6 +7,8 @@ from functools import cached_property
 
 import pyarrow as pa
 
+from segue.contracts.measures import Measure
+
 
 @dataclass(frozen=True)
 class Column:
@@ -30,9 +32,8 @@ class Column:
 class Table:
     """One table. `key` is unique; a daily table has a `day` date column and is partitioned by it.
 
-    What is expected of it as a whole, where that is said: `fresh_hours`, how long before the end of the day that a run is for
-    its newest `ts` may lie; `volume`, by what factor a day's rows may lie below the usual; `known`, which share of
-    the rows of a day that usually name what a column `references` still must.
+    What is watched, where a table is daily: its rows a day, and with `measures` what they say, also for each value of the
+    column `client` by itself. `fresh_hours`: how long before the end of the day that a run is for its newest `ts` may lie.
     """
 
     name: str
@@ -43,8 +44,8 @@ class Table:
     sort: tuple[str, ...] = ()
     derived: bool = True
     fresh_hours: int | None = None
-    volume: float | None = None
-    known: float | None = None
+    measures: tuple[Measure, ...] = ()
+    client: str | None = None
 
     @cached_property
     def arrow(self) -> pa.Schema:

@@ -11,8 +11,9 @@ from typing import Final
 import pyarrow as pa
 
 from segue.contracts.ids import MAX_ID
+from segue.contracts.measures import Bins, Filled, Hours, Known, Letters, Single, Values
 from segue.contracts.schema import Column, Table
-from segue.contracts.vocabulary import EventType, Removed, Surface
+from segue.contracts.vocabulary import HOUR, MINUTE, EventType, Removed, Surface
 
 I64, I32, I16, F32, F64, BOOL, TEXT = (
     pa.int64(),
@@ -36,6 +37,9 @@ MAX_TAG: Final = 100
 """Bytes of one tag that is sent."""
 MAX_BLOCKED: Final = 250
 """Countries; there are 249 codes."""
+_PLAYED: Final = (1, 1_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
+"""Milliseconds: seconds taken for milliseconds, or the other way round, leave nothing where it was."""
+_COUNTED: Final = (1, 2, 4, 8, 16, 32, 64, 128, 512)
 
 DAY = Column("day", pa.date32(), "UTC date of `ts`; the partition")
 TS = Column("ts", I64, "when it happened, UTC microseconds", ge=EARLIEST, le=LATEST)
@@ -184,8 +188,24 @@ EVENTS = Table(
     key=("event_id",),
     sort=("user_id", "ts"),
     fresh_hours=12,
-    volume=10,
-    known=0.5,
+    measures=(
+        Values("type"),
+        Values("surface"),
+        Values("country"),
+        Values("device"),
+        Hours("ts"),
+        Bins("received_at", (0, 10 * MINUTE, HOUR // 2, 2 * HOUR), since="ts", unit="min", scale=MINUTE),
+        Bins("ms_played", _PLAYED),
+        Bins("position", (1, 4, 8, 16)),
+        Filled("session_id"),
+        Filled("request_id"),
+        Letters("query"),
+        Known("user_id", same="country"),
+        Known("track_id", same="artist_id"),
+        Known("artist_id"),
+        Single(("user_id", "ts", "type", "track_id"), among="user_id"),
+    ),
+    client="device",
 )
 SESSIONS = Table(
     "sessions",
@@ -204,7 +224,11 @@ SESSIONS = Table(
     ),
     key=("user_id", "session_start"),
     sort=("user_id", "session_start"),
-    volume=10,
+    measures=(
+        Bins("events", _COUNTED),
+        Bins("plays", _COUNTED),
+        Bins("ms_played", (1, 60_000, 600_000, 3_600_000)),
+    ),
 )
 LISTENS = Table(
     "listens",
@@ -222,7 +246,7 @@ LISTENS = Table(
     ),
     key=(),
     sort=("user_id", "ts"),
-    volume=10,
+    measures=(Bins("ms_played", _PLAYED), Values("surface")),
 )
 _COUNTS = (
     Column("plays", I64, "plays"),
@@ -268,6 +292,7 @@ DAILY_LISTENERS = Table(
     ),
     key=("day", "user_id"),
     sort=("user_id",),
+    measures=(Bins("plays", _COUNTED), Bins("sessions", (1, 2, 3, 6)), Bins("tracks", _COUNTED)),
 )
 CO_LISTENS = Table(
     "co_listens",
@@ -355,6 +380,13 @@ OUTCOMES = Table(
     ),
     key=("request_id", "position"),
     sort=("user_id", "ts"),
+    measures=(
+        Values("surface"),
+        Bins("position", (1, 4, 8, 16)),
+        Bins("propensity", (0.0001, 0.001, 0.01, 0.1, 1.0)),
+        Values("played"),
+        Values("listened"),
+    ),
 )
 RUNS = Table(
     "runs",
@@ -408,6 +440,50 @@ ERASURES = Table(
     daily=False,
     derived=False,
 )
+QUALITY = Table(
+    "quality",
+    "How many rows of a day fall into each part of each measure; of a day that was measured again the latest counts.",
+    (
+        Column("day", pa.date32(), "the day that was measured"),
+        Column("table", TEXT, "the table"),
+        Column("at", I64, "when it was measured, UTC microseconds"),
+        Column("measure", TEXT, "what was counted; `rows` is all of them"),
+        Column(
+            "client",
+            TEXT,
+            "the client whose rows alone these are, where the table tells them apart",
+            nullable=True,
+        ),
+        Column("part", TEXT, "a value, a range of numbers, an hour, ..."),
+        Column("rows", I64, "rows in it"),
+    ),
+    key=("day", "table", "at", "measure", "client", "part"),
+    daily=False,
+    sort=("day", "table", "at"),
+    derived=False,
+)
+INCIDENTS = Table(
+    "incidents",
+    "What stopped the flow: a row for each thing that was found, and one more where somebody accepted it.",
+    (
+        Column("at", I64, "when it was found, or accepted, UTC microseconds"),
+        Column("incident", TEXT, "its name, and that of its file in HOME/incidents"),
+        Column("status", TEXT, "found or accepted", one_of=("found", "accepted")),
+        Column("step", TEXT, "the step that was stopped", nullable=True),
+        Column("table", TEXT, "the table that would have been written"),
+        Column("day", pa.date32(), "the day; null where it is rows of any day", nullable=True),
+        Column("measure", TEXT, "the measure, or the rule of a column"),
+        Column("client", TEXT, "the client whose rows alone these are", nullable=True),
+        Column("part", TEXT, "part of the measure", nullable=True),
+        Column("seen", F64, "rows"),
+        Column("low", F64, "fewest rows that are usual", nullable=True),
+        Column("high", F64, "most rows that are usual", nullable=True),
+        Column("said", TEXT, "what was found, or why it was accepted, in words"),
+    ),
+    key=("at", "incident", "measure", "client", "part"),
+    daily=False,
+    derived=False,
+)
 
 TABLES: Final[dict[str, Table]] = {
     t.name: t
@@ -431,5 +507,7 @@ TABLES: Final[dict[str, Table]] = {
         RUNS,
         VERDICTS,
         ERASURES,
+        QUALITY,
+        INCIDENTS,
     )
 }

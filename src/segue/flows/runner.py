@@ -18,7 +18,7 @@ import msgspec
 from segue.contracts.ids import new_id
 from segue.contracts.ports import Days, Engine
 from segue.contracts.schema import Table
-from segue.contracts.tables import RUNS
+from segue.contracts.tables import QUALITY, RUNS
 from segue.flows.estimate import Estimate, Forecast, check_budget, scan_bytes
 from segue.flows.ledger import LANDING, Circumstances, Entries, Ledger, Written, enter
 from segue.flows.lock import exclusive
@@ -27,7 +27,9 @@ from segue.flows.registry import Step, chosen, in_order, with_tables
 from segue.flows.task import WHOLE, Stores, Task, quiet
 from segue.flows.team import OpenEngine, Team, opened, shared
 from segue.settings.tree import Settings
+from segue.warehouse import incidents
 from segue.warehouse.contract import check_fresh
+from segue.warehouse.findings import Breach
 
 State = Literal["up-to-date", "running", "done", "failed"]
 
@@ -103,7 +105,7 @@ class Runner:
         what a step is at, by several threads where chunks are built at once.
 
         Raises InvalidInput for an unknown step, Conflict if somebody else writes this home, Overloaded if more would be read
-        than `warehouse.budget` allows, ContractBroken if a step's rows break their contract (behind a last progress of state
+        than `warehouse.budget` allows, Breach if a step's rows break their contract (behind a last progress of state
         "failed"): steps behind it do not run.
         """
         wanted = chosen(self.steps, steps)
@@ -125,8 +127,9 @@ class Runner:
                 yield from self._run_chunks(step, chunks, entries, scope, workers, say)
                 if as_of is not None and self._settings.warehouse.expect:
                     for table in step.writes:
-                        check_fresh(self._engine, table, as_of)
-            self._engine.compact(RUNS)
+                        self._check_fresh(step, table, as_of)
+            for table in (RUNS, QUALITY):
+                self._engine.compact(table)
 
     def estimate(
         self,
@@ -208,21 +211,41 @@ class Runner:
         def build(engine: Engine, job: tuple[int, Chunk]) -> _Built:
             return self._build(engine, team.settings, step, job[1], scope, newest, say)
 
-        for (part, chunk), came in team.each(list(enumerate(chunks, 1)), build):
-            progress = StepProgress(step.name, "running", chunk.days, part, len(chunks), chunk.read_rows)
-            if isinstance(came, _Built):
-                self._enter(step, chunk, came, entries)
-                rows = sum(item.rows for item in came.written)
-                progress = replace(
-                    progress,
-                    state="done",
-                    read_bytes=came.read_bytes,
-                    written_rows=rows,
-                    seconds=came.seconds,
-                )
-            elif came is not None:
-                progress = replace(progress, state="failed")
-            yield progress
+        try:
+            for (part, chunk), came in team.each(list(enumerate(chunks, 1)), build):
+                progress = StepProgress(step.name, "running", chunk.days, part, len(chunks), chunk.read_rows)
+                if isinstance(came, _Built):
+                    self._enter(step, chunk, came, entries)
+                    rows = sum(item.rows for item in came.written)
+                    progress = replace(
+                        progress,
+                        state="done",
+                        read_bytes=came.read_bytes,
+                        written_rows=rows,
+                        seconds=came.seconds,
+                    )
+                elif came is not None:
+                    progress = replace(progress, state="failed")
+                yield progress
+        except Breach as breach:
+            raise self._stopped(step, breach) from breach
+
+    def _check_fresh(self, step: Step, table: Table, as_of: date) -> None:
+        try:
+            check_fresh(self._engine, table, as_of)
+        except Breach as breach:
+            found = {(finding.table, finding.day, finding.part) for finding in breach.findings}
+            if not found <= set(incidents.accepted(self._engine)):
+                raise self._stopped(step, breach) from breach
+
+    def _stopped(self, step: Step, breach: Breach) -> Breach:
+        """The breach, kept as an incident, with the steps that do not run because of it."""
+        made, behind = {table.name for table in step.writes}, []
+        for later in self.steps:
+            if made.intersection(read.table.name for read in later.reads):
+                made |= {table.name for table in later.writes}
+                behind.append(later.name)
+        return incidents.record(self._engine, self._home, breach, step.name, behind)
 
     def _build(
         self,
@@ -245,6 +268,7 @@ class Runner:
             say=lambda what: say(step.name, what),
             as_of=scope.as_of,
             newest=newest,
+            step=step.name,
         )
         started, clock = time.time_ns() // 1000, time.monotonic()
         whole = scan_bytes(engine, step, chunk.days) if step.partition == "whole" else 0

@@ -61,7 +61,7 @@ class Warehouse(Struct, frozen=True, forbid_unknown_fields=True):
     expect: Annotated[
         bool,
         Meta(
-            description="stop where a table is stale, or holds an unusual number of rows or ids nobody knows; "
+            description="stop where a table is stale, or a day lost what is usual, see docs/concepts/quality.md; "
             "false accepts what is there"
         ),
     ] = True

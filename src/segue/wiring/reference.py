@@ -103,13 +103,8 @@ def _expected(table: Table) -> str:
     said = []
     if table.fresh_hours is not None:
         said.append(f"the newest row within {table.fresh_hours} hours of the end of the run's day")
-    if table.volume is not None:
-        said.append(f"at least 1/{table.volume:g} of a day's usual rows")
-    if table.known is not None:
-        targets = ", ".join(sorted({f"`{c.references}`" for c in table.columns if c.references}))
-        said.append(
-            f"where most rows of a day are unknown to {targets}, at least {table.known:.0%} as many known ones as usual"
-        )
+    said += ["a day's rows like those of the days before"] if table.daily and table.derived else []
+    said += [f"so also by {', '.join(m.name for m in table.measures)}"] if table.measures else []
     return f" Expected: {'; '.join(said)}." if said else ""
 
 

@@ -24,6 +24,8 @@ from segue.flows.registry import Read, step
 from segue.flows.steps import BUILD
 from segue.flows.task import Task
 from segue.settings.tree import Training
+from segue.warehouse import incidents
+from segue.warehouse.findings import ROWS
 
 DAILY = ("daily-tracks", "daily-artists", "daily-listeners")
 
@@ -205,19 +207,82 @@ def test_a_broken_contract_stops_what_is_downstream_and_changes_nothing(
     assert list(work(run(built, tmp_path, steps=["events", "sessions"]))) == ["events", "sessions"]
 
 
-def test_a_day_that_nearly_nothing_arrived_of_stops_what_is_downstream(tmp_path: Path) -> None:
-    engine = home_with(tmp_path, raw_events(range(16), per_day=1_100))
+@pytest.fixture(scope="module")
+def outage_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home of which hardly anything arrived on day 16, behind a run that stopped there."""
+    home = tmp_path_factory.mktemp("outage")
+    engine = home_with(home, raw_events(range(16), per_day=1_100))
+    assert "outcomes" in work(run(engine, home))
     engine.append(RAW_EVENTS, raw_events([16], seed=2, per_day=40))
-    day = D[0] + timedelta(days=16)
-    progress = made_flow.runner(engine, tmp_path).run(as_of=day)
-    with pytest.raises(ContractBroken, match=f"{day} would hold 40 rows, where 1,100 are usual"):
-        list(progress)
-    assert engine.days(EVENTS) is None, "the chunk was refused whole"
+    with pytest.raises(
+        ContractBroken, match=f"{OUTAGE} holds 40 rows, where 825 to 1,541 are usual.*sessions, listens"
+    ):
+        run(engine, home, as_of=OUTAGE)
+    engine.close()
+    return home
+
+
+OUTAGE = D[0] + timedelta(days=16)
+
+
+@pytest.fixture
+def outage(outage_home: Path, tmp_path: Path) -> made_flow.DuckDBDelta:
+    """An engine over a copy of that home, which is `tmp_path`."""
+    shutil.copytree(outage_home, tmp_path, dirs_exist_ok=True)
+    return made_flow.DuckDBDelta(tmp_path / "tables", made_flow.settings().warehouse)
+
+
+def test_a_day_that_nearly_nothing_arrived_of_is_an_incident(
+    outage: made_flow.DuckDBDelta, tmp_path: Path
+) -> None:
+    [found] = incidents.incidents(outage)
+    assert (found.status, found.step, found.table, found.day) == ("open", "events", "events", OUTAGE)
+    assert [(f.part, f.seen) for f in found.findings] == [(ROWS, 40)]
+    told = (tmp_path / "incidents" / f"{found.name}.md").read_text(encoding="utf-8")
+    assert found.findings[0].said in told
+    assert f"segue quality accept {found.name}" in told
+    assert OUTAGE not in outage.row_counts(EVENTS), "nothing was written"
+    with pytest.raises(ContractBroken, match=found.name):
+        run(outage, tmp_path, as_of=OUTAGE)
+    assert len(incidents.incidents(outage)) == 1, "the same is found again, and kept once"
+
+
+def test_what_is_accepted_passes_with_what_follows_from_it(
+    outage: made_flow.DuckDBDelta, tmp_path: Path
+) -> None:
+    name = incidents.incidents(outage)[0].name
+    with pytest.raises(InvalidInput, match=f"did you mean '{name}'"):
+        incidents.accept(outage, name[:-1], "")
+    incidents.accept(outage, name, "a holiday")
+    done = work(run(outage, tmp_path, as_of=OUTAGE))
+    assert set(done) == {step.name for step in BUILD}
+    assert outage.row_counts(LISTENS)[OUTAGE] < 40
+    assert [one.status for one in incidents.incidents(outage)] == ["accepted"]
+    assert ("listens", OUTAGE, ROWS) in incidents.accepted(outage), "it follows from the events"
+
+
+def test_what_is_mended_needs_nobodys_consent(outage: made_flow.DuckDBDelta, tmp_path: Path) -> None:
+    outage.append(RAW_EVENTS, raw_events([16], seed=3, per_day=1_060))
+    assert "outcomes" in work(run(outage, tmp_path, as_of=OUTAGE))
+    assert [one.status for one in incidents.incidents(outage)] == ["mended"]
+
+
+def test_expectations_can_be_left_out_for_a_run(outage: made_flow.DuckDBDelta, tmp_path: Path) -> None:
     accepting = made_flow.settings()
     accepting = msgspec.structs.replace(
         accepting, warehouse=msgspec.structs.replace(accepting.warehouse, expect=False)
     )
-    assert "sessions" in work(made_flow.runner(engine, tmp_path, given=accepting).run(as_of=day))
+    assert "sessions" in work(made_flow.runner(outage, tmp_path, given=accepting).run(as_of=OUTAGE))
+
+
+def test_rows_that_break_a_rule_cannot_be_accepted(built: made_flow.DuckDBDelta, tmp_path: Path) -> None:
+    built.append(RAW_EVENTS, _with_type(raw_events([5], seed=5, per_day=3), 1, "dance"))
+    with pytest.raises(ContractBroken, match=r"dance"):
+        run(built, tmp_path)
+    [found] = incidents.incidents(built)
+    assert "dance" in (tmp_path / "incidents" / f"{found.name}.md").read_text(encoding="utf-8")
+    with pytest.raises(InvalidInput, match="cannot be accepted"):
+        incidents.accept(built, found.name, "")
 
 
 def test_a_run_for_a_day_that_has_not_come_stops_at_the_events(tmp_path: Path) -> None:
