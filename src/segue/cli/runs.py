@@ -110,7 +110,7 @@ def _print_made(table: str, made: history.Made) -> None:
     for name, what in lines.items():
         out.print(f"  [cyan]{name:<12}[/] {escape(what)}", highlight=False, soft_wrap=True)
     for name, ranges in made.inputs.items():
-        for first, last, by in ranges or [(None, None, "no run: it was empty")]:
+        for first, last, by in ranges or [(None, None, "nobody who entered it: looked up as it stood")]:
             out.print(
                 f"  [cyan]{'from':<12}[/] {name} {_days(first, last)}  by {by}",
                 highlight=False,

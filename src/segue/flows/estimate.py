@@ -70,8 +70,11 @@ class Forecast:
 
     def of(self, step: Step, chunk: Chunk) -> Estimate:
         """What a chunk costs, when those before it have been told."""
-        past = self._nearest(step, chunk.read_rows)
-        here = [run for run in past if run.engine in (None, self._settings.engine)]
+        if step.name not in self._past:
+            self._past[step.name] = runs(self._engine, step=step.name, last=KNOWN)
+        past = self._past[step.name]
+        here = _nearest([run for run in past if run.engine in (None, self._settings.engine)], chunk.read_rows)
+        past = _nearest(past, chunk.read_rows)
         read_bytes, read_from = self._reading(step, chunk, here)
         rows = [self._writing(step, table, chunk, past) for table in step.writes]
         seconds = _ratio([(run.seconds, run) for run in here])
@@ -86,20 +89,6 @@ class Forecast:
             None if seconds is None else seconds * chunk.read_rows,
             "guess" if seconds is None else "history",
         )
-
-    def _nearest(self, step: Step, read_rows: int) -> list[Run]:
-        """Earlier runs of the step, those with as much to read first."""
-        if step.name not in self._past:
-            self._past[step.name] = runs(self._engine, step=step.name, last=KNOWN)
-        known = sorted(
-            (
-                (abs(log((run.read_rows + 1) / (read_rows + 1))), run)
-                for run in self._past[step.name]
-                if run.read_rows
-            ),
-            key=lambda pair: pair[0],
-        )
-        return [run for apart, run in known[:NEAREST] if apart <= known[0][0] + log(2)]
 
     def _reading(self, step: Step, chunk: Chunk, past: Sequence[Run]) -> tuple[int, Basis]:
         reads = windows(step, chunk.days).items()
@@ -148,6 +137,14 @@ def check_budget(found: Iterable[Estimate], budget: int) -> None:
         field="warehouse.budget",
         limit=f"{budget} bytes",
     )
+
+
+def _nearest(past: Sequence[Run], read_rows: int) -> list[Run]:
+    """The runs whose input was nearest in size: the nearest, and others about as near (within a factor of two)."""
+    apart = sorted(
+        ((abs(log(run.read_rows / max(read_rows, 1))), n) for n, run in enumerate(past) if run.read_rows),
+    )
+    return [past[n] for far, n in apart[:NEAREST] if far <= apart[0][0] + log(2)]
 
 
 def _ratio(known: Sequence[tuple[float, Run]]) -> float | None:

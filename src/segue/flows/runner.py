@@ -165,8 +165,10 @@ class Runner:
             check_budget(self._estimate(todo, wanted, scope, self._settings), budget)
 
     def _team(self, size: int) -> AbstractContextManager[Team]:
-        if size == 1 or self._open_engine is None:
+        if size == 1:
             return nullcontext(Team([self._engine], self._settings))
+        if self._open_engine is None:
+            raise ValueError("a runner that builds chunks side by side needs to know how to open engines")
         return opened(self._open_engine, self._settings, size)
 
     def _stale(

@@ -13,9 +13,11 @@ import pyarrow.compute as pc
 import pytest
 from made_flow import D, contents, home_with, raw_events, run, work
 
+from real_engines import OF_SPARK, EngineOf, settings_of
 from segue.contracts.errors import Conflict, ContractBroken, InvalidData, InvalidInput
 from segue.contracts.ports import Days
-from segue.contracts.tables import EVENTS, RAW_EVENTS
+from segue.contracts.tables import EVENTS, LISTENS, RAW_EVENTS, TRACKS
+from segue.flows.compare import compare
 from segue.flows.ledger import Ledger
 from segue.flows.runner import Runner
 from segue.flows.steps import BUILD
@@ -153,3 +155,24 @@ def test_a_day_whose_file_is_gone_is_built_again_by_force(tmp_path: Path) -> Non
         contents(engine)
     run(engine, tmp_path, steps=["events"], days=Days(D[1], D[1]), force=True)
     assert contents(engine) == before
+
+
+@OF_SPARK
+def test_on_spark_too(tmp_path: Path, engine_of: EngineOf) -> None:
+    raw = raw_events(range(4))
+    duckdb = home_with(tmp_path / "duckdb", raw)
+    steps = ["events", "listens"]
+    run(duckdb, tmp_path / "duckdb", steps=steps)
+    spark = engine_of("spark", Warehouse())
+    share = settings_of("spark", Warehouse(chunk_rows=120))
+    given = msgspec.structs.replace(made_flow.settings(), warehouse=share)
+    for table in (TRACKS, RAW_EVENTS):
+        spark.overwrite(table, duckdb.collect(duckdb.read(table)))
+
+    def again(settings: Warehouse) -> made_flow.Engine:
+        return engine_of("spark", settings)
+
+    runner = Runner(spark, given, tmp_path, Home(tmp_path, given), BUILD, again)
+    assert len(work(runner.run(steps, parallel=2))["events"]) == 4
+    for table in (EVENTS, LISTENS):
+        assert compare(table, {"duckdb": duckdb, "spark": spark}).difference is None
