@@ -11,6 +11,7 @@ A contract may gain a column that may be null: older files are read as null ther
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date, timedelta
@@ -52,6 +53,8 @@ _NO_ROOM = (
     "File too large",
 )
 _TIMES = ("ts", "received_at")
+_CREATING = threading.Lock()
+"""Chunks of a step are built side by side in one process; processes take turns at a home."""
 _UNUSABLE = frozenset("[]^|\\\n")
 """Characters of a path that delta-rs cannot turn into a URL (it panics)."""
 
@@ -268,7 +271,10 @@ class DeltaTables:
 
     def _created(self, table: Table) -> DeltaTable:
         path = self._path(table)
-        with self._writing(table):
+        # Why: of two that create a table at once the second would enter its metadata again, which overtakes who writes already.
+        with _CREATING, self._writing(table):
+            if (delta := self._opened(table)) is not None:
+                return delta
             path.mkdir(parents=True, exist_ok=True)
             schema = Schema.from_arrow(table.arrow)
             try:
