@@ -1,4 +1,4 @@
-"""Real engines for tests: DuckDB, Spark in this process (one application per test process), each in a place of its own.
+"""Real engines for tests, each in a place of its own: DuckDB, Spark in this process, BigQuery's client against an emulator.
 
 An engine that is not on this machine is skipped by name, with the way to install it. At the end of a run it is said which
 engines really ran, and a whole run fails if one that is installed did not.
@@ -7,19 +7,22 @@ engines really ran, and a whole run fails if one that is installed did not.
 from __future__ import annotations
 
 import gc
+import os
 import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from uuid import uuid4
 
 import msgspec
 import pytest
 
-from real_stores import is_whole
+from real_stores import free_port, is_whole, wait_until_open
 from segue.contracts.ports import Engine
-from segue.settings.tree import Spark, Warehouse
+from segue.settings.tree import BigQuery, Spark, Warehouse
 from segue.wiring.engines import open_engine
 
 
@@ -31,11 +34,17 @@ class Kind:
     installed: Callable[[], bool]
 
 
+EMULATOR = Path(__file__).parents[1] / ".bqemulator" / "bin" / "bqemulator"
+
 KINDS = {
     "duckdb": Kind("make .venv/.ready", lambda: True),
     "spark": Kind(
         "make engines, and Java 17",
         lambda: find_spec("pyspark") is not None and shutil.which("java") is not None,
+    ),
+    "bigquery": Kind(
+        "make engines .bqemulator/.ready",
+        lambda: find_spec("google.cloud.bigquery") is not None and EMULATOR.exists(),
     ),
 }
 ENGINES = tuple(KINDS)
@@ -46,22 +55,64 @@ SPARK = Spark(conf={"spark.sql.shuffle.partitions": "2", "spark.sql.codegen.whol
 """The tests' tables are small: Java compiled for each query would cost more than it saves."""
 
 
-def settings_of(kind: str, settings: Warehouse) -> Warehouse:
-    """The settings with that engine. Skips where it is not installed."""
-    if not KINDS[kind].installed():
-        pytest.skip(f"{kind}: not installed here; {KINDS[kind].install}")
-    if kind == "spark":
-        return msgspec.structs.replace(settings, engine="spark", memory_mb=1024, threads=2, spark=SPARK)
-    return msgspec.structs.replace(settings, engine="duckdb")
+class Places:
+    """Where engines are for tests. BigQuery's emulator is started once per test process, when it is first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._emulator: subprocess.Popen[bytes] | None = None
+        self._endpoint = ""
+
+    def settings(self, kind: str, settings: Warehouse) -> Warehouse:
+        """The settings with that engine, in a dataset of their own. Skips where it is not installed."""
+        if not KINDS[kind].installed():
+            pytest.skip(f"{kind}: not installed here; {KINDS[kind].install}")
+        if kind == "spark":
+            return msgspec.structs.replace(settings, engine="spark", memory_mb=1024, threads=2, spark=SPARK)
+        if kind == "bigquery":
+            if self._emulator is None:
+                self._start()
+            place = BigQuery(
+                project="test", dataset=f"t{uuid4().hex[:12]}", endpoint=self._endpoint, deadline_s=30
+            )
+            return msgspec.structs.replace(settings, engine="bigquery", bigquery=place)
+        return msgspec.structs.replace(settings, engine="duckdb")
+
+    def _start(self) -> None:
+        rest, grpc = free_port(), free_port()
+        command = [EMULATOR, "start", "--rest-port", rest, "--grpc-port", grpc, "--log-level", "error"]
+        with (self._folder / "bqemulator.log").open("w") as said:
+            self._emulator = subprocess.Popen(
+                [str(part) for part in command],
+                env=os.environ | {"HOME": str(EMULATOR.parents[1])},
+                stdout=said,
+                stderr=said,
+            )
+        wait_until_open(rest, self._emulator)
+        self._endpoint = f"http://127.0.0.1:{rest}"
+
+    def stop(self) -> None:
+        """Kill the emulator."""
+        if self._emulator is not None:
+            self._emulator.kill()
+            self._emulator.wait()
+
+
+@pytest.fixture(scope="session")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
+    """Settings of each engine."""
+    made = Places(tmp_path_factory.mktemp("engines"))
+    yield made
+    made.stop()
 
 
 @pytest.fixture
-def engine_of(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineOf]:
+def engine_of(request: pytest.FixtureRequest, places: Places, tmp_path: Path) -> Iterator[EngineOf]:
     """Opens an engine without tables, by the wiring that the platform uses; the test is counted as having run on it."""
     opened: list[Engine] = []
 
     def make(kind: str, settings: Warehouse) -> Engine:
-        chosen = settings_of(kind, settings)
+        chosen = places.settings(kind, settings)
         request.node.user_properties.append((RAN, kind))
         opened.append(open_engine(tmp_path / f"tables of 100% {kind}", chosen))
         return opened[-1]

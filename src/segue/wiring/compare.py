@@ -51,5 +51,10 @@ def _scratch(home: Home, name: str) -> Home:
     root: Path = home.root / FOLDER / name
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    warehouse = msgspec.structs.replace(home.settings.warehouse, engine=name)
+    place = home.settings.warehouse.bigquery
+    warehouse = msgspec.structs.replace(
+        home.settings.warehouse,
+        engine=name,
+        bigquery=msgspec.structs.replace(place, dataset=f"{place.dataset}_{FOLDER}"),
+    )
     return replace(home, root=root, settings=msgspec.structs.replace(home.settings, warehouse=warehouse))

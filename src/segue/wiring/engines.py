@@ -25,6 +25,8 @@ def open_engine(root: Path, settings: Warehouse) -> Engine:
     engine: Engine
     if settings.engine == "spark":
         engine = _adapter("spark").SparkDelta(root, settings)
+    elif settings.engine == "bigquery":
+        engine = _adapter("bigquery").BigQuery(settings)
     else:
         engine = _adapter("duckdb").DuckDBDelta(root, settings)
     return engine
@@ -32,8 +34,12 @@ def open_engine(root: Path, settings: Warehouse) -> Engine:
 
 def statements(kind: str, table: Table, rows: ir.Table, days: Days) -> list[str]:
     """What an engine of that kind is asked to make those days of a table, as SQL. Raises InvalidSettings as `open_engine`."""
-    found: list[str] = [_adapter("sql", kind).select(kind, rows)]
-    return found
+    select = _adapter("sql", kind).select(kind, rows)
+    if kind != "bigquery":
+        return [select]
+    bigquery = _adapter("bigquery_sql", kind)
+    staged = f"{table.name}_staged"
+    return [bigquery.create(table), bigquery.stage(staged, select), bigquery.replace(table, staged, days)]
 
 
 def _adapter(module: str, kind: str = "") -> ModuleType:
