@@ -7,22 +7,21 @@ engines really ran, and a whole run fails if one that is installed did not.
 from __future__ import annotations
 
 import gc
-import os
 import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from uuid import uuid4
 
 import msgspec
 import pytest
 
-from real_stores import free_port, is_whole, wait_until_open
+import bigquery_emulator
+from bigquery_emulator import Emulator
+from real_stores import is_whole
 from segue.contracts.ports import Engine
-from segue.settings.tree import BigQuery, Spark, Warehouse
+from segue.settings.tree import Spark, Warehouse
 from segue.wiring.engines import open_engine
 
 
@@ -34,8 +33,6 @@ class Kind:
     installed: Callable[[], bool]
 
 
-EMULATOR = Path(__file__).parents[1] / ".bqemulator" / "bin" / "bqemulator"
-
 KINDS = {
     "duckdb": Kind("make .venv/.ready", lambda: True),
     "spark": Kind(
@@ -43,8 +40,8 @@ KINDS = {
         lambda: find_spec("pyspark") is not None and shutil.which("java") is not None,
     ),
     "bigquery": Kind(
-        "make engines .bqemulator/.ready",
-        lambda: find_spec("google.cloud.bigquery") is not None and EMULATOR.exists(),
+        f"make engines, and {bigquery_emulator.INSTALL}",
+        lambda: find_spec("google.cloud.bigquery") is not None and bigquery_emulator.PROGRAM.exists(),
     ),
 }
 ENGINES = tuple(KINDS)
@@ -60,42 +57,34 @@ class Places:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._emulator: subprocess.Popen[bytes] | None = None
-        self._endpoint = ""
+        self._emulator: Emulator | None = None
+
+    @property
+    def emulator(self) -> Emulator:
+        """The emulator. Skips where it is not installed."""
+        _skip_unless_installed("bigquery")
+        if self._emulator is None:
+            self._emulator = Emulator(self._folder)
+        return self._emulator
 
     def settings(self, kind: str, settings: Warehouse) -> Warehouse:
         """The settings with that engine, in a dataset of their own. Skips where it is not installed."""
-        if not KINDS[kind].installed():
-            pytest.skip(f"{kind}: not installed here; {KINDS[kind].install}")
+        _skip_unless_installed(kind)
         if kind == "spark":
             return msgspec.structs.replace(settings, engine="spark", memory_mb=1024, threads=2, spark=SPARK)
         if kind == "bigquery":
-            if self._emulator is None:
-                self._start()
-            place = BigQuery(
-                project="test", dataset=f"t{uuid4().hex[:12]}", endpoint=self._endpoint, deadline_s=30
-            )
-            return msgspec.structs.replace(settings, engine="bigquery", bigquery=place)
+            return msgspec.structs.replace(settings, engine="bigquery", bigquery=self.emulator.place())
         return msgspec.structs.replace(settings, engine="duckdb")
 
-    def _start(self) -> None:
-        rest, grpc = free_port(), free_port()
-        command = [EMULATOR, "start", "--rest-port", rest, "--grpc-port", grpc, "--log-level", "error"]
-        with (self._folder / "bqemulator.log").open("w") as said:
-            self._emulator = subprocess.Popen(
-                [str(part) for part in command],
-                env=os.environ | {"HOME": str(EMULATOR.parents[1])},
-                stdout=said,
-                stderr=said,
-            )
-        wait_until_open(rest, self._emulator)
-        self._endpoint = f"http://127.0.0.1:{rest}"
-
     def stop(self) -> None:
-        """Kill the emulator."""
+        """End what was started."""
         if self._emulator is not None:
-            self._emulator.kill()
-            self._emulator.wait()
+            self._emulator.stop()
+
+
+def _skip_unless_installed(kind: str) -> None:
+    if not KINDS[kind].installed():
+        pytest.skip(f"{kind}: not installed here; {KINDS[kind].install}")
 
 
 @pytest.fixture(scope="session")

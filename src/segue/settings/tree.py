@@ -44,13 +44,20 @@ class BigQuery(Struct, frozen=True, forbid_unknown_fields=True):
             description="an emulator's REST address; empty means Google's variable BIGQUERY_EMULATOR_HOST, else Google"
         ),
     ] = ""
+    storage_endpoint: Annotated[
+        str,
+        Meta(
+            description="an emulator's gRPC address for its Storage API, HOST:PORT; empty means that its rows come by REST"
+        ),
+    ] = ""
     maximum_bytes_billed: Annotated[
         int, Meta(ge=0, description="a query that would bill more is refused; 0 means no limit")
     ] = 1_000_000_000_000
     deadline_s: Annotated[
         float,
         Meta(
-            gt=0, description="how long an answer is waited for, and asked for again, before it is given up"
+            gt=0,
+            description="how long a refused or unanswered call is made again before it is given up; a query may run longer",
         ),
     ] = 600.0
 

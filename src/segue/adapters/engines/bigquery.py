@@ -1,59 +1,51 @@
 """The engine of a warehouse in the cloud: BigQuery keeps the tables, partitioned by day, and runs the expressions.
 
 A write is a single statement over rows that were staged and checked before (`bigquery_sql.replace`), or a transaction with
-its marker (`bigquery_sql.append`). Statements may be sent again: by us where the answer was lost, by BigQuery where a job of
-its own failed; each has an id that is made once, and each leaves the same tables behind however often it ran.
+its marker (`bigquery_sql.append`). How statements are sent, and sent again, is in `bigquery_jobs`; how stored rows are
+fetched is in `bigquery_storage`.
 """
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from datetime import date, datetime
-from typing import Any, Final
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
 from uuid import uuid4
 
 import ibis
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
 import pyarrow as pa
-import pyarrow.parquet as pq
-from google.api_core import exceptions as google
-from google.api_core.client_options import ClientOptions
-from google.auth.credentials import AnonymousCredentials
-from google.auth.exceptions import DefaultCredentialsError, TransportError
+import pyarrow.compute as pc
 from google.cloud import bigquery
-from google.cloud.bigquery.retry import DEFAULT_RETRY
 
 from segue.adapters.engines import bigquery_sql
-from segue.adapters.engines.columns import check_days, conformed, conformed_rows, first_line
+from segue.adapters.engines.bigquery_jobs import Jobs
+from segue.adapters.engines.bigquery_storage import stored
+from segue.adapters.engines.columns import check_days, conformed, conformed_rows
 from segue.adapters.engines.sql import select
-from segue.contracts.errors import Conflict, InvalidData, InvalidSettings, Overloaded, Unavailable
+from segue.contracts.errors import Conflict, InvalidData
 from segue.contracts.ports import Days
 from segue.contracts.schema import Table
 from segue.settings.tree import Warehouse
 
-EMULATOR: Final = "BIGQUERY_EMULATOR_HOST"
 WHOLE: Final = date(1970, 1, 1)
-_NOT_THERE: Final = "__NULL__"
+STAGED: Final = "_staged_"
+"""How the names of tables begin that hold rows for a while."""
+KEPT: Final = timedelta(days=1)
+"""Staged rows are dropped by whoever staged them; BigQuery drops those of a process that died before it could."""
+ATTEMPTS: Final = 5
+"""How often an append with a marker is made again after another one of its source got in between."""
 
 
 class BigQuery:
     """The `Engine` port on BigQuery, in one dataset. One instance serves one thread at a time."""
 
     def __init__(self, settings: Warehouse) -> None:
-        self._settings = settings.bigquery
-        with self._running("BigQuery"):
-            self._client, self._reader = _connected(settings)
-            self._default = bigquery.DatasetReference(self._client.project, self._settings.dataset)
-            place = bigquery.Dataset(self._default)
-            if self._settings.location:
-                place.location = self._settings.location
-            self._client.create_dataset(place, exists_ok=True, retry=self._retry)
-        self._known: set[str] = set()
-        self._staged: dict[ops.Node, str] = {}
+        self._jobs = Jobs(settings.bigquery)
+        self._dataset = settings.bigquery.dataset
+        self._known: dict[str, Table | None] = {}
 
     def read(self, table: Table, days: Days | None = None) -> ir.Table:
         """The table, or its partitions of those days, as an Ibis expression. An absent table reads as empty.
@@ -70,51 +62,69 @@ class BigQuery:
         """Replace the partitions of `days` (or the whole table) with `rows` in one statement.
 
         Columns are matched by name. Returns rows written per day (a table without days: under 1970-01-01). Raises
-        InvalidData for other columns, a missing value or a row of another day. Whatever goes wrong, the table is as before.
+        InvalidData for other columns, a missing value or a row of another day, Conflict if another writer was at the same
+        partitions at the same moment. Whatever goes wrong, the table is as before.
         """
         check_days(table, days)
-        given = conformed_rows(table, rows) if isinstance(rows, pa.Table) else conformed(table, rows)
-        with self._held(given) as staged:
-            counts = self._check(table, staged, days)
+        with ExitStack() as held:
+            if isinstance(rows, pa.Table):
+                given = conformed_rows(table, rows)
+                counts = _checked_rows(table, given, days)
+                staged = held.enter_context(self._loaded(given))
+            else:
+                conformed(table, rows)
+                staged = held.enter_context(self.staged(rows))
+                counts = self._checked(table, staged, days)
             self._create(table)
-            self._run(f"table {table.name}", bigquery_sql.replace(table, staged, days))
+            source = select("bigquery", conformed(table, staged))
+            self._jobs.run(f"table {table.name}", bigquery_sql.replace(table, source, days))
         return counts
 
     def append(self, table: Table, rows: pa.Table, *, marker: tuple[str, int] | None = None) -> bool:
         """Add rows in one transaction. With a `marker` (source, sequence) the same append happens only once: False if it had.
 
-        Raises InvalidData for other columns or a missing value, Conflict where another append was at the same marker.
+        Raises InvalidData for other columns or a missing value, Conflict if others append from the same source all the time.
         """
         given = conformed_rows(table, rows)
-        if marker is not None and (self._marker(table, marker[0])[0]) >= marker[1]:
+        _checked_rows(table, given, None)
+        reached = None if marker is None else self._marker(table, marker[0])
+        if marker is not None and reached is not None and reached[0] >= marker[1]:
             return False
-        with self._held(given) as staged:
-            self._check(table, staged, None)
+        with self._loaded(given) as staged:
             self._create(table)
-            if marker is not None:
-                self._run("markers", bigquery_sql.create_markers())
-                self._run("markers", bigquery_sql.first_marker(table, marker[0]))
-            token = uuid4().hex
-            self._run(f"table {table.name}", bigquery_sql.append(table, staged, marker, token))
-        return marker is None or self._marker(table, marker[0])[1] == token
+            if marker is None:
+                added = bigquery_sql.insert(table, staged.get_name())
+                self._jobs.run(f"table {table.name}", added)
+                return True
+            if reached is None:
+                self._jobs.run("markers", bigquery_sql.create_markers())
+                self._jobs.run("markers", bigquery_sql.first_marker(table, marker[0]))
+            return self._append_marked(table, staged.get_name(), marker)
 
     def marker(self, source: str, table: Table) -> int | None:
         """The highest sequence appended for that source, or None."""
-        reached, _ = self._marker(table, source)
-        return reached if reached >= 0 else None
+        reached = self._marker(table, source)
+        return None if reached is None or reached[0] < 0 else reached[0]
 
     def collect(self, rows: ir.Table) -> pa.Table:
         """Run the expression and fetch its rows."""
         return self.stream(rows).read_all()
 
     def stream(self, rows: ir.Table) -> pa.RecordBatchReader:
-        """Run the expression and fetch its rows batch by batch, while other queries may run."""
+        """Run the expression and fetch its rows batch by batch, while other queries may run.
+
+        Rows that lie in a table as they are wanted are read from its storage, without a query.
+        """
         schema = rows.schema().to_pyarrow()
-        found = self._run("query", select("bigquery", self._bound(rows)))
+        wanted = stored(rows)
+        found = None if wanted is None else self._jobs.stored(wanted)
+        if found is None:
+            with self._bound(rows) as bound:
+                found = self._jobs.results(self._jobs.run("query", select("bigquery", bound)))
 
         def batches() -> Iterator[pa.RecordBatch]:
-            with self._running("query"):
-                for batch in found.to_arrow_iterable(bqstorage_client=self._reader):
+            with self._jobs.running("query"):
+                for batch in found:
                     yield from _as_promised(batch, schema).to_batches()
 
         return pa.RecordBatchReader.from_batches(schema, batches())
@@ -128,132 +138,98 @@ class BigQuery:
         """Rows of each day that has some, without reading them. A table without days: under 1970-01-01."""
         if not self._there(table):
             return {}
-        found = self._run(f"table {table.name}", bigquery_sql.counts(self._settings.dataset, table))
+        text = bigquery_sql.counts(self._dataset, table)
+        found = self._jobs.run(f"table {table.name}", text, relative=False)
         counts = {_day(table, row["partition_id"]): int(row["total_rows"]) for row in found}
         return dict(sorted(counts.items()))
 
     @contextmanager
     def staged(self, rows: ir.Table) -> Iterator[ir.Table]:
         """The rows, computed once into a table of their own, which is dropped when the block ends."""
-        with self._held(rows) as name:
+        if _is_staged(rows):
+            yield rows
+            return
+        name = _temporary()
+        try:
+            with self._bound(rows) as bound:
+                self._jobs.run("query", bigquery_sql.stage(name, select("bigquery", bound)))
             yield ibis.table(rows.schema(), name=name)
+        finally:
+            self._jobs.drop(name)
 
     def compact(self, table: Table) -> int:
         """BigQuery has no files of ours to merge."""
         return 0
 
+    def dry_run_bytes(self, statement: str) -> int:
+        """Bytes that BigQuery would read, and bill, for a statement over this dataset. Nothing runs."""
+        return self._jobs.dry_run_bytes(statement)
+
     def close(self) -> None:
-        """Drop what was staged and release the connection."""
-        for name in self._staged.values():
-            self._drop(name)
-        self._client.close()
+        """Release the connection."""
+        self._jobs.close()
 
-    @property
-    def _retry(self) -> Any:
-        return DEFAULT_RETRY.with_timeout(self._settings.deadline_s)
-
-    def _run(self, what: str, text: str) -> Any:
-        """The rows a statement gives, once it is done. A lost answer is asked for again until the deadline."""
-        config = bigquery.QueryJobConfig(
-            maximum_bytes_billed=self._settings.maximum_bytes_billed or None,
-            use_query_cache=False,
-            labels={"application": "segue"},
-        )
-        if not text.startswith(bigquery_sql.OF_RECORDS):
-            config.default_dataset = self._default
-        with self._running(what):
-            # Why: job_retry would begin anew whenever the deadline is reached.
-            job = self._client.query(text, job_config=config, retry=self._retry, job_retry=None)
-            return job.result(timeout=self._settings.deadline_s, retry=self._retry, job_retry=None)
+    def _append_marked(self, table: Table, staged: str, marker: tuple[str, int]) -> bool:
+        token = uuid4().hex
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                self._jobs.run(f"table {table.name}", bigquery_sql.append(table, staged, marker, token))
+                break
+            except Conflict:
+                if attempt == ATTEMPTS:
+                    raise
+        return self._marker(table, marker[0]) == (marker[1], token)
 
     @contextmanager
-    def _held(self, rows: ir.Table | pa.Table) -> Iterator[str]:
-        """The name of a table that holds the rows: the one they are in, or one for the time of the block."""
-        if isinstance(rows, ir.Table) and isinstance(rows.op(), ops.UnboundTable):
-            yield rows.get_name()
-            return
-        name = _temporary()
-        try:
-            if isinstance(rows, pa.Table):
-                self._load(name, rows)
-            else:
-                self._run("query", bigquery_sql.stage(name, select("bigquery", self._bound(rows))))
-            yield name
-        finally:
-            self._drop(name)
-
-    def _bound(self, rows: ir.Table) -> ir.Table:
-        """The expression with its rows in memory brought to BigQuery."""
+    def _bound(self, rows: ir.Table) -> Iterator[ir.Table]:
+        """The expression with its rows in memory brought to BigQuery, for as long as the block lasts."""
         node = rows.op()
-        brought: dict[ops.Node, ops.Node] = {}
-        for held in node.find(ops.InMemoryTable):
-            if held not in self._staged:
-                self._staged[held] = _temporary()
-                self._load(self._staged[held], held.data.to_pyarrow(held.schema))
-            brought[held] = ibis.table(held.schema, name=self._staged[held]).op()
-        return node.replace(brought).to_expr() if brought else rows
+        with ExitStack() as held:
+            brought: dict[ops.Node, ops.Node] = {
+                part: held.enter_context(self._loaded(part.data.to_pyarrow(part.schema))).op()
+                for part in node.find(ops.InMemoryTable)
+            }
+            yield node.replace(brought).to_expr() if brought else rows
 
-    def _load(self, name: str, rows: pa.Table) -> None:
-        columns = ", ".join(f"`{f.name}` {bigquery_sql.type_of(f.type)}" for f in rows.schema)
-        self._run("query", f"CREATE TABLE `{name}` ({columns}) OPTIONS ({bigquery_sql.EXPIRES})")
-        if not rows.num_rows:
-            return
-        file = io.BytesIO()
-        pq.write_table(rows, file, compression="zstd")
-        file.seek(0)
-        lists = bigquery.ParquetOptions()
-        lists.enable_list_inference = True
-        config = bigquery.LoadJobConfig(
-            source_format="PARQUET", write_disposition="WRITE_APPEND", parquet_options=lists
-        )
-        with self._running("load"):
-            self._client.load_table_from_file(file, self._default.table(name), job_config=config).result(
-                timeout=self._settings.deadline_s, retry=self._retry
-            )
+    @contextmanager
+    def _loaded(self, rows: pa.Table) -> Iterator[ir.Table]:
+        """The rows, in a table of their own for as long as the block lasts."""
+        name = _temporary()
+        fields = [bigquery_sql.field_of(field) for field in rows.schema]
+        place = bigquery.Table(self._jobs.table(name), schema=fields)
+        place.expires = datetime.now(UTC) + KEPT
+        try:
+            self._jobs.create(place)
+            if rows.num_rows:
+                self._jobs.load(place, rows)
+            yield ibis.table(ibis.schema(rows.schema), name=name)
+        finally:
+            self._jobs.drop(name)
 
-    def _drop(self, name: str) -> None:
-        with suppress(google.GoogleAPIError):
-            self._client.delete_table(self._default.table(name), not_found_ok=True, retry=self._retry)
-
-    def _check(self, table: Table, staged: str, days: Days | None) -> dict[date, int]:
+    def _checked(self, table: Table, staged: ir.Table, days: Days | None) -> dict[date, int]:
         """Rows per day of what is staged. Raises InvalidData for a missing value or a row of another day."""
-        counts = dict.fromkeys(days or (), 0) if table.daily else {WHOLE: 0}
-        for row in self._run(f"table {table.name}", bigquery_sql.checked(table, staged)):
-            day = row["day"]
-            lacking = {name: n for name, n in row.items() if name not in ("day", "rows") and n}
-            if day is None:
-                lacking = {"day": row["rows"]}
-            for name, n in lacking.items():
-                raise InvalidData(
-                    f"table {table.name}: {n} rows have no {name}; every row needs one",
-                    field=f"{table.name}.{name}",
-                    limit="not null",
-                )
-            if days is not None and not days.first <= day <= days.last:
-                raise InvalidData(
-                    f"table {table.name}: {row['rows']} rows of {day} in a write of {days.first}..{days.last}; "
-                    f"a write may only hold rows of its own days",
-                    field=f"{table.name}.day",
-                    limit=f"{days.first}..{days.last}",
-                )
-            counts[day] = row["rows"]
-        return counts
+        found = self._jobs.run(f"table {table.name}", bigquery_sql.checked(table, staged.get_name()))
+        counts: dict[date | None, int] = {}
+        for row in found:
+            counts[row["day"]] = row["rows"]
+            for name, lacking in row.items():
+                if name not in ("day", "rows") and lacking:
+                    raise _missing(table, name, lacking)
+        return _counted(table, counts, days)
 
     def _create(self, table: Table) -> None:
         if not self._there(table):
-            self._run(f"table {table.name}", bigquery_sql.create(table))
-            self._known.add(table.name)
+            self._jobs.run(f"table {table.name}", bigquery_sql.create(table))
+            self._known[table.name] = table
 
     def _there(self, table: Table) -> bool:
         """Whether the table is there. Raises InvalidData if it has another schema than the contract."""
-        if table.name in self._known:
+        if self._known.get(table.name) == table:
             return True
-        with self._running(f"table {table.name}"):
-            try:
-                found = self._client.get_table(self._default.table(table.name), retry=self._retry)
-            except google.NotFound:
-                return False
-        stored = {field.name: _type_name(field) for field in found.schema}
+        found = self._jobs.schema(table.name)
+        if found is None:
+            return False
+        stored = {field.name: bigquery_sql.type_name(field) for field in found}
         wanted = {field.name: bigquery_sql.type_of(field.type) for field in table.arrow}
         differences = [f"{name} is missing" for name in wanted if name not in stored]
         differences += [f"{name} is unknown" for name in stored if name not in wanted]
@@ -262,105 +238,70 @@ class BigQuery:
         ]
         if differences:
             raise InvalidData(
-                f"table {table.name} in dataset {self._settings.dataset} has another schema: {'; '.join(differences)}; "
+                f"table {table.name} in dataset {self._dataset} has another schema: {'; '.join(differences)}; "
                 f"copy the table away and rebuild it, or use the version of Segue that wrote it",
                 field=table.name,
                 limit=", ".join(table.names),
             )
-        self._known.add(table.name)
+        self._known[table.name] = table
         return True
 
-    def _marker(self, table: Table, source: str) -> tuple[int, str]:
-        try:
-            found = list(self._run("markers", bigquery_sql.marker(table, source)))
-        except InvalidData as error:
-            if isinstance(error.__cause__, google.NotFound):
-                return -1, ""
-            raise
-        return max(((int(row["sequence"]), str(row["token"])) for row in found), default=(-1, ""))
+    def _marker(self, table: Table, source: str) -> tuple[int, str] | None:
+        """The highest sequence (-1: none yet) and who appended it; None where nobody ever tried."""
+        if bigquery_sql.MARKERS not in self._known:
+            if self._jobs.schema(bigquery_sql.MARKERS) is None:
+                return None
+            self._known[bigquery_sql.MARKERS] = None
+        found = self._jobs.run("markers", bigquery_sql.marker(table, source))
+        return max(((int(row["sequence"]), str(row["token"])) for row in found), default=None)
 
-    @contextmanager
-    def _running(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except DefaultCredentialsError as error:
-            raise InvalidSettings(
-                f"BigQuery: no credentials; run `gcloud auth application-default login`, or name a service account in "
-                f"GOOGLE_APPLICATION_CREDENTIALS ({first_line(error)})",
-                field="warehouse.bigquery.project",
-            ) from error
-        except google.GoogleAPICallError as error:
-            raise self._ours(what, error) from error
-        except (google.RetryError, TransportError, ConnectionError, TimeoutError) as error:
-            raise self._late(what, error) from error
 
-    def _ours(self, what: str, error: google.GoogleAPICallError) -> Exception:
-        text = first_line(error)
-        reasons = {str(item.get("reason")) for item in error.errors if isinstance(item, dict)}
-        if "bytesBilledLimitExceeded" in reasons:
-            return Overloaded(
-                f"{what}: BigQuery would bill more than warehouse.bigquery.maximum_bytes_billed; raise it, or ask for fewer "
-                f"days ({text})",
-                field="warehouse.bigquery.maximum_bytes_billed",
-                limit=str(self._settings.maximum_bytes_billed),
+def _checked_rows(table: Table, rows: pa.Table, days: Days | None) -> dict[date, int]:
+    """Rows per day. Raises InvalidData for a missing value or a row of another day."""
+    for column in table.columns:
+        if not column.nullable and rows[column.name].null_count:
+            raise _missing(table, column.name, rows[column.name].null_count)
+    if not table.daily:
+        return {WHOLE: rows.num_rows}
+    found = pc.value_counts(rows["day"].combine_chunks()).to_pylist()
+    return _counted(table, {item["values"]: item["counts"] for item in found}, days)
+
+
+def _counted(table: Table, found: dict[date | None, int], days: Days | None) -> dict[date, int]:
+    counts = dict.fromkeys(days or (), 0) if table.daily else {WHOLE: 0}
+    for day, rows in found.items():
+        if day is None:
+            raise _missing(table, "day", rows)
+        if days is not None and not days.first <= day <= days.last:
+            raise InvalidData(
+                f"table {table.name}: {rows} rows of {day} in a write of {days.first}..{days.last}; "
+                f"a write may only hold rows of its own days",
+                field=f"{table.name}.day",
+                limit=f"{days.first}..{days.last}",
             )
-        if "quotaExceeded" in reasons or isinstance(error, google.TooManyRequests):
-            return Overloaded(
-                f"{what}: a quota of BigQuery is used up ({text}); try later, or raise the quota"
-            )
-        if isinstance(error, google.ServerError):
-            return self._late(what, error)
-        if "concurrent update" in text or "Transaction is aborted" in text:
-            return Conflict(
-                f"{what}: another writer changed the same rows meanwhile ({text}); nothing was written, run again"
-            )
-        if isinstance(error, google.Forbidden):
-            return InvalidSettings(
-                f"{what}: BigQuery refuses ({text}); see docs/how-to/bigquery.md for the roles it needs",
-                field="warehouse.bigquery.project",
-            )
-        return InvalidData(f"{what}: BigQuery cannot do that: {text}; nothing was changed")
-
-    def _late(self, what: str, error: Exception) -> Unavailable:
-        return Unavailable(
-            f"{what}: BigQuery does not answer within {self._settings.deadline_s:g} s ({first_line(error)}); try again",
-            field="warehouse.bigquery.deadline_s",
-            limit=f"{self._settings.deadline_s:g} s",
-        )
+        counts[day] = rows
+    return counts
 
 
-def _connected(settings: Warehouse) -> tuple[Any, Any]:
-    """The client, and the one of the Storage Read API (None for an emulator, which keeps no results where that reads)."""
-    place = settings.bigquery
-    endpoint = place.endpoint or os.environ.get(EMULATOR, "")
-    if endpoint:
-        address = endpoint if "://" in endpoint else f"http://{endpoint}"
-        return bigquery.Client(
-            project=place.project or "test",
-            location=place.location or None,
-            credentials=AnonymousCredentials(),
-            client_options=ClientOptions(api_endpoint=address),
-        ), None
-    from google.cloud.bigquery_storage import BigQueryReadClient
+def _missing(table: Table, column: str, rows: int) -> InvalidData:
+    return InvalidData(
+        f"table {table.name}: {rows} rows have no {column}; every row needs one",
+        field=f"{table.name}.{column}",
+        limit="not null",
+    )
 
-    client = bigquery.Client(project=place.project or None, location=place.location or None)
-    return client, BigQueryReadClient(credentials=client._credentials)
+
+def _is_staged(rows: ir.Table) -> bool:
+    node = rows.op()
+    return isinstance(node, ops.UnboundTable) and node.name.startswith(STAGED)
 
 
 def _temporary() -> str:
-    return f"_staged_{uuid4().hex}"
+    return f"{STAGED}{uuid4().hex}"
 
 
 def _day(table: Table, partition: str | None) -> date:
-    if not table.daily:
-        return WHOLE
-    return datetime.strptime(str(partition), "%Y%m%d").date()
-
-
-def _type_name(field: Any) -> str:
-    names = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
-    name = names.get(field.field_type, field.field_type)
-    return f"ARRAY<{name}>" if field.mode == "REPEATED" else name
+    return datetime.strptime(str(partition), "%Y%m%d").date() if table.daily else WHOLE
 
 
 def _as_promised(batch: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
@@ -368,7 +309,7 @@ def _as_promised(batch: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
     columns = []
     for values, field in zip(batch.columns, schema, strict=True):
         if pa.types.is_list(field.type):
-            empty = pa.compute.equal(pa.compute.list_value_length(values), 0)
-            values = pa.compute.if_else(empty, pa.scalar(None, values.type), values)
+            empty = pc.equal(pc.list_value_length(values), 0)
+            values = pc.if_else(empty, pa.scalar(None, values.type), values)
         columns.append(values.cast(field.type))
     return pa.table(columns, schema=schema)

@@ -5,13 +5,18 @@ Names are relative to the dataset of the connection.
 
 from __future__ import annotations
 
+from textwrap import indent
 from typing import Final
 
+import ibis
 import ibis.expr.datatypes as dt
+import ibis.expr.types as ir
 import pyarrow as pa
+from google.cloud import bigquery
 from ibis.backends.bigquery.datatypes import BigQueryType
 
-from segue.adapters.engines.columns import order_of
+from segue.adapters.engines.columns import conformed
+from segue.adapters.engines.sql import select
 from segue.contracts.ports import Days
 from segue.contracts.schema import Table
 
@@ -23,8 +28,18 @@ EXPIRES: Final = "expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTE
 """Staged rows are dropped by whoever staged them; this is for those who died before they could."""
 
 
-OF_RECORDS: Final = "SELECT partition_id"
-"""How a statement begins that asks BigQuery's own records. It names its dataset, and must not be given one besides."""
+def steps(table: Table, rows: ir.Table, days: Days) -> list[str]:
+    """What is asked to make those days of a table: the table, unless it is there; its rows, staged; and their exchange.
+
+    What is staged is held against the table's contract before it is exchanged.
+    """
+    staged = f"{table.name}_staged"
+    held = conformed(table, ibis.table(rows.schema(), name=staged))
+    return [
+        create(table),
+        stage(staged, select("bigquery", rows)),
+        replace(table, select("bigquery", held), days),
+    ]
 
 
 def create(table: Table) -> str:
@@ -53,36 +68,38 @@ def stage(name: str, rows: str) -> str:
     return f"CREATE OR REPLACE TABLE `{name}`\nOPTIONS ({EXPIRES})\nAS\n{rows}"
 
 
-def replace(table: Table, staged: str, days: Days | None) -> str:
-    """The days of the table (or all of it) replaced by what is staged: one statement, so whole or not at all.
+def replace(table: Table, rows: str, days: Days | None) -> str:
+    """The days of the table (or all of it) replaced by rows: one statement, so whole or not at all.
 
     The condition on the partition is a constant: nothing but those days is read or rewritten.
     """
     within = f" AND kept.`day` {between(days)}" if days is not None else ""
-    names = ", ".join(f"`{name}`" for name in table.names)
+    names = _names(table)
     return (
-        f"MERGE `{table.name}` AS kept\nUSING `{staged}` AS staged\nON FALSE\n"
+        f"MERGE `{table.name}` AS kept\nUSING (\n{indent(rows, '  ')}\n) AS new\nON FALSE\n"
         f"WHEN NOT MATCHED BY SOURCE{within} THEN DELETE\n"
         f"WHEN NOT MATCHED BY TARGET THEN INSERT ({names}) VALUES ({names})"
     )
 
 
-def append(table: Table, staged: str, marker: tuple[str, int] | None, token: str) -> str:
-    """What is staged added to the table; with a marker only if its sequence was not reached yet, in one transaction.
+def insert(table: Table, staged: str) -> str:
+    """What is staged added to the table."""
+    return f"INSERT INTO `{table.name}` ({_names(table)})\nSELECT {_names(table)} FROM `{staged}`"
 
-    The marker is updated, not inserted: of two transactions that update one table BigQuery lets one through.
+
+def append(table: Table, staged: str, marker: tuple[str, int], token: str) -> str:
+    """What is staged added to the table in one transaction with its marker, unless that sequence was reached already.
+
+    The marker is updated, not inserted: of two transactions that update one row BigQuery lets one through.
     """
-    names = ", ".join(f"`{name}`" for name in table.names)
-    insert = f"INSERT INTO `{table.name}` ({names})\nSELECT {names} FROM `{staged}`"
-    if marker is None:
-        return insert
     source, sequence = marker
     row = f"`table` = {_text(table.name)} AND `source` = {_text(source)}"
     return (
         f"BEGIN TRANSACTION;\n"
         f"UPDATE `{MARKERS}` SET `sequence` = {sequence}, `token` = {_text(token)} "
         f"WHERE {row} AND `sequence` < {sequence};\n"
-        f"{insert}\nWHERE EXISTS (SELECT 1 FROM `{MARKERS}` WHERE {row} AND `token` = {_text(token)});\n"
+        f"{insert(table, staged)}\n"
+        f"WHERE EXISTS (SELECT 1 FROM `{MARKERS}` WHERE {row} AND `token` = {_text(token)});\n"
         f"COMMIT TRANSACTION"
     )
 
@@ -106,9 +123,9 @@ def marker(table: Table, source: str) -> str:
 
 
 def counts(dataset: str, table: Table) -> str:
-    """Rows of each partition, from BigQuery's own records."""
+    """Rows of each partition, from BigQuery's own records. The one statement that names its dataset itself."""
     return (
-        f"{OF_RECORDS}, total_rows FROM {dataset}.INFORMATION_SCHEMA.PARTITIONS "
+        f"SELECT partition_id, total_rows FROM `{dataset}`.INFORMATION_SCHEMA.PARTITIONS "
         f"WHERE table_name = {_text(table.name)} AND total_rows > 0"
     )
 
@@ -131,14 +148,32 @@ def between(days: Days) -> str:
 
 
 def clustering(table: Table) -> list[str]:
-    """The columns a table is clustered by."""
-    fit = [name for name in order_of(table) if name != "day" and _clusters(table.column(name).type)]
-    return fit[:MAX_CLUSTERED]
+    """The columns a table is clustered by: those it is sorted by on other engines, then its key."""
+    names = dict.fromkeys(name for name in (*table.sort, *table.key) if name != "day")
+    return [name for name in names if _clusters(table.column(name).type)][:MAX_CLUSTERED]
 
 
 def type_of(kind: pa.DataType) -> str:
     """BigQuery's name of a type. Its integers have 64 bits, its floats too: values survive, widths are the contract's."""
     return str(BigQueryType.to_string(dt.DataType.from_pyarrow(kind)))
+
+
+def field_of(field: pa.Field) -> bigquery.SchemaField:
+    """A column of a table that holds rows for a while: what it lacks is checked before they go on."""
+    of_list = pa.types.is_list(field.type)
+    kind = type_of(field.type.value_type if of_list else field.type)
+    return bigquery.SchemaField(field.name, kind, mode="REPEATED" if of_list else "NULLABLE")
+
+
+def type_name(field: bigquery.SchemaField) -> str:
+    """What `type_of` calls the type of a column that BigQuery describes."""
+    names = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
+    name = names.get(field.field_type, field.field_type)
+    return f"ARRAY<{name}>" if field.mode == "REPEATED" else name
+
+
+def _names(table: Table) -> str:
+    return ", ".join(f"`{name}`" for name in table.names)
 
 
 def _clusters(kind: pa.DataType) -> bool:
