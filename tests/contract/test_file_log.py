@@ -75,6 +75,25 @@ def test_half_a_record_at_the_end_is_waited_behind(tmp_path: Path) -> None:
     assert consumer.poll(5, wait_s=5).records == [b"b"]
 
 
+def test_old_segments_are_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy service keeps thousands for a week, and every worker looks hundreds of times a second."""
+    log = FileLog(tmp_path, segment_bytes=1)
+    places = [log.append("t", [b"%d" % n]) or 0 for n in range(100)]
+    looked_at: list[files._Segment] = []
+
+    class Counted(files._Segment):
+        def __init__(self, path: Path, base: int, size: int) -> None:
+            super().__init__(path, base, size)
+            looked_at.append(self)
+
+    monkeypatch.setattr(files, "_Segment", Counted)
+    assert log.end("t") == places[-1]
+    assert log.read("t", places[-2], 5).records == [b"99"]
+    log.append("t", [b"100"])
+    assert len(looked_at) < 10
+    assert len(everything(log)) == 101
+
+
 def test_old_segments_that_all_groups_have_passed_are_removed(tmp_path: Path) -> None:
     log = FileLog(tmp_path, segment_bytes=100)
     for n in range(10):

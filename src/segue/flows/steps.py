@@ -88,6 +88,7 @@ def build_outcomes(task: Task) -> None:
         Read(t.LISTENERS),
     ],
     writes=[CHALLENGER],
+    version=2,
     partition="whole",
     settings=[
         "training",

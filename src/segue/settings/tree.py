@@ -354,6 +354,13 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(ge=100, le=60_000, description="what the log does not answer in this time fails; not for files"),
     ] = 5_000
+    when_down: Annotated[
+        Literal["refuse", "bundle"],
+        Meta(
+            description="what a worker does that starts while the log cannot be read: refuse, and not be ready, or answer from "
+            "the bundle as it is, which may show a track that was withdrawn since, until the log is back"
+        ),
+    ] = "refuse"
     kafka: Annotated[Kafka, Meta(description="where Kafka is")] = Kafka()
     pubsub: Annotated[PubSub, Meta(description="where Pub/Sub is")] = PubSub()
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from segue.bundle.catalogue import Catalogue
 from segue.contracts.ports import Engine
-from segue.contracts.tables import EVENTS
+from segue.contracts.tables import EVENTS, LISTENERS
 from segue.contracts.vocabulary import EventType
 
 I64 = npt.NDArray[np.int64]
@@ -45,14 +45,15 @@ class Plays:
 
 
 def load_plays(engine: Engine, catalogue: Catalogue, *, since: int, until: int) -> Plays:
-    """Plays with since <= ts < until (microseconds) of tracks in the catalogue."""
-    events = engine.read(EVENTS)
+    """Plays with since <= ts < until (microseconds) of tracks in the catalogue, of listeners who let theirs be learnt from."""
+    events, listeners = engine.read(EVENTS), engine.read(LISTENERS)
     chosen = events.filter(
         events.type.isin([EventType.PLAY.value, EventType.SKIP.value])
         & (events.ts >= since)
         & (events.ts < until)
         & events.track_id.notnull()
     )
+    chosen = chosen.anti_join(listeners.filter(~listeners.personalization_consent), "user_id")
     chosen = chosen.select("user_id", "ts", "session_start", "track_id", "listened", "skipped")
     rows = engine.collect(chosen.order_by(["user_id", "ts", "track_id"]))
     track = catalogue.positions(rows["track_id"].to_numpy())

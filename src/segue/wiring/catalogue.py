@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from segue.contracts.errors import SegueError
-from segue.contracts.ports import Log, Records
+from segue.contracts.ports import Log, Reader, Records
 from segue.contracts.vocabulary import DAY, MINUTE
 from segue.events.changes import TOPIC, Latest, Stamps, TrackChange, decode_changes
 from segue.recommend.artifacts import Artifacts
@@ -37,11 +37,15 @@ _log = logging.getLogger("segue.catalogue")
 class Changes:
     """The changes since a bundle's catalogue, written into the open bundle from a thread, until it is closed.
 
-    When it is made, all that the log holds is in effect. Raises Unavailable if the log cannot be read.
+    When it is made, all that the log holds is in effect. If the log cannot be read then, it raises what the log says, or,
+    where it may come `later`, has a `trouble` until the log is back.
     """
 
-    def __init__(self, log: Log, artifacts: Artifacts, stamps: Stamps, slips: Path) -> None:
-        as_of = artifacts.catalogue.as_of
+    def __init__(
+        self, log: Log, artifacts: Artifacts, stamps: Stamps, slips: Path, *, later: bool = False
+    ) -> None:
+        self._log = log
+        self._as_of = as_of = artifacts.catalogue.as_of
         self._since = None if as_of is None else as_of - IN_FLIGHT
         self._live = Live(artifacts)
         self._stamps = stamps
@@ -49,10 +53,16 @@ class Changes:
         self._artists = _Words()
         self._away: str | None = None
         self._closing = threading.Event()
-        self._reader = log.reader(TOPIC, None if as_of is None else as_of - LOOK_BACK)
+        self._reader: Reader | None = None
         self._slip = Slip(slips)
-        while len(found := self._reader.poll(MOST_AT_ONCE)):
-            self._take(found)
+        try:
+            while self._look():
+                pass
+        except Exception as error:
+            if not (later and isinstance(error, SegueError)):
+                self._slip.close()
+                raise
+            self._failed(error)
         self._thread = threading.Thread(target=self._run, name="segue-catalogue", daemon=True)
         self._thread.start()
 
@@ -66,20 +76,31 @@ class Changes:
         self._closing.set()
         self._thread.join()
         self._slip.close()
-        self._reader.close()
+        if self._reader is not None:
+            self._reader.close()
 
     def _run(self) -> None:
         pause = LOOK_S
         while not self._closing.wait(pause):
             try:
-                pause = 0.0 if self._take(self._reader.poll(MOST_AT_ONCE)) else LOOK_S
+                pause = 0.0 if self._look() else LOOK_S
                 self._away = None
             except Exception as error:  # noqa: BLE001 - without this thread nothing later would be in effect
-                if self._away is None:  # said once, however often it is tried again
-                    foreseen = isinstance(error, SegueError)
-                    _log.error("changes of the catalogue cannot be read: %s", error, exc_info=not foreseen)
-                self._away = str(error)
+                self._failed(error)
                 pause = PAUSE_S
+
+    def _look(self) -> int:
+        """Take in what the log holds behind what was read. Returns how many records that was."""
+        if self._reader is None:
+            self._reader = self._log.reader(TOPIC, None if self._as_of is None else self._as_of - LOOK_BACK)
+        return self._take(self._reader.poll(MOST_AT_ONCE))
+
+    def _failed(self, error: Exception) -> None:
+        """Say once what keeps changes waiting, however often it is tried again."""
+        if self._away is None:
+            foreseen = isinstance(error, SegueError)
+            _log.error("changes of the catalogue cannot be read: %s", error, exc_info=not foreseen)
+        self._away = str(error)
 
     def _take(self, found: Records) -> int:
         """Write some records into the bundle. What is no change is the landing's to report. Returns how many there were."""

@@ -267,9 +267,18 @@ class HomePlatform:
             self._reason = str(error)
 
     def _switch(self, champion: Recommender) -> None:
-        """Answer from another bundle, once its catalogue has what came after it."""
+        """Answer from another bundle, once its catalogue has what came after it.
+
+        Who answers from a bundle already stays with it while the log is away: what was withdrawn is withdrawn there.
+        """
         before = self._following
-        self._following = Changes(self._home.log, champion.artifacts, self._stamps, self._slips)
+        self._following = Changes(
+            self._home.log,
+            champion.artifacts,
+            self._stamps,
+            self._slips,
+            later=before is None and self._home.settings.log.when_down == "bundle",
+        )
         self._champion = champion
         if before is not None:
             before.close()

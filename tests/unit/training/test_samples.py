@@ -8,10 +8,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segue.contracts.tables import LISTENERS, LISTENS
 from segue.contracts.vocabulary import DAY, MINUTE
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.pipeline import Recommender
@@ -268,3 +270,12 @@ def test_windows_put_together_keep_their_requests_apart() -> None:
     joined = together([part([0, 0, 3], "home"), part([1, 1, 2], "home"), part([0], "home")])
     assert joined.request.tolist() == [0, 0, 3, 5, 5, 6, 7]
     assert len(joined) == 7
+
+
+def test_listeners_without_consent_are_not_learnt_from(service: Home, plays: Plays) -> None:
+    listeners = service.engine.collect(service.engine.read(LISTENERS))
+    withheld = listeners.filter(pc.invert(listeners["personalization_consent"]))["user_id"].to_numpy()
+    played = service.engine.collect(service.engine.read(LISTENS).select("user_id").distinct())
+    assert np.isin(withheld, played["user_id"].to_numpy()).any()
+    assert len(plays)
+    assert not np.isin(plays.user_id, withheld).any()

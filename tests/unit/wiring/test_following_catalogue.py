@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from test_platform import again, wait
 
@@ -138,6 +139,31 @@ def test_a_log_that_is_away_keeps_a_bundle_from_being_opened(
     (log._root / TOPIC).write_text("a file in its place")
     with pytest.raises(Unavailable, match="move it away"):
         follow(artifacts)
+
+
+def test_a_log_that_is_away_may_come_later_if_that_is_wished(service: Home, tmp_path: Path) -> None:
+    shutil.copytree(service.root, tmp_path / "home")
+    shutil.rmtree(tmp_path / "home" / "log", ignore_errors=True)
+    (tmp_path / "home" / "log").mkdir()
+    in_the_way = tmp_path / "home" / "log" / TOPIC
+    in_the_way.write_text("a file in its place")
+    for when_down in ("refuse", "bundle"):
+        log = msgspec.structs.replace(service.settings.log, when_down=when_down)
+        platform = HomePlatform(Home(tmp_path / "home", msgspec.structs.replace(service.settings, log=log)))
+        try:
+            assert platform.ready()[0] == (when_down == "bundle")
+            if when_down == "refuse":
+                assert "move it away" in platform.ready()[1]
+                continue
+            assert "move it away" in platform.health().degraded["catalogue"]
+            track = platform.search_tracks("a", 1)[0].track_id
+            in_the_way.unlink()
+            platform.remove_track(track).result(WAIT_S)
+            with pytest.raises(NotFound):
+                platform.track(track)
+            until(lambda platform=platform: "catalogue" not in platform.health().degraded)
+        finally:
+            platform.close()
 
 
 def test_everybody_is_waited_for_but_the_dead(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ import struct
 import threading
 import time
 import zlib
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ LOCK_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 0.003
 """How often a waiting consumer looks."""
 
+_LAST: Final = 2**63
+"""Behind every position: only the last segment."""
 _MAGIC: Final = b"SGL1"
 _HEADER: Final = struct.Struct(">4sII")
 _COMMIT: Final = struct.Struct(">QI")
@@ -126,7 +129,7 @@ class FileLog:
 
     def end(self, topic: str) -> int:
         """The position behind the last byte, of whole records or not."""
-        return max((segment.end for segment in _segments(self._folder(topic))), default=0)
+        return max((segment.end for segment in _segments(self._folder(topic), _LAST)), default=0)
 
     def since(self, topic: str, moment: int) -> int:
         """A position before everything that was appended at or after a moment (UTC microseconds)."""
@@ -180,7 +183,7 @@ class FileLog:
 
     def _tail(self, topic: str, folder: Path) -> _Segment:
         """The segment to append to. Call it while holding the lock."""
-        segments = _segments(folder)
+        segments = _segments(folder, _LAST)
         if not segments:
             return _create(folder, 0)
         last = segments[-1]
@@ -200,7 +203,7 @@ class FileLog:
         lock = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
         try:
             _acquire(lock, fcntl.LOCK_SH, folder)
-            segments = [segment for segment in _segments(folder) if segment.end > after]
+            segments = [segment for segment in _segments(folder, after) if segment.end > after]
             if segments:
                 # Only the last can have been left unsynced: a new segment is begun after the one before was synced.
                 _sync(segments[-1].path)
@@ -311,12 +314,19 @@ def _acquire(lock: int, kind: int, folder: Path) -> None:
             time.sleep(0.001)
 
 
-def _segments(folder: Path) -> list[_Segment]:
+def _segments(folder: Path, after: int = 0) -> list[_Segment]:
+    """The segments with bytes behind `after`, and always the last. A week may have thousands: only these are looked at."""
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    bases = sorted(int(name.removesuffix(".log")) for name in names if name.endswith(".log"))
     found = []
-    for path in folder.glob("*.log"):
+    for base in bases[max(bisect_right(bases, after) - 1, 0) :]:
+        path = folder / f"{base:020d}.log"
         with suppress(FileNotFoundError):  # pruned meanwhile
-            found.append(_Segment(path, int(path.stem), path.stat().st_size))
-    return sorted(found, key=lambda segment: segment.base)
+            found.append(_Segment(path, base, path.stat().st_size))
+    return found
 
 
 def _groups(folder: Path) -> list[Path]:
@@ -333,7 +343,7 @@ def _written(path: Path) -> int:
 
 def _create(folder: Path, base: int) -> _Segment:
     """A new, empty segment; what came before it is synced, and so is its name."""
-    for segment in _segments(folder)[-1:]:
+    for segment in _segments(folder, _LAST):
         if segment.size == 0:
             return segment
         _sync(segment.path)
