@@ -9,6 +9,7 @@ The service is `benchmarks/service.py`'s. There is no peer: rows are read agains
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -72,6 +73,8 @@ def recommender_of(home: Home) -> Recommender:
         artifacts, settings.surfaces, home.state.read, settings.serving.max_k, time.thread_time
     )
     warm_up(recommender.artifacts, home.settings)
+    gc.collect()
+    gc.freeze()  # as the server does when it has started
     return recommender
 
 

@@ -135,7 +135,8 @@ def _check(
         )
 
 
-@njit(cache=True, nogil=True)
+# Fastmath lets the compiler reorder the sums, here and in _similarity, which is what vectorizes them.
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
 def _unit_rows(vectors: npt.NDArray[np.float32], order: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """float32[n, d]: some rows, at unit length; zeros stay zeros."""
     n, d = len(order), vectors.shape[1]
@@ -254,7 +255,6 @@ def _select(
     return order, propensity, moved[order]
 
 
-# Fastmath lets the compiler reorder the sum, which is what vectorizes it.
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
 def _similarity(
     one: int, other: int, unit: npt.NDArray[np.float32], artists: npt.NDArray[np.int64], by_artist: bool

@@ -44,15 +44,15 @@ Ids = npt.NDArray[np.int32]
 class NearestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How an index is built and how much of it a query reads."""
 
-    exact_below: int = 20_000
+    exact_below: int = 10_000
     """Catalogues (or what a mask leaves of them) up to this many items are searched exactly."""
     lists: int = 0
     """Directions to cluster into; 0 means sqrt(items)."""
-    probe: float = 0.03
+    probe: float = 0.01
     """Share of the items a query reads: more is slower and finds more."""
-    least: int = 16_384
+    least: int = 8_192
     """A query reads at least this many items, which is cheap and keeps small catalogues as good as large ones."""
-    rescore: int = 3
+    rescore: int = 2
     """This many times k items are scored again exactly."""
     optimism: float = 4.0
     """Spreads above its mean at which a cell's best item is expected."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -213,4 +214,10 @@ def _json(answer: Any, status: int = 200) -> Response:
 
 
 def _timing(stages: tuple[Stage, ...]) -> list[str]:
-    return [f"{_TOKEN.sub('-', stage.name)};dur={stage.ms:.2f}" for stage in stages]
+    return [f"{_token(stage.name)};dur={stage.ms:.2f}" for stage in stages]
+
+
+@cache
+def _token(stage: str) -> str:
+    """The name of a stage as a header may say it. There are as many as sources and stages of the pipeline."""
+    return _TOKEN.sub("-", stage)
