@@ -211,9 +211,9 @@ class BigQuery:
         found = self._jobs.run(f"table {table.name}", bigquery_sql.checked(table, staged.get_name()))
         counts: dict[date | None, int] = {}
         for row in found:
-            counts[row["day"]] = row["rows"]
+            counts[row["day"]] = row[bigquery_sql.COUNTED]
             for name, lacking in row.items():
-                if name not in ("day", "rows") and lacking:
+                if name not in ("day", bigquery_sql.COUNTED) and lacking:
                     raise _missing(table, name, lacking)
         return _counted(table, counts, days)
 

@@ -67,10 +67,10 @@ class Jobs:
             self._client, self._reader = _connected(settings)
             self._results = None if _endpoint(settings) else self._reader
             self._place = bigquery.DatasetReference(self._client.project, settings.dataset)
-            wanted = bigquery.Dataset(self._place)
-            if settings.location:
-                wanted.location = settings.location
-            self._client.create_dataset(wanted, exists_ok=True, **self.patience)
+            try:
+                self._client.get_dataset(self._place, **self.patience)
+            except google.NotFound:
+                self._make_dataset()
 
     @property
     def patience(self) -> dict[str, Any]:
@@ -183,6 +183,12 @@ class Jobs:
             raise self._given_up(what, error.cause or error) from error
         except (google.GoogleAPICallError, TransportError, OSError) as error:
             raise self._ours(what, error) from error
+
+    def _make_dataset(self) -> None:
+        wanted = bigquery.Dataset(self._place)
+        if self._settings.location:
+            wanted.location = self._settings.location
+        self._client.create_dataset(wanted, exists_ok=True, **self.patience)
 
     def _config(self) -> bigquery.QueryJobConfig:
         return bigquery.QueryJobConfig(

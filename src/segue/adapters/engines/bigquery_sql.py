@@ -24,6 +24,8 @@ MARKERS: Final = "_markers"
 """Beside the tables: the highest sequence appended to each table from each source, and the token of whoever did it."""
 MAX_CLUSTERED: Final = 4
 """BigQuery clusters by no more columns, and by none of bytes, floats or lists."""
+COUNTED: Final = "_rows"
+"""What rows are counted as; no column of a table has that name."""
 EXPIRES: Final = "expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL 1 DAY)"
 """Staged rows are dropped by whoever staged them; this is for those who died before they could."""
 
@@ -138,7 +140,7 @@ def checked(table: Table, staged: str) -> str:
         for c in table.columns
         if not c.nullable and not pa.types.is_list(c.type) and c.name != "day"
     ]
-    columns = ", ".join([f"{day} AS `day`", "COUNT(*) AS `rows`", *lacking])
+    columns = ", ".join([f"{day} AS `day`", f"COUNT(*) AS `{COUNTED}`", *lacking])
     return f"SELECT {columns} FROM `{staged}` GROUP BY 1 ORDER BY 1"
 
 
