@@ -11,7 +11,7 @@ DATA ?=
 ROUNDS ?= 20
 MINUTES ?= 10
 
-.PHONY: help demo engines test check lint types imports faults soak bench airflow airflow-test docs lock clean
+.PHONY: help demo engines bigquery-emulator golden test check lint types imports faults soak bench airflow airflow-test docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -33,9 +33,20 @@ demo: .venv/.ready ## Simulate a service (or DATA=30music:PATH), run the flow, e
 	@$(BIN)/uv pip install -q -r requirements-engines.lock
 	@touch $@
 
+.bqemulator/.ready: .venv/.ready requirements-emulator.lock
+	@echo "setting up BigQuery's emulator in .bqemulator (once)"
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python .bqemulator
+	@$(BIN)/uv pip install -q --python .bqemulator/bin/python -r requirements-emulator.lock
+	@HOME=$(CURDIR)/.bqemulator .bqemulator/bin/python -c 'import duckdb_extensions as e; e.import_extension("spatial")'
+	@touch $@
+
+bigquery-emulator: .venv/.engines .bqemulator/.ready ## Run BigQuery's emulator on this machine, and say how it is used
+	@$(BIN)/python tests/bigquery_emulator.py
+
 engines: .venv/.engines ## Add the engines besides DuckDB to .venv: Spark, BigQuery's client
 
 test: .venv/.engines ## Run every test
+	@$(MAKE) -s .bqemulator/.ready || echo "note: no BigQuery emulator could be installed; its tests will be skipped by name"
 	@$(BIN)/pytest
 
 check: lint types imports ## Everything but the tests
@@ -73,6 +84,9 @@ airflow-test: .airflow/.ready ## Check the DAGs; a simulated day through real Ai
 	@AIRFLOW_HOME=$(CURDIR)/.airflow/home .airflow/bin/python -m pytest -q -c /dev/null --rootdir tests/airflow --confcutdir tests/airflow -p no:cacheprovider tests/airflow/test_dags.py
 	@$(BIN)/python tests/airflow/day.py
 
+golden: .venv/.engines ## Accept what the flow asks of BigQuery as it is now: see the difference with git, and review it
+	@$(BIN)/python tests/golden_sql.py
+
 docs: .venv/.ready ## Regenerate docs/reference and dags/steps.json from the code
 	@$(BIN)/segue docs docs/reference
 	@$(BIN)/segue step list --json > dags/steps.json
@@ -82,7 +96,8 @@ lock: ## Resolve the dependencies anew
 	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --extra dev pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --extra dev --extra bench pyproject.toml -c requirements.lock -o requirements-bench.lock
 	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --no-binary pyspark --extra dev --extra spark --extra bigquery pyproject.toml -c requirements.lock -o requirements-engines.lock
+	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --group bigquery-emulator -o requirements-emulator.lock
 
 clean: ## Remove what the targets made
-	rm -rf .venv .airflow .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .airflow .bqemulator .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Real engines for tests: DuckDB, Spark in this process (one application per test process), each in a place of its own.
+"""Real engines for tests, each in a place of its own: DuckDB, Spark in this process, BigQuery's client against an emulator.
 
 An engine that is not on this machine is skipped by name, with the way to install it. At the end of a run it is said which
 engines really ran, and a whole run fails if one that is installed did not.
@@ -17,6 +17,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import bigquery_emulator
+from bigquery_emulator import Emulator
 from real_stores import is_whole
 from segue.contracts.ports import Engine
 from segue.settings.tree import Spark, Warehouse
@@ -37,6 +39,10 @@ KINDS = {
         "make engines, and Java 17",
         lambda: find_spec("pyspark") is not None and shutil.which("java") is not None,
     ),
+    "bigquery": Kind(
+        f"make engines, and {bigquery_emulator.INSTALL}",
+        lambda: find_spec("google.cloud.bigquery") is not None and bigquery_emulator.PROGRAM.exists(),
+    ),
 }
 ENGINES = tuple(KINDS)
 OF_SPARK = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
@@ -46,22 +52,56 @@ SPARK = Spark(conf={"spark.sql.shuffle.partitions": "2", "spark.sql.codegen.whol
 """The tests' tables are small: Java compiled for each query would cost more than it saves."""
 
 
-def settings_of(kind: str, settings: Warehouse) -> Warehouse:
-    """The settings with that engine. Skips where it is not installed."""
+class Places:
+    """Where engines are for tests. BigQuery's emulator is started once per test process, when it is first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._emulator: Emulator | None = None
+
+    @property
+    def emulator(self) -> Emulator:
+        """The emulator. Skips where it is not installed."""
+        _skip_unless_installed("bigquery")
+        if self._emulator is None:
+            self._emulator = Emulator(self._folder)
+        return self._emulator
+
+    def settings(self, kind: str, settings: Warehouse) -> Warehouse:
+        """The settings with that engine, in a dataset of their own. Skips where it is not installed."""
+        _skip_unless_installed(kind)
+        if kind == "spark":
+            return msgspec.structs.replace(settings, engine="spark", memory_mb=1024, threads=2, spark=SPARK)
+        if kind == "bigquery":
+            return msgspec.structs.replace(settings, engine="bigquery", bigquery=self.emulator.place())
+        return msgspec.structs.replace(settings, engine="duckdb")
+
+    def stop(self) -> None:
+        """End what was started."""
+        if self._emulator is not None:
+            self._emulator.stop()
+
+
+def _skip_unless_installed(kind: str) -> None:
     if not KINDS[kind].installed():
         pytest.skip(f"{kind}: not installed here; {KINDS[kind].install}")
-    if kind == "spark":
-        return msgspec.structs.replace(settings, engine="spark", memory_mb=1024, threads=2, spark=SPARK)
-    return msgspec.structs.replace(settings, engine="duckdb")
+
+
+@pytest.fixture(scope="session")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
+    """Settings of each engine."""
+    made = Places(tmp_path_factory.mktemp("engines"))
+    yield made
+    made.stop()
 
 
 @pytest.fixture
-def engine_of(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineOf]:
+def engine_of(request: pytest.FixtureRequest, places: Places, tmp_path: Path) -> Iterator[EngineOf]:
     """Opens an engine without tables, by the wiring that the platform uses; the test is counted as having run on it."""
     opened: list[Engine] = []
 
     def make(kind: str, settings: Warehouse) -> Engine:
-        chosen = settings_of(kind, settings)
+        chosen = places.settings(kind, settings)
         request.node.user_properties.append((RAN, kind))
         opened.append(open_engine(tmp_path / f"tables of 100% {kind}", chosen))
         return opened[-1]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from real_engines import ENGINES, OF_SPARK, RAN, settings_of
+from real_engines import ENGINES, OF_SPARK, RAN, Places
 from segue.events.importers import choose_importer, import_path
 from segue.flows.steps import BUILD
 from segue.settings import Settings
@@ -57,8 +57,8 @@ def imported(root: Path, settings: Settings) -> Home:
 
 @pytest.mark.parametrize("make", [simulated, imported])
 @pytest.mark.parametrize("other", [kind for kind in ENGINES if kind != "duckdb"])
-def test_tables_are_equal_row_by_row(make, other, request, tmp_path: Path) -> None:
-    warehouse = msgspec.structs.replace(settings_of(other, Warehouse(threads=1)), engine="duckdb")
+def test_tables_are_equal_row_by_row(make, other, request, places: Places, tmp_path: Path) -> None:
+    warehouse = msgspec.structs.replace(places.settings(other, Warehouse(threads=1)), engine="duckdb")
     home = make(tmp_path, Settings(warehouse=warehouse))
     found = compare_engines(home, ["duckdb", other])
     request.node.user_properties.append((RAN, other))

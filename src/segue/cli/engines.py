@@ -24,12 +24,11 @@ from segue.cli.console import (
 )
 from segue.cli.flow import days_between
 from segue.contracts.errors import InvalidInput
-from segue.contracts.ports import Days
 from segue.flows.definitions import definition
 from segue.settings import DEFAULT_HOME
 from segue.settings.tree import EngineName
 from segue.wiring.compare import compare_engines
-from segue.wiring.engines import statements
+from segue.wiring.engines import printed
 
 ENGINES: tuple[str, ...] = get_args(EngineName)
 UNEQUAL = 1
@@ -64,10 +63,8 @@ def sql(
         yesterday = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
         days = days_between(first or last or yesterday, last or first or yesterday)
         assert days is not None
-        found = definition(table, days)
-        reads = ", ".join(f"{name} {_said(window)}" for name, window in found.reads.items())
-        text = "\n\n".join(f"{statement};" for statement in statements(chosen, found.table, found.rows, days))
-    typer.echo(f"-- {table} {_said(days)} on {chosen}; reads {reads}\n{text}")
+        text = printed(chosen, definition(table, days))
+    typer.echo(text)
 
 
 def compare(
@@ -123,7 +120,3 @@ def _known(name: str) -> str:
             field="engine",
             limit=", ".join(ENGINES),
         ) from error
-
-
-def _said(days: Days | None) -> str:
-    return "whole" if days is None else f"{days.first}..{days.last}"

@@ -11,6 +11,9 @@ from segue.contracts.ports import Days, Engine
 from segue.contracts.schema import Table
 from segue.flows.registry import Step
 
+PART_ROWS = 100_000
+"""Rows brought from an engine at once, unless a day has more: a year of small days is a few questions, not hundreds."""
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -28,13 +31,13 @@ def sources(steps: Sequence[Step]) -> list[Table]:
 
 
 def copy(table: Table, source: Engine, target: Engine) -> None:
-    """Bring the table's rows from one engine to another, a day at a time."""
+    """Bring the table's rows from one engine to another, some days at a time."""
     for days in _parts(table, source):
         target.overwrite(table, source.collect(source.read(table, days)), days)
 
 
 def compare(table: Table, engines: Mapping[str, Engine]) -> Compared:
-    """Hold the table of each engine against that of the first, a day at a time."""
+    """Hold the table of each engine against that of the first, some days at a time."""
     counts = {name: engine.row_counts(table) for name, engine in engines.items()}
     rows = {name: sum(days.values()) for name, days in counts.items()}
     first, *others = engines
@@ -55,11 +58,17 @@ def compare(table: Table, engines: Mapping[str, Engine]) -> Compared:
 
 
 def _parts(table: Table, engine: Engine) -> Iterator[Days | None]:
+    """The table in pieces of some days each, of about PART_ROWS rows; None for a table without days."""
     counts = engine.row_counts(table)
-    if not table.daily and counts:
-        yield None
-    elif table.daily:
-        yield from (Days(day, day) for day in counts)
+    if not table.daily:
+        yield from [None] if counts else []
+        return
+    first, rows, last = None, 0, max(counts, default=None)
+    for day in counts:
+        first, rows = first or day, rows + counts[day]
+        if rows >= PART_ROWS or day == last:
+            yield Days(first, day)
+            first, rows = None, 0
 
 
 def _rows(table: Table, engine: Engine, days: Days | None) -> pa.Table:

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct, field
 
 from segue.settings.surfaces import Surface, default_surfaces
 
-EngineName = Literal["duckdb", "spark"]
+EngineName = Literal["duckdb", "spark", "bigquery"]
 """An engine of the warehouse."""
 
 
@@ -29,6 +29,41 @@ class Spark(Struct, frozen=True, forbid_unknown_fields=True):
     conf: Annotated[
         dict[str, str], Meta(description="properties of Spark, by their names in Spark's documentation")
     ] = field(default_factory=dict)
+
+
+class BigQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where BigQuery is. Credentials come from where every Google Cloud program looks for them."""
+
+    project: Annotated[
+        str,
+        Meta(
+            description="Google Cloud project that holds the tables and is billed; empty means the credentials'"
+        ),
+    ] = ""
+    dataset: Annotated[str, Meta(description="dataset of the tables, made where it lacks")] = "segue"
+    location: Annotated[str, Meta(description="where the dataset is made, such as EU; empty means US")] = ""
+    endpoint: Annotated[
+        str,
+        Meta(
+            description="an emulator's REST address; empty means Google's variable BIGQUERY_EMULATOR_HOST, else Google"
+        ),
+    ] = ""
+    storage_endpoint: Annotated[
+        str,
+        Meta(
+            description="an emulator's gRPC address for its Storage API, HOST:PORT; empty means that its rows come by REST"
+        ),
+    ] = ""
+    maximum_bytes_billed: Annotated[
+        int, Meta(ge=0, description="a query that would bill more is refused; 0 means no limit")
+    ] = 1_000_000_000_000
+    deadline_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="how long a refused or unanswered call is made again before it is given up; a query may run longer",
+        ),
+    ] = 600.0
 
 
 class Warehouse(Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,6 +104,7 @@ class Warehouse(Struct, frozen=True, forbid_unknown_fields=True):
         int, Meta(ge=1_000, description="rows an import holds in memory at once")
     ] = 500_000
     spark: Annotated[Spark, Meta(description="where Spark is")] = field(default_factory=Spark)
+    bigquery: Annotated[BigQuery, Meta(description="where BigQuery is")] = BigQuery()
 
     def dollars(self, read_bytes: int) -> float:
         """What reading so many bytes costs; 0 where they are not paid for."""

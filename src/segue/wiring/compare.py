@@ -10,13 +10,14 @@ from pathlib import Path
 import msgspec
 
 from segue.contracts.ports import Engine
+from segue.contracts.tables import TABLES
 from segue.flows.compare import Compared, compare, copy, sources
 from segue.flows.runner import Runner
 from segue.flows.steps import BUILD
 from segue.wiring.home import Home
 
 FOLDER = "compare"
-"""Below the home: what engines other than the home's own have built. Removed again where all was equal."""
+"""Below the home, and behind the name of a dataset: what was built for a comparison. Removed again where all was equal."""
 
 
 def compare_engines(
@@ -28,6 +29,7 @@ def compare_engines(
         for name in names:
             scratch = _scratch(home, name)
             opened[name] = scratch.engine
+            _empty(scratch.engine)
             for table in sources(BUILD):
                 say(name, f"copies {table.name}")
                 copy(table, home.engine, scratch.engine)
@@ -38,10 +40,13 @@ def compare_engines(
         for table in tables:
             say(", ".join(names), f"are compared in {table.name}")
             found[table.name] = compare(table, opened)
+        equal = all(one.equal for one in found.values())
+        for engine in opened.values() if equal else ():
+            _empty(engine)
     finally:
         for engine in opened.values():
             engine.close()
-    if all(one.equal for one in found.values()):
+    if equal:
         shutil.rmtree(home.root / FOLDER)
     return found
 
@@ -51,5 +56,17 @@ def _scratch(home: Home, name: str) -> Home:
     root: Path = home.root / FOLDER / name
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    warehouse = msgspec.structs.replace(home.settings.warehouse, engine=name)
+    place = home.settings.warehouse.bigquery
+    warehouse = msgspec.structs.replace(
+        home.settings.warehouse,
+        engine=name,
+        bigquery=msgspec.structs.replace(place, dataset=f"{place.dataset}_{FOLDER}"),
+    )
     return replace(home, root=root, settings=msgspec.structs.replace(home.settings, warehouse=warehouse))
+
+
+def _empty(engine: Engine) -> None:
+    """Leave no rows behind of an earlier comparison, where tables are no files below the scratch home."""
+    for table in TABLES.values():
+        if engine.row_counts(table):
+            engine.overwrite(table, table.arrow.empty_table())

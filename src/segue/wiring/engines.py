@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from segue.contracts.errors import InvalidSettings
 from segue.contracts.ports import Days, Engine
-from segue.contracts.schema import Table
 from segue.settings.tree import Warehouse
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    import ibis.expr.types as ir
+    from segue.flows.definitions import Definition
 
 
 def open_engine(root: Path, settings: Warehouse) -> Engine:
@@ -25,15 +24,26 @@ def open_engine(root: Path, settings: Warehouse) -> Engine:
     engine: Engine
     if settings.engine == "spark":
         engine = _adapter("spark").SparkDelta(root, settings)
+    elif settings.engine == "bigquery":
+        engine = _adapter("bigquery").BigQuery(settings)
     else:
         engine = _adapter("duckdb").DuckDBDelta(root, settings)
     return engine
 
 
-def statements(kind: str, table: Table, rows: ir.Table, days: Days) -> list[str]:
-    """What an engine of that kind is asked to make those days of a table, as SQL. Raises InvalidSettings as `open_engine`."""
-    found: list[str] = [_adapter("sql", kind).select(kind, rows)]
-    return found
+def printed(kind: str, made: Definition) -> str:
+    """What an engine of that kind is asked to make some days of a table, as SQL. Raises InvalidSettings as `open_engine`."""
+    if kind == "bigquery":
+        steps = _adapter("bigquery_sql", kind).steps(made.table, made.rows, made.days)
+    else:
+        steps = [_adapter("sql", kind).select(kind, made.rows)]
+    reads = ", ".join(f"{name} {_said(days)}" for name, days in made.reads.items())
+    text = "\n\n".join(f"{step};" for step in steps)
+    return f"-- {made.table.name} {_said(made.days)} on {kind}; reads {reads}\n{text}"
+
+
+def _said(days: Days | None) -> str:
+    return "whole" if days is None else f"{days.first}..{days.last}"
 
 
 def _adapter(module: str, kind: str = "") -> ModuleType:

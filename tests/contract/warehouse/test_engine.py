@@ -52,8 +52,24 @@ COUNTS = Table(
 NAMES = Table("names", "A table without days.", (Column("id", pa.int64(), "who"),), key=("id",), daily=False)
 
 
+GAPS = {
+    "bigquery": {
+        "test_what_was_read_stays_as_it_was_read": (
+            "an expression reads a table as it is when it runs: a statement is BigQuery's unit of isolation"
+        ),
+        "test_the_same_rows_in_any_order_give_the_same_file": (
+            "BigQuery keeps rows in no order; clustered columns lie together, and who needs an order asks for one"
+        ),
+    }
+}
+"""What an engine does not promise, and why. Told to readers in docs/concepts/engines.md."""
+
+
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, engine_of: EngineOf) -> Engine:
+    gap = GAPS.get(request.param, {}).get(request.function.__name__)
+    if gap is not None:
+        pytest.skip(f"{request.param}: {gap}")
     return engine_of(request.param, SETTINGS)
 
 
@@ -210,15 +226,21 @@ def test_an_append_with_a_marker_happens_once(engine: Engine) -> None:
     assert (engine.marker("import a/b?c", COUNTS), engine.marker("another", COUNTS)) == (5, 0)
 
 
-def test_markers_survive_overwrites_and_compaction(engine: Engine) -> None:
-    for n in range(40):
-        engine.append(COUNTS, counts((D[0], n)), marker=("source", n))
-    assert engine.compact(COUNTS) == 40
-    assert engine.compact(COUNTS) == 0
-    assert engine.append(COUNTS, counts((D[0], 0)), marker=("source", 39)) is False
-    assert held(engine) == [(D[0], n) for n in range(40)]
+def test_markers_survive_overwrites(engine: Engine) -> None:
+    engine.append(COUNTS, counts((D[0], 1)), marker=("source", 39))
     engine.overwrite(COUNTS, counts((D[0], 99)), Days(D[0], D[0]))
     assert engine.marker("source", COUNTS) == 39
+    assert engine.append(COUNTS, counts((D[0], 1)), marker=("source", 39)) is False
+    assert held(engine) == [(D[0], 99)]
+
+
+def test_compaction_makes_one_file_of_many_and_keeps_markers(on_delta: OnDelta) -> None:
+    for n in range(40):
+        on_delta.append(COUNTS, counts((D[0], n)), marker=("source", n))
+    assert on_delta.compact(COUNTS) == 40
+    assert on_delta.compact(COUNTS) == 0
+    assert on_delta.append(COUNTS, counts((D[0], 0)), marker=("source", 39)) is False
+    assert held(on_delta) == [(D[0], n) for n in range(40)]
 
 
 def test_the_same_marker_from_many_writers_at_once_lands_once(tmp_path: Path) -> None:
@@ -271,13 +293,16 @@ def test_the_same_rows_in_any_order_give_the_same_file(engine: Engine) -> None:
         assert engine.collect(engine.read(COUNTS))["id"].to_pylist() == list(range(5000))
 
 
-def test_a_stream_goes_on_while_other_queries_run(engine: Engine) -> None:
-    rows = ibis.range(300_000).unnest().name("n").as_table()
-    seen = 0
-    for batch in engine.stream(rows):
-        seen += batch.num_rows
-        assert engine.collect(rows.aggregate(top=rows.n.max()))["top"].to_pylist() == [299_999]
-    assert seen == 300_000
+@pytest.mark.parametrize("computed", [False, True])
+def test_a_stream_goes_on_while_other_queries_run(engine: Engine, computed: bool) -> None:
+    numbers = ibis.memtable(pa.table({"n": pa.array(range(150_000))}))
+    with engine.staged(numbers) as held:
+        rows = held.mutate(n=held.n + 1) if computed else held
+        seen = 0
+        for batch in engine.stream(rows):
+            seen += sum(batch["n"].to_pylist())
+            assert engine.collect(held.aggregate(top=held.n.max()))["top"].to_pylist() == [149_999]
+    assert seen == sum(range(150_000)) + 150_000 * computed
 
 
 def test_staged_rows_can_be_read_often_and_written(engine: Engine) -> None:
@@ -289,10 +314,10 @@ def test_staged_rows_can_be_read_often_and_written(engine: Engine) -> None:
     assert held(engine) == [(D[0], 2)]
 
 
-def test_a_table_of_another_schema_is_refused_by_name(on_delta: OnDelta) -> None:
-    on_delta.append(COUNTS, counts((D[0], 1)))
-    other = Table("counts", "", (*COUNTS.columns[:4], Column("n32", pa.int64(), "")), key=(), sort=())
-    for call in (lambda: on_delta.read(other), lambda: on_delta.row_counts(other)):
+def test_a_table_of_another_schema_is_refused_by_name(engine: Engine) -> None:
+    engine.append(COUNTS, counts((D[0], 1)))
+    other = Table("counts", "", (*COUNTS.columns[:4], Column("n32", pa.string(), "")), key=(), sort=())
+    for call in (lambda: engine.read(other), lambda: engine.row_counts(other)):
         with pytest.raises(InvalidData, match=r"another schema: .*f32 is unknown.*n32 is"):
             call()
 

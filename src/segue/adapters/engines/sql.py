@@ -39,6 +39,11 @@ def _clear(node: sge.Expr, dialect: str) -> sge.Expr:
     if isinstance(node, sge.Star) and node.args.get("except_"):
         # Why: Ibis lists them in the order of a set, which no two processes share.
         node.set("except_", sorted(node.args["except_"], key=lambda column: column.name))
+    if dialect == "bigquery" and isinstance(node, sge.Anonymous) and node.name == "bit_length":
+        return sge.Mul(
+            this=sge.Literal.number(8),
+            expression=sge.Anonymous(this="BYTE_LENGTH", expressions=node.expressions),
+        )
     if isinstance(node, sge.Paren):
         return simplify_parens(node, dialect)
     return node

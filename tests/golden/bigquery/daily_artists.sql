@@ -1,0 +1,65 @@
+-- daily_artists 2026-11-02..2026-11-02 on bigquery; reads events 2026-11-02..2026-11-02
+CREATE TABLE IF NOT EXISTS `daily_artists` (
+  `day` DATE NOT NULL OPTIONS (description = 'UTC date of `ts`; the partition'),
+  `artist_id` INT64 NOT NULL OPTIONS (description = 'the artist'),
+  `plays` INT64 NOT NULL OPTIONS (description = 'plays'),
+  `listens` INT64 NOT NULL OPTIONS (description = 'plays of 30 s or more, or to the end'),
+  `skips` INT64 NOT NULL OPTIONS (description = 'plays given up before that'),
+  `ms_played` INT64 NOT NULL OPTIONS (description = 'milliseconds played'),
+  `impressions` INT64 NOT NULL OPTIONS (description = 'times shown'),
+  `likes` INT64 NOT NULL OPTIONS (description = 'likes minus nothing: withdrawals are not counted'),
+  `reposts` INT64 NOT NULL OPTIONS (description = 'reposts'),
+  `adds` INT64 NOT NULL OPTIONS (description = 'times put on a playlist'),
+  `hides` INT64 NOT NULL OPTIONS (description = 'times hidden for good'),
+  `follows` INT64 NOT NULL OPTIONS (description = 'new followers'),
+  `listeners` INT64 NOT NULL OPTIONS (description = 'distinct listeners who played them')
+)
+PARTITION BY `day`
+CLUSTER BY `artist_id`
+OPTIONS (description = 'What happened to an artist in a day.');
+
+CREATE OR REPLACE TABLE `daily_artists_staged`
+OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL 1 DAY))
+AS
+WITH t1 AS (
+  SELECT
+    *
+  FROM `events` AS `t0`
+  WHERE
+    `t0`.`day` BETWEEN CAST('2026-11-02' AS DATE) AND CAST('2026-11-02' AS DATE)
+    AND `t0`.`artist_id` IS NOT NULL
+), t2 AS (
+  SELECT
+    `t1`.`day`,
+    `t1`.`artist_id`,
+    COALESCE(SUM(CAST(`t1`.`type` = 'play' AS INT64)), 0) AS `plays`,
+    COALESCE(SUM(CAST(`t1`.`listened` AS INT64)), 0) AS `listens`,
+    COALESCE(SUM(CAST(`t1`.`skipped` AS INT64)), 0) AS `skips`,
+    COALESCE(SUM(IF(`t1`.`type` IN ('play', 'skip'), CAST(`t1`.`ms_played` AS INT64), NULL)), 0) AS `ms_played`,
+    COALESCE(SUM(CAST(`t1`.`type` = 'impression' AS INT64)), 0) AS `impressions`,
+    COALESCE(SUM(CAST(`t1`.`type` = 'like' AS INT64)), 0) AS `likes`,
+    COALESCE(SUM(CAST(`t1`.`type` = 'repost' AS INT64)), 0) AS `reposts`,
+    COALESCE(SUM(CAST(`t1`.`type` = 'playlist_add' AS INT64)), 0) AS `adds`,
+    COALESCE(SUM(CAST(`t1`.`type` IN ('hide', 'block_artist') AS INT64)), 0) AS `hides`,
+    COALESCE(SUM(CAST(`t1`.`type` = 'follow' AS INT64)), 0) AS `follows`,
+    COUNT(DISTINCT IF(`t1`.`type` = 'play', `t1`.`user_id`, NULL)) AS `listeners`
+  FROM t1 AS t1
+  GROUP BY
+    1,
+    2
+)
+SELECT
+  *
+FROM t2 AS t2
+WHERE
+  `t2`.`day` BETWEEN CAST('2026-11-02' AS DATE) AND CAST('2026-11-02' AS DATE);
+
+MERGE `daily_artists` AS kept
+USING (
+  SELECT
+    *
+  FROM `daily_artists_staged` AS `t0`
+) AS new
+ON FALSE
+WHEN NOT MATCHED BY SOURCE AND kept.`day` BETWEEN DATE '2026-11-02' AND DATE '2026-11-02' THEN DELETE
+WHEN NOT MATCHED BY TARGET THEN INSERT (`day`, `artist_id`, `plays`, `listens`, `skips`, `ms_played`, `impressions`, `likes`, `reposts`, `adds`, `hides`, `follows`, `listeners`) VALUES (`day`, `artist_id`, `plays`, `listens`, `skips`, `ms_played`, `impressions`, `likes`, `reposts`, `adds`, `hides`, `follows`, `listeners`);
