@@ -161,9 +161,14 @@ class BigQuery:
         """BigQuery has no files of ours to merge."""
         return 0
 
-    def dry_run_bytes(self, statement: str) -> int:
-        """Bytes that BigQuery would read, and bill, for a statement over this dataset. Nothing runs."""
-        return self._jobs.dry_run_bytes(statement)
+    def vacuum(self, table: Table, keep: timedelta = timedelta(days=7)) -> int:
+        """BigQuery lets go of what its time travel no longer reaches by itself."""
+        return 0
+
+    def scan_bytes(self, rows: ir.Table) -> int:
+        """Bytes that BigQuery would read, and bill, for the expression: by a dry run, which costs nothing."""
+        with self._bound(rows) as bound:
+            return self._jobs.dry_run_bytes(select("bigquery", bound))
 
     def close(self) -> None:
         """Release the connection."""
@@ -223,7 +228,7 @@ class BigQuery:
             self._known[table.name] = table
 
     def _there(self, table: Table) -> bool:
-        """Whether the table is there. Raises InvalidData if it has another schema than the contract."""
+        """Whether the table is there, with the columns its contract gained. Raises InvalidData if its schema is another."""
         if self._known.get(table.name) == table:
             return True
         found = self._jobs.schema(table.name)
@@ -231,7 +236,8 @@ class BigQuery:
             return False
         stored = {field.name: bigquery_sql.type_name(field) for field in found}
         wanted = {field.name: bigquery_sql.type_of(field.type) for field in table.arrow}
-        differences = [f"{name} is missing" for name in wanted if name not in stored]
+        gained = [f.name for f in table.arrow if f.nullable and f.name not in stored]
+        differences = [f"{name} is missing" for name in wanted if name not in stored and name not in gained]
         differences += [f"{name} is unknown" for name in stored if name not in wanted]
         differences += [
             f"{n} is {stored[n]}, not {wanted[n]}" for n in wanted if n in stored and stored[n] != wanted[n]
@@ -243,6 +249,8 @@ class BigQuery:
                 field=table.name,
                 limit=", ".join(table.names),
             )
+        if gained:
+            self._jobs.run(f"table {table.name}", bigquery_sql.add_columns(table, gained))
         self._known[table.name] = table
         return True
 

@@ -5,6 +5,7 @@ Names are relative to the dataset of the connection.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from textwrap import indent
 from typing import Final
 
@@ -63,6 +64,14 @@ def create_markers() -> str:
         f"CREATE TABLE IF NOT EXISTS `{MARKERS}` "
         "(`table` STRING NOT NULL, `source` STRING NOT NULL, `sequence` INT64 NOT NULL, `token` STRING NOT NULL)"
     )
+
+
+def add_columns(table: Table, names: Sequence[str]) -> str:
+    """Columns that may be null, added to a table that lacks them."""
+    added = ", ".join(
+        f"ADD COLUMN IF NOT EXISTS `{name}` {type_of(table.column(name).type)}" for name in names
+    )
+    return f"ALTER TABLE `{table.name}` {added}"
 
 
 def stage(name: str, rows: str) -> str:
