@@ -67,16 +67,38 @@ def dead_client(rows: pa.Table, dice: Dice) -> pa.Table:
     return rows.filter(pc.not_equal(rows["device"], "speaker"))
 
 
+@_fault("no event of half of the phones, which have one version of the client, arrives", "tell")
+def dead_version(rows: pa.Table, dice: Dice) -> pa.Table:
+    """A release that cannot send, and events do not name it."""
+    return rows.filter(_mask(~(_some(rows, 0.5, dice) & _is(rows["device"], "phone"))))
+
+
 @_fault("every event arrives twice, with a new id")
 def doubled_events(rows: pa.Table, dice: Dice) -> pa.Table:
     """A retry that forgot the id."""
     return pa.concat_tables([rows, _with(rows, event_id=_ids(rows["ts"].to_numpy(), dice))])
 
 
+@_fault("every event of one client (desktop, a quarter of all) arrives twice, with a new id")
+def doubled_events_of_a_client(rows: pa.Table, dice: Dice) -> pa.Table:
+    """A retry that forgot the id, in one release."""
+    twice = rows.filter(pc.equal(rows["device"], "desktop"))
+    return pa.concat_tables([rows, _with(twice, event_id=_ids(twice["ts"].to_numpy(), dice))])
+
+
 @_fault("ms_played is in seconds")
 def seconds_for_ms(rows: pa.Table, dice: Dice) -> pa.Table:
     """A unit changed."""
     return _with(rows, ms_played=pc.divide(rows["ms_played"], pa.scalar(1_000, pa.int32())))
+
+
+@_fault("ms_played of one client (speaker, a ninth of all) is in seconds")
+def seconds_of_a_client(rows: pa.Table, dice: Dice) -> pa.Table:
+    """A unit changed in one release."""
+    seconds = pc.divide(rows["ms_played"], pa.scalar(1_000, pa.int32()))
+    return _with(
+        rows, ms_played=pc.if_else(_mask(_is(rows["device"], "speaker")), seconds, rows["ms_played"])
+    )
 
 
 @_fault("ms_played is in microseconds")

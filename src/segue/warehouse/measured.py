@@ -24,7 +24,7 @@ from segue.contracts.tables import QUALITY, TABLES
 from segue.contracts.vocabulary import DAY, HOUR
 from segue.warehouse.contract import bits
 from segue.warehouse.findings import ROWS, Part
-from segue.warehouse.usual import Counts
+from segue.warehouse.usual import MIN_DAYS, Counts
 
 CLIENTS: Final = 12
 VALUES: Final = 100
@@ -42,7 +42,10 @@ def count(
 ) -> dict[date, dict[Part, int]]:
     """Rows of each part on each of those days, in one query over rows that the engine holds."""
     rows = rows.filter(rows.day.isin(sorted(days)))
-    named = {name: _frequent(engine, rows, name, most) for name, most in _open_columns(table).items()}
+    named = {
+        name: [*_frequent(engine, rows, name, most), *_regular(engine, table, name, most)]
+        for name, most in _open_columns(table).items()
+    }
     client = _value(rows, table.client, named) if table.client is not None else None
     queries = [_grouped(rows, ROWS.measure, None, None)]
     for measure in table.measures:
@@ -140,6 +143,21 @@ def _frequent(engine: Engine, rows: ir.Table, column: str, most: int) -> list[st
     return found
 
 
+def _regular(engine: Engine, table: Table, column: str, most: int) -> list[str]:
+    """Values that were counted by name on many days. Why: somebody who makes up enough names must not crowd them out of a day."""
+    rows = engine.read(QUALITY)
+    rows = rows.filter(
+        (rows["table"] == table.name)
+        & (rows.measure == column)
+        & rows.client.isnull()
+        & ~rows.part.isin([NULL, REST])
+    )
+    counted = rows.group_by("part").aggregate(days=rows.day.nunique())
+    often = counted.filter(counted.days >= MIN_DAYS).order_by(counted.days.desc(), "part").limit(most)
+    found: list[str] = engine.collect(often)["part"].to_pylist()
+    return found
+
+
 def _value(rows: ir.Table, column: str, named: Mapping[str, list[str]]) -> ir.StringValue:
     value = rows[column].cast("string")
     if column in named:
@@ -161,9 +179,11 @@ def _counted(
             return _named_there(engine, TABLES[table.column(measure.column).references or ""], measure, rows)
         case Single(columns, among):
             sample = rows.filter(rows[among] % SAMPLE == 0)
-            copies = sample.group_by("day", *columns).aggregate(n=ibis._.count())
+            by = {} if client is None else {"client": client}
+            copies = sample.group_by("day", *columns, **by).aggregate(n=ibis._.count())
             part = ibis.ifelse(copies.n == 1, "single", "repeated")
-            return [_grouped(copies, measure.name, None, part, copies.n.sum())]
+            whose = None if client is None else copies.client
+            return [_grouped(copies, measure.name, whose, part, copies.n.sum())]
         case Letters(column):
             kept = rows.filter(rows[column].notnull())
             return [_grouped(kept, measure.name, None, _part(measure, kept, named))]

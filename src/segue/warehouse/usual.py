@@ -41,8 +41,8 @@ FAR: Final = 5.0
 """Deviations that are too many."""
 EVEN: Final = 0.03
 """A history that strayed less than this may have been so even by chance."""
-FEWER: Final = 0.75
-MORE: Final = 1.4
+FEWER: Final = 0.8
+MORE: Final = 1.3
 """What is told: a part below the one, or above the other, of what is usual."""
 ABSENCE: Final = frozenset({"null", "unknown", "differs", "repeated", "broken"})
 """Parts that nobody misses: that there are fewer of these is good news."""

@@ -18,6 +18,7 @@ from segue.contracts.vocabulary import DAY, HOUR, MINUTE
 from segue.settings.tree import Warehouse
 from segue.warehouse.findings import ROWS, Part
 from segue.warehouse.measured import CLIENTS, count, examples, history, keep, kept
+from segue.warehouse.usual import MIN_DAYS
 
 MONDAY = date(2026, 1, 5)
 START = (MONDAY - date(1970, 1, 1)).days * DAY
@@ -108,7 +109,10 @@ def test_every_kind_of_measure_is_counted(engine: DuckDBDelta) -> None:
     assert of(parts, "letters of query") == {"other": 1, "broken": 2, "plain": 1}
     assert of(parts, "track_id known") == {"known": 6, "unknown": 1}
     assert of(parts, "artist_id as in tracks") == {"same": 4, "differs": 1}
-    assert of(parts, "copies") == {"single": 1, "repeated": 5}, "listeners of each eighth id"
+    assert of(parts, "copies") == {"single": 4, "repeated": 2}, (
+        "of listeners of each eighth id, on one client"
+    )
+    assert of(parts, "copies", "phone") == {"single": 2, "repeated": 2}
 
 
 def test_days_are_counted_apart_and_an_empty_one_too(engine: DuckDBDelta) -> None:
@@ -125,6 +129,16 @@ def test_names_that_anybody_makes_up_are_counted_together(engine: DuckDBDelta) -
     assert len(clients - {None}) == CLIENTS + 1
     assert of(parts, "hour of ts", "phone") == {"0": 5}
     assert of(parts, "hour of ts", "other") == {"0": 1_000 - CLIENTS + 1}
+
+
+def test_made_up_names_cannot_crowd_out_a_client_that_is_there_every_day(engine: DuckDBDelta) -> None:
+    days = [MONDAY + timedelta(days=n) for n in range(MIN_DAYS)]
+    rows = [play(device=device, day=day) for day in days for device in ("phone", "tv")]
+    keep(engine, PLAYS, counted(engine, *rows, days=tuple(days)))
+    flood = [play(device=f"x{n % 40}") for n in range(400)]
+    [parts] = counted(engine, *flood, play(device="tv")).values()
+    assert of(parts, "device")["tv"] == 1
+    assert of(parts, "hour of ts", "tv") == {"0": 1}
 
 
 def test_counts_are_kept_and_the_latest_of_a_day_counts(engine: DuckDBDelta) -> None:

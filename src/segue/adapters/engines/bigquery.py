@@ -249,8 +249,8 @@ class BigQuery:
                 field=table.name,
                 limit=", ".join(table.names),
             )
-        if gained:
-            self._jobs.run(f"table {table.name}", bigquery_sql.add_columns(table, gained))
+        for name in gained:
+            self._jobs.run(f"table {table.name}", bigquery_sql.add_column(table, name))
         self._known[table.name] = table
         return True
 

@@ -5,7 +5,6 @@ Names are relative to the dataset of the connection.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from textwrap import indent
 from typing import Final
 
@@ -66,12 +65,10 @@ def create_markers() -> str:
     )
 
 
-def add_columns(table: Table, names: Sequence[str]) -> str:
-    """Columns that may be null, added to a table that lacks them."""
-    added = ", ".join(
-        f"ADD COLUMN IF NOT EXISTS `{name}` {type_of(table.column(name).type)}" for name in names
-    )
-    return f"ALTER TABLE `{table.name}` {added}"
+def add_column(table: Table, name: str) -> str:
+    """A column that may be null, added to a table that lacks it."""
+    kind = type_of(table.column(name).type)
+    return f"ALTER TABLE `{table.name}` ADD COLUMN IF NOT EXISTS `{name}` {kind}"
 
 
 def stage(name: str, rows: str) -> str:
