@@ -46,6 +46,8 @@ class BigQuery:
         self._jobs = Jobs(settings.bigquery)
         self._dataset = settings.bigquery.dataset
         self._known: dict[str, Table | None] = {}
+        self._order: dict[str, tuple[str, ...]] = {}
+        """Columns of the tables that are known, as they are stored."""
 
     def read(self, table: Table, days: Days | None = None) -> ir.Table:
         """The table, or its partitions of those days, as an Ibis expression. An absent table reads as empty.
@@ -55,7 +57,10 @@ class BigQuery:
         check_days(table, days)
         if not self._there(table):
             return ibis.memtable(table.arrow.empty_table())
-        rows = ibis.table(ibis.schema(table.arrow), name=table.name)
+        order = self._order[table.name]
+        rows = ibis.table({name: ibis.schema(table.arrow)[name] for name in order}, name=table.name)
+        # Why: a column that was gained stands last, and rows are told apart by place when they are fetched.
+        rows = rows if order == table.names else rows.select(*table.names)
         return rows if days is None else rows.filter(rows.day.between(days.first, days.last))
 
     def overwrite(self, table: Table, rows: ir.Table | pa.Table, days: Days | None = None) -> dict[date, int]:
@@ -225,7 +230,7 @@ class BigQuery:
     def _create(self, table: Table) -> None:
         if not self._there(table):
             self._jobs.run(f"table {table.name}", bigquery_sql.create(table))
-            self._known[table.name] = table
+            self._known[table.name], self._order[table.name] = table, table.names
 
     def _there(self, table: Table) -> bool:
         """Whether the table is there, with the columns its contract gained. Raises InvalidData if its schema is another."""
@@ -251,7 +256,7 @@ class BigQuery:
             )
         for name in gained:
             self._jobs.run(f"table {table.name}", bigquery_sql.add_column(table, name))
-        self._known[table.name] = table
+        self._known[table.name], self._order[table.name] = table, (*stored, *gained)
         return True
 
     def _marker(self, table: Table, source: str) -> tuple[int, str] | None:
