@@ -2,7 +2,7 @@
 
 `steps.json` is that registry, written by `make docs` and held equal to it by a test. This file does not import Segue, which
 has an environment of its own. Variables of the workers: SEGUE, the command (default `segue`; `ssh host segue` is one, too);
-SEGUE_HOME, absolute; SEGUE_ALERTS_URL, see segue_alerts.py. The pool `segue_home` has one slot, since a home has one writer.
+SEGUE_HOME, absolute; AIRFLOW_ALERTS_URL, see segue_alerts.py. The pool `segue_home` has one slot, since a home has one writer.
 """
 
 from __future__ import annotations
@@ -101,8 +101,9 @@ def flow(dag_id: str, doc: str, *, late: timedelta, **kwargs: Any) -> DAG:
         catchup=False,
         max_active_runs=1,
         tags=["segue"],
+        # Later than usual by so much. Not so long behind its queueing: Airflow 3.3.2 could not clear tasks of such a run.
         deadline=DeadlineAlert(
-            reference=DeadlineReference.DAGRUN_QUEUED_AT,
+            reference=DeadlineReference.AVERAGE_RUNTIME(max_runs=10, min_runs=1),
             interval=late,
             callback=SyncCallback(run_late, {"limit": str(late)}),
         ),

@@ -172,7 +172,7 @@ def through_airflow(folder: Path, home: Path) -> dict[str, str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with airflow(folder, home, port) as api:
+    with airflow(folder, home, port, {"AIRFLOW_ALERTS_URL": "http://127.0.0.1:9/nobody-is-there"}) as api:
         killer = Killer(home)
         killer.start()
         for dag in ("segue_landing", "segue_daily", "segue_training"):

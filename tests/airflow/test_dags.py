@@ -128,12 +128,12 @@ def test_who_is_told_gets_what_failed(bag: BundleDagBag, monkeypatch: pytest.Mon
 
     with HTTPServer(("127.0.0.1", 0), Hook) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
-        monkeypatch.setenv("SEGUE_ALERTS_URL", f"http://127.0.0.1:{server.server_port}/")
+        monkeypatch.setenv("AIRFLOW_ALERTS_URL", f"http://127.0.0.1:{server.server_port}/")
         late = bag.dags["segue_daily"].deadline[0].callback
         assert late.path == "segue_alerts.run_late"
         run = {"dag_id": "segue_daily", "dag_run_id": "scheduled__1"}
         import_string(late.path)(context={"dag_run": run}, **late.kwargs)
-    assert heard == [{"text": "segue_daily: scheduled__1 is not over after 3:00:00"}]
+    assert heard == [{"text": "segue_daily: scheduled__1 has been running for 3:00:00 longer than usual"}]
 
 
 @pytest.mark.parametrize(
