@@ -146,7 +146,7 @@ def _print_state(found: State, whole: bool) -> None:
 
 def _print_table(found: Watched, whole: bool) -> None:
     rows, *others = found.lines
-    shown = others if whole else sorted(others, key=lambda line: -abs(line.far))[:FARTHEST]
+    shown = others if whole else sorted(others, key=_nearness)[:FARTHEST]
     title = f"{found.table}, {found.days[0]} to {found.days[-1]}"
     table = Table(title=title, title_justify="left", box=None)
     table.add_column("measure")
@@ -164,6 +164,11 @@ def _print_table(found: Watched, whole: bool) -> None:
         colour = "red" if finding.severity == "breach" else "yellow"
         out.print(f"  [{colour}]{finding.severity}[/] {escape(finding.said)}", highlight=False)
     out.print()
+
+
+def _nearness(line: Line) -> tuple[bool, float]:
+    """What is unusual comes first; behind it what is farthest, of what is there every day."""
+    return line.severity is None, -abs(line.far) if min(line.rows) else 0.0
 
 
 def _add(table: Table, line: Line) -> None:

@@ -62,7 +62,7 @@ class Bins:
 
     def label(self, place: int) -> str:
         """The numbers from the edge before a place up to that at it, as people read them."""
-        shown = [f"{edge / self.scale:,g} {self.unit}".strip() for edge in self.edges]
+        shown = [f"{edge / self.scale:,.12g} {self.unit}".strip() for edge in self.edges]
         if place == 0:
             return f"< {shown[0]}"
         if place == len(shown):

@@ -447,6 +447,11 @@ QUALITY = Table(
         Column("day", pa.date32(), "the day that was measured"),
         Column("table", TEXT, "the table"),
         Column("at", I64, "when it was measured, UTC microseconds"),
+        Column(
+            "counted_as",
+            TEXT,
+            "hash of what is counted of the table: days counted otherwise are counted again",
+        ),
         Column("measure", TEXT, "what was counted; `rows` is all of them"),
         Column(
             "client",

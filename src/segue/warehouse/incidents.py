@@ -22,13 +22,13 @@ FOLDER: Final = "incidents"
 """Below the home."""
 LISTED: Final = 20
 """Findings that a file lists."""
-Status = Literal["open", "accepted", "mended"]
+Status = Literal["open", "accepted", "mended", "replaced"]
 Key = tuple[str, date | None, Part]
 """Table, day and part: what was found, and what is accepted."""
 
 
 class Incident(Struct, frozen=True):
-    """Why the flow stopped. It is mended once its table and day were written."""
+    """Why the flow stopped. It is mended once its table and day were written, replaced once other things stopped the same day."""
 
     name: str
     at: int
@@ -101,13 +101,22 @@ def incidents(engine: Engine) -> list[Incident]:
     names = {row["incident"]: row for row in reversed(rows) if row["status"] == "found"}
     passed = {row["incident"] for row in rows if row["status"] == "accepted"}
     written = _written(engine)
-    found = []
-    for name, first in names.items():
-        said = tuple(_finding(row) for row in rows if row["incident"] == name and row["status"] == "found")
-        mended = written.get((first["table"], first["day"]), 0) > first["at"]
-        status: Status = "accepted" if name in passed else "mended" if mended else "open"
-        found.append(Incident(name, first["at"], status, first["step"], first["table"], first["day"], said))
-    return sorted(found, key=lambda incident: (-incident.at, incident.name))
+    found: list[Incident] = []
+    stopped = set()
+    for name, first in sorted(names.items(), key=lambda named: (-named[1]["at"], named[0])):
+        said = [_finding(row) for row in rows if row["incident"] == name and row["status"] == "found"]
+        said.sort(key=lambda finding: (finding.part.client is not None, finding.seen - (finding.low or 0)))
+        where = (first["table"], first["day"])
+        status: Status = "open"
+        if name in passed:
+            status = "accepted"
+        elif written.get(where, 0) > first["at"]:
+            status = "mended"
+        elif where in stopped:
+            status = "replaced"
+        stopped.add(where)
+        found.append(Incident(name, first["at"], status, first["step"], *where, tuple(said)))
+    return found
 
 
 def _written(engine: Engine) -> Mapping[tuple[str, date | None], int]:

@@ -6,6 +6,7 @@ not counted, since an older version wrote them, are counted once when they are f
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Collection, Mapping
 from datetime import date
@@ -26,6 +27,8 @@ from segue.warehouse.contract import bits
 from segue.warehouse.findings import ROWS, Part
 from segue.warehouse.usual import MIN_DAYS, Counts
 
+VERSION: Final = 1
+"""Raised when a change of code changes what is counted, or what a part is called."""
 CLIENTS: Final = 12
 VALUES: Final = 100
 """Clients and values that are counted by name, the most frequent ones; whoever sends events could make up any number."""
@@ -66,7 +69,7 @@ def keep(engine: Engine, table: Table, counts: Counts) -> None:
     """Put the counts into the table `quality`, where they take the place of older ones of the same days."""
     at = time.time_ns() // 1000
     rows = [
-        {"day": day, "table": table.name, "at": at, "rows": rows, **part._asdict()}
+        {"day": day, "table": table.name, "at": at, "counted_as": _as(table), "rows": rows, **part._asdict()}
         for day, parts in counts.items()
         for part, rows in _without_sums(parts).items()
     ]
@@ -75,9 +78,10 @@ def keep(engine: Engine, table: Table, counts: Counts) -> None:
 
 
 def kept(engine: Engine, table: Table, days: Days) -> dict[date, dict[Part, int]]:
-    """The latest counts of each of those days that was ever counted."""
+    """The latest counts of each of those days that was ever counted as it is now."""
     rows = engine.read(QUALITY)
-    rows = rows.filter((rows["table"] == table.name) & rows.day.between(days.first, days.last))
+    ours = (rows["table"] == table.name) & (rows.counted_as == _as(table))
+    rows = rows.filter(ours & rows.day.between(days.first, days.last))
     latest = rows.group_by("day").mutate(latest=rows["at"].max())
     found: dict[date, dict[Part, int]] = {}
     for row in engine.collect(latest.filter(latest["at"] == latest.latest)).to_pylist():
@@ -121,6 +125,11 @@ def examples(
             rows = rows.filter(_part(measure, rows, {}).cast("string").fill_null(NULL) == value)
     found: list[dict[str, object]] = engine.collect(rows.order_by(*table.names[:3]).limit(limit)).to_pylist()
     return found
+
+
+def _as(table: Table) -> str:
+    """A hash of what is counted. Why: after a change of edges, counts of old and new days cannot be compared."""
+    return hashlib.blake2b(repr((VERSION, table.measures, table.client)).encode(), digest_size=6).hexdigest()
 
 
 def _open_columns(table: Table) -> dict[str, int]:

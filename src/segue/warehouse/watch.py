@@ -98,7 +98,7 @@ def _finding(table: Table, day: date, band: Band, of_day: Collection[Band]) -> F
 def _gone_to(part: Part, of_day: Collection[Band]) -> Part | None:
     """Where the rows may be that this part has lost: the part of the same measure that has gained most."""
     beside = [
-        band for band in of_day if band.part[:2] == part[:2] and band.part != part and band.seen > band.high
+        band for band in of_day if band.part[:2] == part[:2] and band.part != part and band.seen > band.usual
     ]
     return max(beside, key=lambda band: band.seen - band.usual).part if beside else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -158,6 +159,18 @@ def test_what_an_older_version_wrote_is_counted_once(engine: DuckDBDelta) -> Non
     assert rows
     assert history(engine, PLAYS, days) == history(engine, PLAYS, days)
     assert engine.row_counts(QUALITY) == rows
+
+
+def test_days_that_were_counted_otherwise_are_counted_again(engine: DuckDBDelta) -> None:
+    found = counted(engine, play(), play(5))
+    keep(engine, PLAYS, found)
+    other = replace(PLAYS, measures=(Bins("received_at", (1, HOUR), since="ts"),))
+    day = Days(MONDAY, MONDAY)
+    assert kept(engine, other, day) == {}
+    assert of(history(engine, other, day)[MONDAY], "received_at after ts", "phone") == {
+        "1 ..< 3,600,000,000": 2
+    }
+    assert kept(engine, PLAYS, day) == found
 
 
 @pytest.mark.parametrize(
