@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import pyarrow as pa
 
@@ -32,7 +33,7 @@ def sources(steps: Sequence[Step]) -> list[Table]:
 
 def copy(table: Table, source: Engine, target: Engine) -> None:
     """Bring the table's rows from one engine to another, some days at a time."""
-    for days in _parts(table, source):
+    for days in _parts(table, source.row_counts(table)):
         target.overwrite(table, source.collect(source.read(table, days)), days)
 
 
@@ -48,7 +49,7 @@ def compare(table: Table, engines: Mapping[str, Engine]) -> Compared:
             )
             said = f"{counts[first].get(day, 0):,} on {first}, {counts[name].get(day, 0):,} on {name}"
             return Compared(rows, False, f"rows of {day}: {said}")
-    for days in _parts(table, engines[first]):
+    for days in _parts(table, counts[first]):
         wanted = _rows(table, engines[first], days)
         for name in others:
             difference = _difference(wanted, _rows(table, engines[name], days), first, name)
@@ -57,9 +58,8 @@ def compare(table: Table, engines: Mapping[str, Engine]) -> Compared:
     return Compared(rows, True)
 
 
-def _parts(table: Table, engine: Engine) -> Iterator[Days | None]:
+def _parts(table: Table, counts: Mapping[date, int]) -> Iterator[Days | None]:
     """The table in pieces of some days each, of about PART_ROWS rows; None for a table without days."""
-    counts = engine.row_counts(table)
     if not table.daily:
         yield from [None] if counts else []
         return

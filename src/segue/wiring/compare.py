@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from segue.contracts.ports import Engine
-from segue.contracts.tables import TABLES
+from segue.contracts.tables import RUNS
 from segue.flows.compare import Compared, compare, copy, sources
 from segue.flows.runner import Runner
 from segue.flows.steps import BUILD
@@ -66,7 +66,6 @@ def _scratch(home: Home, name: str) -> Home:
 
 
 def _empty(engine: Engine) -> None:
-    """Leave no rows behind of an earlier comparison, where tables are no files below the scratch home."""
-    for table in TABLES.values():
-        if engine.row_counts(table):
-            engine.overwrite(table, table.arrow.empty_table())
+    """Leave no rows behind of this or an earlier comparison, where tables are no files below the scratch home."""
+    for table in (*sources(BUILD), *(table for step in BUILD for table in step.writes), RUNS):
+        engine.overwrite(table, table.arrow.empty_table())
