@@ -33,7 +33,16 @@ from rich.console import Console
 from rich.table import Table
 
 from segue.contracts.ports import Days
-from segue.contracts.tables import EVENTS, EXPOSURES, RAW_EVENTS, RUNS, TABLES, VERDICTS
+from segue.contracts.tables import (
+    EVENTS,
+    EXPOSURES,
+    INCIDENTS,
+    QUALITY,
+    RAW_EVENTS,
+    RUNS,
+    TABLES,
+    VERDICTS,
+)
 from segue.events.records import (
     EVENTS_TOPIC,
     EXPOSURES_TOPIC,
@@ -67,7 +76,7 @@ KILLED = {"events": 0.0, "train": 2.0}
 RUNS_S = 900.0
 OVER = ("success", "failed")
 REFUSED = 3
-TIMED = (RUNS, VERDICTS)
+TIMED = (RUNS, VERDICTS, QUALITY, INCIDENTS)
 """Tables that say when something was done."""
 out = Console()
 
