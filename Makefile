@@ -10,8 +10,9 @@ DEMO_SERVE ?= 1
 DATA ?=
 ROUNDS ?= 20
 MINUTES ?= 10
+N ?= 20e6
 
-.PHONY: help demo engines bigquery-emulator golden test check lint types imports faults soak bench airflow airflow-test docs lock clean
+.PHONY: help demo engines bigquery-emulator golden test check lint types imports faults soak bench bench-scale airflow airflow-test docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -69,6 +70,9 @@ soak: .venv/.ready ## Load a small service for MINUTES=10, landing every minute:
 bench: .venv/.ready ## Measure against named peers; writes benchmarks/results.json and docs/reference/benchmarks.md
 	@$(BIN)/uv pip install -q -r requirements-bench.lock
 	@$(BIN)/python -m benchmarks
+
+bench-scale: .venv/.ready ## Build the tables of N=20e6 simulated events, a quarter and a sixteenth of them: speed, memory, growth
+	@$(BIN)/python -m benchmarks.scale --events $(N)
 
 .airflow/.ready: .venv/.ready requirements-airflow.lock
 	@echo "setting up .airflow (once)"
