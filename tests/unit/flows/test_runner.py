@@ -215,7 +215,7 @@ def outage_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "outcomes" in work(run(engine, home))
     engine.append(RAW_EVENTS, raw_events([16], seed=2, per_day=40))
     with pytest.raises(
-        ContractBroken, match=f"{OUTAGE} holds 40 rows, where 825 to 1,541 are usual.*sessions, listens"
+        ContractBroken, match=f"{OUTAGE} holds 40 rows, where 880 to 1,431 are usual.*sessions, listens"
     ):
         run(engine, home, as_of=OUTAGE)
     engine.close()
