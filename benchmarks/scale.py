@@ -1,7 +1,7 @@
 """`make bench-scale N=20e6`: what the warehouse costs as a service grows, on this machine, within a memory limit.
 
 A service is simulated (sessions, repeats, popularity as `segue simulate` has them) in three sizes, each four times the one before
-and the last N events. Each is built by a process of its own with the settings of a user, by DuckDB within
+and the last N events. Each is built by a process of its own with the settings of a user, by DuckDB (or Spark) within
 `warehouse.memory_mb`: raw events to clean events, sessions, listens, daily counts, co-listens, outcomes; then the point-in-time
 join of some samples of its last day to all features. What is told of each: events a second on the wall and of CPU, step by step;
 bytes an event; the most memory the process ever held; and how the cost of an event compares with that in the size before.
@@ -35,7 +35,7 @@ from segue.features.offline import training_join
 from segue.features.relations import Candidate
 from segue.flows.steps import BUILD
 from segue.settings import Settings
-from segue.settings.tree import State, Warehouse
+from segue.settings.tree import EngineName, State, Warehouse
 from segue.simulation import SimulationConfig
 from segue.training.features import feature_tables
 from segue.wiring.flow import runner_of
@@ -83,27 +83,29 @@ def main() -> None:
     """Read the command line, measure each size in a process of its own, print the table."""
     arguments = _arguments()
     if arguments.build is not None:
-        sys.stdout.write(msgspec.json.encode(_build(arguments.build, arguments.memory_mb)).decode())
+        sys.stdout.write(
+            msgspec.json.encode(_build(arguments.build, arguments.engine, arguments.memory_mb)).decode()
+        )
         return
     sizes = [max(int(arguments.events / GROWTH**n), LEAST) for n in reversed(range(SIZES))]
     found: list[Measured] = []
     for size in dict.fromkeys(sizes):
         with tempfile.TemporaryDirectory(prefix="segue-scale-", dir=arguments.folder) as folder:
-            found.append(_measured(size, Path(folder), arguments.memory_mb))
+            found.append(_measured(size, Path(folder), arguments.engine, arguments.memory_mb))
     if arguments.json:
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
     else:
-        out.print(_table(found, arguments.memory_mb))
+        out.print(_table(found, arguments.engine, arguments.memory_mb))
 
 
-def _measured(events: int, folder: Path, memory_mb: int) -> Measured:
+def _measured(events: int, folder: Path, engine: EngineName, memory_mb: int) -> Measured:
     config = _config(events)
     room = shutil.disk_usage(folder).free
     if room < 150 * events:
         raise SystemExit(
             f"{folder} has room for {room / 1e9:.0f} GB, and {events:,} events may take {150 * events / 1e9:.0f}"
         )
-    home = Home(folder, _settings(memory_mb))
+    home = Home(folder, _settings("duckdb", memory_mb))
     with out.status(f"{events:,} events: simulating") as status:
         started, cpu = time.monotonic(), time.process_time()
         report = simulate_into(
@@ -112,15 +114,8 @@ def _measured(events: int, folder: Path, memory_mb: int) -> Measured:
         spent = Spent(time.monotonic() - started, time.process_time() - cpu)
         home.engine.close()
         status.update(f"{events:,} events: building")
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.scale",
-            "--build",
-            str(folder),
-            "--memory-mb",
-            str(memory_mb),
-        ]
+        command = [sys.executable, "-m", "benchmarks.scale", "--build", str(folder), "--engine", engine]
+        command += ["--memory-mb", str(memory_mb)]
         built = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     measured = msgspec.json.decode(built.stdout, type=Measured)
     out.print(
@@ -133,9 +128,9 @@ def _measured(events: int, folder: Path, memory_mb: int) -> Measured:
     )
 
 
-def _build(folder: Path, memory_mb: int) -> Measured:
+def _build(folder: Path, engine: EngineName, memory_mb: int) -> Measured:
     """In a process of its own: the tables of what was simulated, then the join. Peak memory is this process's."""
-    home = Home(folder, _settings(memory_mb))
+    home = Home(folder, _settings(engine, memory_mb))
     steps: dict[str, Spent] = {}
     wall, cpu = time.monotonic(), time.process_time()
     for progress in runner_of(home).run([step.name for step in BUILD]):
@@ -182,8 +177,8 @@ def _config(events: int) -> SimulationConfig:
     return SimulationConfig(tracks=TRACKS, artists=ARTISTS, listeners=listeners, days=days)
 
 
-def _settings(memory_mb: int) -> Settings:
-    return Settings(warehouse=Warehouse(memory_mb=memory_mb))
+def _settings(engine: EngineName, memory_mb: int) -> Settings:
+    return Settings(warehouse=Warehouse(engine=engine, memory_mb=memory_mb))
 
 
 @contextmanager
@@ -201,8 +196,8 @@ def _bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*.parquet"))
 
 
-def _table(found: list[Measured], memory_mb: int) -> Grid:
-    grid = Grid(title=f"DuckDB within warehouse.memory_mb = {memory_mb:,}", title_justify="left")
+def _table(found: list[Measured], engine: EngineName, memory_mb: int) -> Grid:
+    grid = Grid(title=f"{engine} within warehouse.memory_mb = {memory_mb:,}", title_justify="left")
     grid.add_column("what")
     for one in found:
         grid.add_column(f"{one.events:,} events", justify="right")
@@ -236,6 +231,9 @@ def _arguments() -> Namespace:
     parser = ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--events", type=float, default=20e6, help="events of the largest size")
     parser.add_argument("--memory-mb", type=int, default=3_000, help="warehouse.memory_mb")
+    parser.add_argument(
+        "--engine", choices=("duckdb", "spark"), default="duckdb", help="what builds the tables"
+    )
     parser.add_argument("--folder", type=Path, help="where the services are made; they are removed again")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     parser.add_argument("--build", type=Path, help="for its own use")
