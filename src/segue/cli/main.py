@@ -60,7 +60,9 @@ COMMANDS: Final = {
         "compare",
         "Build the flow's tables on several engines and compare them row by row.",
     ),
-    "erase": Command("segue.cli.erase", "erase", "Forget a listener, everywhere and for good."),
+    "erase": Command(
+        "segue.cli.erase", "erase", "Erase listeners: their rows, the files that held them, their state."
+    ),
     "evaluate": Command(
         "segue.cli.evaluation", "evaluate", "Train as of a day and be judged on what came after."
     ),

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pytest
 from made_flow import D, contents, home_with, raw_events, run, work
 
-from real_engines import OF_SPARK, EngineOf, settings_of
+from real_engines import OF_SPARK, EngineOf, Places
 from segue.contracts.errors import Conflict, ContractBroken, InvalidData, InvalidInput
 from segue.contracts.ports import Days
 from segue.contracts.tables import EVENTS, LISTENS, RAW_EVENTS, TRACKS
@@ -158,13 +158,13 @@ def test_a_day_whose_file_is_gone_is_built_again_by_force(tmp_path: Path) -> Non
 
 
 @OF_SPARK
-def test_on_spark_too(tmp_path: Path, engine_of: EngineOf) -> None:
+def test_on_spark_too(tmp_path: Path, engine_of: EngineOf, places: Places) -> None:
     raw = raw_events(range(4))
     duckdb = home_with(tmp_path / "duckdb", raw)
     steps = ["events", "listens"]
     run(duckdb, tmp_path / "duckdb", steps=steps)
     spark = engine_of("spark", Warehouse())
-    share = settings_of("spark", Warehouse(chunk_rows=120))
+    share = places.settings("spark", Warehouse(chunk_rows=120))
     given = msgspec.structs.replace(made_flow.settings(), warehouse=share)
     for table in (TRACKS, RAW_EVENTS):
         spark.overwrite(table, duckdb.collect(duckdb.read(table)))

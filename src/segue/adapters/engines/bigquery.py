@@ -57,8 +57,9 @@ class BigQuery:
         check_days(table, days)
         if not self._there(table):
             return ibis.memtable(table.arrow.empty_table())
-        order = self._order[table.name]
-        rows = ibis.table({name: ibis.schema(table.arrow)[name] for name in order}, name=table.name)
+        order, schema = self._order[table.name], ibis.schema(table.arrow)
+        # Why nullable: what is computed may be null for all that Ibis knows, and no union would take both.
+        rows = ibis.table({name: schema[name].copy(nullable=True) for name in order}, name=table.name)
         # Why: a column that was gained stands last, and rows are told apart by place when they are fetched.
         rows = rows if order == table.names else rows.select(*table.names)
         return rows if days is None else rows.filter(rows.day.between(days.first, days.last))
