@@ -80,7 +80,7 @@ def test_tables_are_equal_row_by_row(make, other, request, places: Places, tmp_p
     gc.collect()
 
 
-@pytest.mark.parametrize("other", ["bigquery"])
+@pytest.mark.parametrize("other", ["bigquery", "spark"])
 def test_features_are_equal_row_by_row(other: str, request, places: Places, tmp_path: Path) -> None:
     settings = places.settings(other, Warehouse(threads=1))
     home = simulated(

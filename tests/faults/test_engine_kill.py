@@ -1,4 +1,4 @@
-"""A run on BigQuery killed at any instant: no day is ever half there, and the next run puts right what is left.
+"""A run on BigQuery or Spark killed at any instant: no day is ever half there, and the next run puts right what is left.
 
 `test_runner_kill` does so on DuckDB, more often.
 """
@@ -15,7 +15,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from real_engines import RAN, Places
+from real_engines import OF_SPARK, RAN, Places
 from segue.contracts.ports import Engine
 from segue.flows.compare import copy, sources
 from segue.flows.runner import Runner
@@ -25,7 +25,8 @@ from segue.simulation import SimulationConfig
 from segue.wiring.home import Home
 from segue.wiring.simulate import simulate_into
 
-ROUNDS = 2
+ROUNDS = {"bigquery": 2, "spark": 1}
+"""Each starts another Java for Spark."""
 SERVICE = SimulationConfig(tracks=60, artists=20, listeners=25, days=2, seed=9)
 BUILT = [table for step in BUILD for table in step.writes]
 
@@ -64,7 +65,8 @@ def _contents(engine: Engine) -> dict[str, list[dict[str, object]]]:
     }
 
 
-@pytest.mark.parametrize("kind", ["bigquery"])
+@OF_SPARK
+@pytest.mark.parametrize("kind", list(ROUNDS))
 def test_a_run_after_kills_gives_the_tables_of_an_undisturbed_run(
     kind: str, places: Places, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -78,7 +80,7 @@ def test_a_run_after_kills_gives_the_tables_of_an_undisturbed_run(
         copy(table, undisturbed.engine, disturbed.engine)
     assert "failed" not in _run(undisturbed)
     expected = _contents(undisturbed.engine)
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS[kind]):
         _kill_a_run(Home(disturbed.root, settings), random.uniform(0.2, 3.0))
         for name, rows in _contents(disturbed.engine).items():
             days = {row["day"] for row in rows}
