@@ -71,7 +71,7 @@ bench: .venv/.ready ## Measure against named peers; writes benchmarks/results.js
 	@$(BIN)/uv pip install -q -r requirements-bench.lock
 	@$(BIN)/python -m benchmarks
 
-bench-scale: .venv/.ready ## Build the tables of N=20e6 simulated events, a quarter and a sixteenth of them: speed, memory, growth
+bench-scale: .venv/.ready ## Build the tables of N=20e6 simulated events, an eighth and a 64th of them: speed, memory, growth
 	@$(BIN)/python -m benchmarks.scale --events $(N)
 
 .airflow/.ready: .venv/.ready requirements-airflow.lock

@@ -1,7 +1,7 @@
 """`make bench-scale N=20e6`: what the warehouse costs as a service grows, on this machine, within a memory limit.
 
-A service is simulated (sessions, repeats, popularity as `segue simulate` has them) in three sizes, each four times the one before
-and the last N events. Each is built by a process of its own with the settings of a user, by DuckDB (or Spark) within
+A service is simulated (sessions, repeats, popularity as `segue simulate` has them) in three sizes, each eight times the last one
+and the largest N events. Each is built by a process of its own with the settings of a user, by DuckDB (or Spark) within
 `warehouse.memory_mb`: raw events to clean events, sessions, listens, daily counts, co-listens, outcomes; then the point-in-time
 join of some samples of its last day to all features. What is told of each: events a second on the wall and of CPU, step by step;
 bytes an event; the most memory the process ever held; and how the cost of an event compares with that in the size before.
@@ -42,7 +42,7 @@ from segue.wiring.flow import runner_of
 from segue.wiring.home import Home
 from segue.wiring.simulate import simulate_into
 
-GROWTH, SIZES = 4, 3
+GROWTH, SIZES = 8, 3
 LEAST = 100_000
 A_DAY = 1_000_000
 """A larger service has more days rather than more events in one, as far as a year goes."""
