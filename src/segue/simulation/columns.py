@@ -192,6 +192,8 @@ class Writer:
                 _named(np.zeros(n, np.int8), [POLICY_VERSION]),
                 pa.nulls(n, pa.string()),
                 pa.nulls(n, pa.string()),
+                pa.nulls(n, pa.int32()),
+                pa.nulls(n, pa.int16()),
                 pa.array(c.position),
                 pa.array(c.track.astype(np.int64) + TRACK_BASE),
                 pa.array(c.score),
