@@ -114,7 +114,7 @@ def assign(
 
     Example: `segue experiment assign examples/experiments/mmr.toml --unit 42 --unit 43`
 
-    Next: `segue experiment put FILE` starts it on its day.
+    Next: `segue recommend --user 42 --variants NAME:treatment` shows what a variant answers.
     """
     with plain_errors():
         path = Path(experiment)
