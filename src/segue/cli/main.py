@@ -69,6 +69,9 @@ COMMANDS: Final = {
     "benchmark": Command(
         "segue.cli.evaluation", "benchmark", "Our models on a published split, beside the published numbers."
     ),
+    "experiment": Command(
+        "segue.cli.experiment", "app", "Analyse experiments, check the analysis, plan the next."
+    ),
     "recommend": Command(
         "segue.cli.recommend", "recommend", "Answer one request from the published bundle, in this process."
     ),
