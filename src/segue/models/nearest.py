@@ -32,6 +32,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from segue.contracts.errors import InvalidData, InvalidInput, InvalidSettings
+from segue.models.order import best_first, kth_largest
 
 CELL: Final = 64
 _AHEAD: Final = 2  # cells between the one being fetched and the one being scored
@@ -234,13 +235,12 @@ class Nearest:
                 self.cell_mean,
                 self.cell_spread,
             )
-            best = np.argpartition(-optimistic, probes - 1)[:probes] if probes < cells else np.arange(cells)
-            best = best[np.argsort(-optimistic[best])]
+            best = best_first(optimistic, np.arange(cells, dtype=np.int32), probes)
             candidates = _scan(
                 query, best, self.cell_codes, self.cell_scale, self.cell_items, self.config.rescore * k, mask
             )
             exact = products(query, candidates, self.vectors, self.weight)
-            order = np.argsort(-exact, kind="stable")[:k]
+            order = best_first(exact, candidates, k)
             found[: len(order)] = candidates[order]
             score[: len(order)] = exact[order]
 
@@ -452,7 +452,7 @@ def _scan(
                     found[count] = item
                     count += 1
         if count > capacity - CELL:
-            bar = np.partition(best[:count], count - keep)[count - keep]
+            bar = kth_largest(best[:count], keep)
             kept = 0
             for i in range(count):
                 if best[i] >= bar and kept < 2 * keep:
@@ -461,7 +461,7 @@ def _scan(
                     kept += 1
             count = kept
     if count > keep:
-        bar = np.partition(best[:count], count - keep)[count - keep]
+        bar = kth_largest(best[:count], keep)
         kept = 0
         for i in range(count):
             if best[i] >= bar:
