@@ -161,9 +161,14 @@ def heavy_tailed(metric: Metric, values: Measured, names: tuple[str, ...]) -> st
     beside = "set winsorize" if values.ratio else "read the winsorized comparison beside it"
     return (
         f"{metric.name} has heavy tails: one unit makes {one:.1%} of its variance (the largest is "
-        f"{values.columns[0].max():,.6g}), and a variant needs about {needed:,.3g} units for a normal "
+        f"{values.columns[0].max():,.6g}), and a variant needs about {_rounded(needed)} units for a normal "
         f"mean (the smallest has {fewest:,}): {beside}"
     )
+
+
+def _rounded(value: float) -> str:
+    """With two digits that count."""
+    return f"{float(f'{value:.2g}'):,.0f}"
 
 
 def robust(metric: Metric, values: Measured, treatment: int) -> Robust | None:

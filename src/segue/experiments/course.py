@@ -29,7 +29,13 @@ class _Daily:
             if name not in days.column_names:
                 known = ", ".join(days.column_names[:20])
                 raise InvalidInput(f"the table by days has no column {name!r}; there are {known}", field=name)
-        code = pc.index_in(days[unit].cast(units.ids.type), value_set=units.ids).fill_null(-1)
+        try:
+            code = pc.index_in(days[unit].cast(units.ids.type), value_set=units.ids).fill_null(-1)
+        except pa.ArrowInvalid as error:
+            raise InvalidData(
+                f"the table by days calls units otherwise than the table of units, whose {unit} is {units.ids.type}: {error}",
+                field=unit,
+            ) from error
         codes = np.asarray(code.to_numpy(zero_copy_only=False), np.int64)
         known_rows = codes >= 0
         if not known_rows.any():
@@ -45,7 +51,8 @@ class _Daily:
         self.day = of_day[by_day]
         self.unit = codes[known_rows][by_day]
         columns = [
-            days[name].cast(pa.float64()).fill_null(0.0).to_numpy()[known_rows] for name in metric.values
+            days[name].cast(pa.float64(), safe=False).fill_null(0.0).to_numpy()[known_rows]
+            for name in metric.values
         ]
         self.columns = [np.asarray(column, np.float64)[by_day] for column in columns]
         self.edges = np.searchsorted(self.day, np.arange(len(self.names) + 1))
@@ -129,8 +136,10 @@ def _course(daily: _Daily, units: Units, treatment: int, planned: int) -> Course
                 gap.value,
                 gap.interval,
                 (gap.value - reach, gap.value + reach),
+                None if gap.relative is None else gap.relative.value,
+                None if gap.relative is None else gap.relative.interval,
                 None if alone is None else alone.value,
-                None if alone is None else alone.interval,
+                None if alone is None or alone.relative is None else alone.relative.value,
             )
         )
     later, interval, p = _later(daily, treatment)

@@ -14,7 +14,7 @@ from segue.contracts.errors import InvalidData, InvalidInput
 from segue.experiments.metric import Metric
 from segue.experiments.statistics.moments import Floats, Moments, sums_by
 
-__all__ = ["TWICE_LIMIT", "Measured", "Units", "measured", "units_of"]
+__all__ = ["TWICE_LIMIT", "Ints", "Mask", "Measured", "Units", "codes_of", "measured", "units_of"]
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -67,9 +67,9 @@ def units_of(
         table = table.filter(filled)
     if table.num_rows == 0:
         raise InvalidData(f"there are no rows with a {unit} and a {variant}: nothing to analyse", field=unit)
-    listed, codes = _codes(table[variant])
+    listed, codes = codes_of(table[variant])
     names = [str(name) for name in listed.slice(0, MOST_VARIANTS + 1).to_pylist()]
-    called, ids = _codes(table[unit])
+    called, ids = codes_of(table[unit])
     variants = _ordered(names, variant, control, shares)
     place = np.array([variants.index(name) for name in names])
     if strangers := [name for name in names if shares and name not in shares]:
@@ -115,7 +115,7 @@ def _known(table: pa.Table, name: str, what: str) -> None:
         raise InvalidInput(f"there is no column {name!r} to be the {what}; there are {known}", field=what)
 
 
-def _codes(column: pa.ChunkedArray) -> tuple[pa.Array, Ints]:
+def codes_of(column: pa.ChunkedArray) -> tuple[pa.Array, Ints]:
     """The different values, and the place of each row's among them."""
     encoded = column.unify_dictionaries().combine_chunks()
     if not pa.types.is_dictionary(encoded.type):
@@ -241,7 +241,7 @@ def _numbers(table: pa.Table, name: str, metric: Metric) -> Floats:
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.int8())
     try:
-        found = column.cast(pa.float64()).combine_chunks().to_numpy(zero_copy_only=False)
+        found = column.cast(pa.float64(), safe=False).combine_chunks().to_numpy(zero_copy_only=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InvalidData(
             f"metric {metric.name}: column {name!r} is {column.type}, not numbers",

@@ -150,6 +150,14 @@ def test_the_order_of_rows_is_nothing(seed: int) -> None:
         assert one(b, name).ci95 == pytest.approx(one(a, name).ci95)
 
 
+def test_variants_may_be_booleans_and_numbers() -> None:
+    units = table(400)
+    treated = [v == "treatment" for v in units["variant"].to_pylist()]
+    assert analyze(with_column(units, "variant", treated), [MINUTES]).control == "False"
+    coded = analyze(with_column(units, "variant", [int(t) for t in treated]), [MINUTES], control="1")
+    assert one(coded, "minutes").variant == "0"
+
+
 # --- decisions
 
 
@@ -200,6 +208,12 @@ def test_a_guardrail_must_be_shown_to_hold() -> None:
     open_ = analyze(units, [MINUTES, unsure])
     assert one(open_, "skip_rate").not_worse.p > 0.05
     assert open_.decision.verdict == "wait"
+
+
+def test_without_a_goal_the_guardrails_decide() -> None:
+    units = table(6000, variants=3)
+    assert analyze(units, [SKIPS]).decision.verdict == "ship"
+    assert analyze(units, [Metric("minutes", role="info")]).decision.verdict == "wait"
 
 
 def test_the_better_of_two_is_shipped() -> None:
@@ -410,6 +424,7 @@ def test_too_few_units_are_not_compared() -> None:
         (lambda d: d.drop_columns(["day"]), "no column 'day'"),
         (lambda d: d.drop_columns(["plays"]), "no column 'plays'"),
         (lambda d: with_column(d, "unit", [-1] * d.num_rows), "no unit of the table by days"),
+        (lambda d: with_column(d, "unit", ["x7"] * d.num_rows), "calls units otherwise"),
     ],
 )
 def test_a_table_by_days_must_fit(change: object, says: str) -> None:
