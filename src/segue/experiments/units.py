@@ -60,39 +60,27 @@ def units_of(
     """
     for name, what in ((unit, "unit"), (variant, "variant")):
         _known(table, name, what)
-    warnings = []
-    filled = pc.and_(pc.is_valid(table[unit]), pc.is_valid(table[variant]))
-    if lost := table.num_rows - (pc.sum(filled).as_py() or 0):
-        warnings.append(f"{lost:,} rows without a {unit} or a {variant} are left out")
-        table = table.filter(filled)
-    if table.num_rows == 0:
-        raise InvalidData(f"there are no rows with a {unit} and a {variant}: nothing to analyse", field=unit)
+    table, warnings = _filled(table, unit, variant)
     listed, codes = codes_of(table[variant])
     names = [str(name) for name in listed.slice(0, MOST_VARIANTS + 1).to_pylist()]
-    called, ids = codes_of(table[unit])
     variants = _ordered(names, variant, control, shares)
+    called, ids = codes_of(table[unit])
     place = np.array([variants.index(name) for name in names])
-    if strangers := [name for name in names if shares and name not in shares]:
-        raise InvalidInput(
-            f"--shares says nothing of the variants {', '.join(strangers)}: name every variant of {variant}, or filter the table",
-            field="shares",
-        )
-    codes = place[codes]
-    table, codes, ids, twice = _in_one_variant(table, codes, ids)
-    if twice:
-        share = twice / (twice + len(np.unique(ids)))
-        warnings.append(
-            f"{twice:,} units ({share:.2%}) are in more than one variant and are left out: {REFUSED}"
-        )
+    table, codes, ids, twice = _in_one_variant(table, place[codes], ids)
     if len(ids) == 0:
         raise InvalidData(f"every unit is in more than one variant: {REFUSED}", field=variant)
     left, ids = np.unique(ids, return_inverse=True)
     of_unit = np.zeros(len(left), np.int64)
     of_unit[ids] = codes
     many = len(of_unit) < len(ids)
+    if twice:
+        share = twice / (twice + len(left))
+        warnings.append(
+            f"{twice:,} units ({share:.2%}) are in more than one variant and are left out: {REFUSED}"
+        )
     if many:
         warnings.append(
-            f"units have several rows ({len(ids):,} rows of {len(of_unit):,} units): means are per row, their errors by unit"
+            f"units have several rows ({len(ids):,} rows of {len(left):,} units): means are per row, their errors by unit"
         )
     found = Units(
         table,
@@ -115,11 +103,22 @@ def _known(table: pa.Table, name: str, what: str) -> None:
         raise InvalidInput(f"there is no column {name!r} to be the {what}; there are {known}", field=what)
 
 
+def _filled(table: pa.Table, unit: str, variant: str) -> tuple[pa.Table, list[str]]:
+    """The rows with a unit and a variant, and a warning where there are others."""
+    filled = pc.and_(pc.is_valid(table[unit]), pc.is_valid(table[variant]))
+    lost = table.num_rows - (pc.sum(filled).as_py() or 0)
+    if lost == table.num_rows:
+        raise InvalidData(f"there are no rows with a {unit} and a {variant}: nothing to analyse", field=unit)
+    if not lost:
+        return table, []
+    return table.filter(filled), [f"{lost:,} rows without a {unit} or a {variant} are left out"]
+
+
 def codes_of(column: pa.ChunkedArray) -> tuple[pa.Array, Ints]:
     """The different values, and the place of each row's among them."""
-    encoded = column.unify_dictionaries().combine_chunks()
-    if not pa.types.is_dictionary(encoded.type):
-        encoded = encoded.dictionary_encode()
+    if pa.types.is_dictionary(column.type):  # which may list values that no row has
+        column = column.cast(column.type.value_type)
+    encoded = column.combine_chunks().dictionary_encode()
     return encoded.dictionary, np.asarray(encoded.indices.to_numpy(zero_copy_only=False), np.int64)
 
 
@@ -135,6 +134,11 @@ def _ordered(
     every = sorted(set(names) | set(shares or ()))
     if shares and (wrong := [name for name, share in shares.items() if not share > 0]):
         raise InvalidInput(f"--shares: the share of {wrong[0]} must be above 0", field="shares", limit="> 0")
+    if strangers := [name for name in names if shares and name not in shares]:
+        raise InvalidInput(
+            f"--shares says nothing of the variants {', '.join(strangers)}: name every variant of {column}, or filter the table",
+            field="shares",
+        )
     if len(every) < 2:
         raise InvalidData(
             f"column {column} has one variant only ({every[0]}): a comparison needs two; is it the right column?",

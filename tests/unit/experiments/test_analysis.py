@@ -154,6 +154,10 @@ def test_variants_may_be_booleans_and_numbers() -> None:
     units = table(400)
     treated = [v == "treatment" for v in units["variant"].to_pylist()]
     assert analyze(with_column(units, "variant", treated), [MINUTES]).control == "False"
+    unused = pa.DictionaryArray.from_arrays(
+        pa.array([int(t) for t in treated]), ["control", "treatment", "never"]
+    )
+    assert list(analyze(with_column(units, "variant", unused), [MINUTES]).units) == ["control", "treatment"]
     coded = analyze(with_column(units, "variant", [int(t) for t in treated]), [MINUTES], control="1")
     assert one(coded, "minutes").variant == "0"
 
