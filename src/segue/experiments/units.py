@@ -14,7 +14,7 @@ from segue.contracts.errors import InvalidData, InvalidInput
 from segue.experiments.metric import Metric
 from segue.experiments.statistics.moments import Floats, Moments, sums_by
 
-__all__ = ["TWICE_LIMIT", "Ints", "Mask", "Measured", "Units", "codes_of", "measured", "units_of"]
+__all__ = ["TWICE_LIMIT", "Ints", "Mask", "Measured", "Units", "codes_of", "measured", "numbers", "units_of"]
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -195,7 +195,7 @@ def measured(units: Units, metric: Metric) -> Measured:
     """The metric's columns, one row a unit unless it is a quantile. Raises `InvalidInput` or `InvalidData` for columns that
     are not there, not numbers, or infinite.
     """
-    values = [_numbers(units.table, name, metric) for name in metric.values]
+    values = [numbers(units.table, name, metric) for name in metric.values]
     has = np.logical_and.reduce([~np.isnan(column) for column in values])
     warnings = []
     if not has.any():
@@ -235,7 +235,8 @@ def _by_unit(found: Measured) -> Measured:
     )
 
 
-def _numbers(table: pa.Table, name: str, metric: Metric) -> Floats:
+def numbers(table: pa.Table, name: str, metric: Metric) -> Floats:
+    """A column float64[rows], NaN where there is none. Raises `InvalidInput` or `InvalidData` for one that has other things."""
     if name not in table.column_names:
         known = ", ".join(table.column_names[:20])
         raise InvalidInput(
@@ -278,7 +279,7 @@ def _before(units: Units, metric: Metric, warnings: list[str]) -> list[Floats]:
     found = [name in units.table.column_names for name in names]
     if not any(found) or metric.kind == "quantile":
         return []
-    columns = [_numbers(units.table, name, metric) for name in names]
+    columns = [numbers(units.table, name, metric) for name in names]
     lost = np.logical_or.reduce([np.isnan(column) for column in columns])
     if lost.all():
         warnings.append(f"{metric.name} has no pre-period in any row: it is not adjusted")
