@@ -303,7 +303,10 @@ class HomePlatform:
     def _look(self) -> None:
         """See what is published and what is tried."""
         self._look_at_bundle()
-        self._look_at_experiments()
+        try:
+            self._look_at_experiments()
+        except OSError as error:  # what cannot be read leaves the experiments as they were
+            self._unfit = {"experiments": str(error)}
 
     def _look_at_experiments(self) -> None:
         """Take in another set of experiments, or another champion for them. Bundles that did not open are tried again."""

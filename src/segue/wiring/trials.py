@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
 
+import msgspec
+
 from segue.bundle.catalogue import Catalogue
 from segue.contracts.errors import InvalidInput, Unavailable
 from segue.contracts.experiments import FORCED, HOLDOUT, OF_UNIT, Experiment, Targeting, Unit
@@ -57,8 +59,9 @@ class Asked:
     """What experiments ask about one request, found out once and only if it is asked."""
 
     def __init__(self, request: Request, catalogue: Catalogue, read_state: ReadState) -> None:
-        self.request = request
         self.now = request.now if request.now is not None else time.time_ns() // 1000
+        # Of this moment the answer is, too: what is logged must be of the time slot that was asked for.
+        self.request = msgspec.structs.replace(request, now=self.now)
         self.read: ReadState | None = None
         self._catalogue = catalogue
         self._read_state = read_state

@@ -106,7 +106,7 @@ class Variants:
             recommender, failed = self._recommender(treatments)
             variants |= {name: f"{FAILED}{variant}" for name, variant in failed}
         return recommender.answer(
-            request, variants=variants, request_id=given.request_id, read_state=given.read_state
+            asked.request, variants=variants, request_id=given.request_id, read_state=given.read_state
         )
 
     def _recommender(self, treatments: Treatments) -> tuple[Recommender, Treatments]:

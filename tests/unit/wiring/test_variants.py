@@ -154,6 +154,13 @@ def test_other_units() -> None:
     assert given(artists).variants == {}
 
 
+def test_an_answer_is_of_the_moment_that_its_slot_was_drawn_for() -> None:
+    """Whatever time passes while the answer is made: else a slot's last answers would be logged in the next one."""
+    asked = Asked(Request("home"), None, None)  # type: ignore[arg-type]
+    time.sleep(0.001)
+    assert asked.request.now == asked.now < time.time_ns() // 1000
+
+
 def test_a_variant_that_is_asked_for_is_given_and_marked() -> None:
     small = experiment(share=0.000_001, offset=0.5)
     found = given(small, variants={"diverse": "treatment"})
