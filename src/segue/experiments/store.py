@@ -19,9 +19,9 @@ import tomli_w
 
 from segue.bundle import BundleStore
 from segue.bundle.folder import turn
-from segue.contracts.errors import Conflict, InvalidInput, NotFound, SegueError, Unavailable
+from segue.contracts.errors import BundleCorrupt, Conflict, InvalidInput, NotFound, SegueError, Unavailable
 from segue.contracts.experiments import Experiment
-from segue.experiments.definition import check, check_together, from_tree, parse, read_experiment
+from segue.experiments.definition import bundles_of, check, check_together, from_tree, parse, read_experiment
 from segue.settings.tree import Settings
 
 MOST: Final = 1_000
@@ -103,7 +103,7 @@ class ExperimentStore:
     def bundles(self, today: date) -> set[str]:
         """Versions of bundles that experiments answer from, or will."""
         live = [k.experiment for k in self.all()[0] if k.status(today) in ("scheduled", "running")]
-        return {v.bundle for one in live for v in one.variants.values() if v.bundle is not None}
+        return {version for one in live for version in bundles_of(one)}
 
     def get(self, name: str) -> Kept:
         """The experiment of that name. Raises NotFound, InvalidInput."""
@@ -189,7 +189,7 @@ class ExperimentStore:
     def _known(self, experiment: Experiment, variant: str, bundle: str) -> None:
         try:
             self._bundles.open(bundle)
-        except NotFound as error:
+        except (BundleCorrupt, NotFound) as error:
             raise InvalidInput(
                 f"experiment {experiment.name}: variants.{variant}.bundle: {error.message}", field="bundle"
             ) from error

@@ -43,7 +43,7 @@ class Beside:
         self._open: dict[str, tuple[Bundle, Artifacts, Changes]] = {}
 
     def need(self, versions: Iterable[str]) -> tuple[dict[str, Artifacts], dict[str, str]]:
-        """Have just these open. Returns what is, and what is wrong with the others."""
+        """Have these open. Returns what is, and what is wrong with the others."""
         wanted, trouble = set(versions), {}
         for version in wanted - set(self._open):
             try:

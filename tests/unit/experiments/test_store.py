@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import tomli_w
-from made_experiments import experiment
+from made_definition import experiment
 
 from segue.bundle import BundleStore
 from segue.contracts.errors import Conflict, InvalidInput, NotFound
