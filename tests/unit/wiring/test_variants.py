@@ -281,7 +281,7 @@ def test_a_bundle_that_does_not_open_costs_its_units_the_treatment_and_is_told(
     one = experiment(day=today(), variants={"control": Variant(), "treatment": Variant(bundle=bad)})
     user, champion = users_of(one), platform.bundle_version()
     biggest.write_bytes(biggest.read_bytes()[:-1] + b"?")
-    with pytest.raises(InvalidInput, match="variants.treatment.bundle: .*SHA-256 differs"):
+    with pytest.raises(InvalidInput, match=r"variants.treatment.bundle: .*SHA-256 differs"):
         put(platform, one)
     home.experiments.root.mkdir(exist_ok=True)
     (home.experiments.root / "diverse.toml").write_text(_toml(one))  # put there before its bundle was damaged
