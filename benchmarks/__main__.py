@@ -19,6 +19,7 @@ from benchmarks import (  # noqa: E402
     bench_large,
     bench_live,
     bench_nearest,
+    bench_ope,
     bench_request,
     bench_simulator,
     bench_state,
@@ -39,6 +40,7 @@ BENCHES: dict[str, Bench] = {
     "effect": bench_effect.run,
     "large": bench_large.run,
     "live": bench_live.run,
+    "ope": bench_ope.run,
 }
 
 if __name__ == "__main__":

@@ -69,6 +69,9 @@ COMMANDS: Final = {
     "benchmark": Command(
         "segue.cli.evaluation", "benchmark", "Our models on a published split, beside the published numbers."
     ),
+    "ope": Command(
+        "segue.cli.ope", "ope", "What another policy would have earned, from the log of the one that ran."
+    ),
     "recommend": Command(
         "segue.cli.recommend", "recommend", "Answer one request from the published bundle, in this process."
     ),

@@ -1,0 +1,1 @@
+"""Experiments: what a change did, and what it would do. Reads the warehouse and the decision log; no request reads it."""
