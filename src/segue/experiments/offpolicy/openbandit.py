@@ -87,7 +87,7 @@ def compare(folder: Path, *, averaged: bool = True) -> LogReport:
     policies = {}
     for judged, log in (logs, logs[::-1]):
         seen, unseen = against(log, judged.chances(positions, items), averaged=averaged)
-        found = overlap(seen, unseen)
+        found = overlap(seen.weight, seen.unit, unseen)
         refuse_without(found, judged.name)
         clicks, rows = float(judged.click.sum()), len(judged.click)
         policies[judged.name] = PolicyReport(

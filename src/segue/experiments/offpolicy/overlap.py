@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from segue.contracts.errors import InvalidData
-from segue.experiments.offpolicy.logged import Logged
+from segue.experiments.offpolicy.logged import Floats, Longs
 
 MISSING: Final = 0.05
 """Largest share of the judged policy's choices that may be without support."""
@@ -27,7 +27,7 @@ class Overlap(msgspec.Struct, frozen=True):
     rows, units: of the log; ess: effective rows (Kish); mean_weight and its standard error: 1 where nothing lacks support;
     max_weight; heaviest: the share of all weight on the heaviest percent of the rows; without_support: the share of the judged
     policy's choices that the log could not have shown, at least: where the chances are known it is exact, else it is what
-    the mean weight lacks beyond twice its error.
+    the mean weight lacks of 1 beyond twice its error.
     """
 
     rows: int
@@ -40,17 +40,18 @@ class Overlap(msgspec.Struct, frozen=True):
     without_support: float
 
 
-def overlap(log: Logged, unseen: float | None = None) -> Overlap:
-    """The overlap of a log with the judged policy; `unseen` is the share without support where that is known exactly."""
-    weight = log.weight
+def overlap(weight: Floats, unit: Longs, unseen: float | None = None) -> Overlap:
+    """The overlap of a log with the judged policy, from the importance weights float64[n] of its rows and their units int64[n];
+    `unseen` is the share without support where that is known exactly.
+    """
     total, squares = float(weight.sum()), float(weight @ weight)
-    _, place = np.unique(log.unit, return_inverse=True)
+    _, place = np.unique(unit, return_inverse=True)
     by_unit = np.bincount(place, weight - weight.mean())
     error = float(np.sqrt(by_unit @ by_unit)) / len(weight)
     top = np.sort(weight)[::-1][: max(1, len(weight) // 100)]
     mean = float(weight.mean())
     return Overlap(
-        rows=len(log),
+        rows=len(weight),
         units=len(by_unit),
         ess=total * total / squares if squares > 0 else 0.0,
         mean_weight=mean,
@@ -63,20 +64,24 @@ def overlap(log: Logged, unseen: float | None = None) -> Overlap:
 
 def refuse_without(found: Overlap, policy: str) -> None:
     """Raises InvalidData where the log cannot answer for the policy, with the share that is missing and what to do."""
+    said = lacking(found)
+    if said is not None:
+        raise InvalidData(f"{policy}: {said}", field="support")
+
+
+def lacking(found: Overlap) -> str | None:
+    """Why the log cannot answer, and what to do; None where it can."""
     if found.without_support > MISSING:
-        raise InvalidData(
-            f"{policy}: at least {found.without_support:.0%} of what it would choose had no chance under the log's policy (mean "
-            f"weight {found.mean_weight:.2f}, limit {MISSING:.0%}): the log cannot say what that would earn. Judge a policy "
-            "nearer to the log's, log more exploration (surfaces.SURFACE.selector.explore and explore_pool), or run an "
-            "interleaving or an A/B test",
-            field="support",
-            limit=f"at most {MISSING:.0%} without support",
+        return (
+            f"at least {found.without_support:.0%} of what it would choose had no chance under the log's policy (mean weight "
+            f"{found.mean_weight:.2f}, limit {MISSING:.0%}): the log cannot say what that would earn. Judge a policy nearer to "
+            "the log's, log more exploration (surfaces.SURFACE.selector.explore and explore_pool), or run an interleaving or "
+            "an A/B test"
         )
     if found.ess < LEAST:
-        raise InvalidData(
-            f"{policy}: its weights leave {found.ess:.1f} effective rows of {found.rows:,} (largest weight "
-            f"{found.max_weight:,.0f}): too few to say anything. Use more days, log more exploration, or run an interleaving "
-            "or an A/B test",
-            field="ess",
-            limit=f"at least {LEAST:.0f}",
+        return (
+            f"its weights leave {found.ess:.1f} effective rows of {found.rows:,} (largest weight {found.max_weight:,.0f}), "
+            f"fewer than {LEAST:.0f}: too few to say anything. Use more days, log more exploration, or run an interleaving or "
+            "an A/B test"
         )
+    return None
