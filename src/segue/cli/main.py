@@ -72,6 +72,9 @@ COMMANDS: Final = {
     "ope": Command(
         "segue.cli.ope", "ope", "What another policy would have earned, from the log of the one that ran."
     ),
+    "experiment": Command(
+        "segue.cli.experiment", "app", "Analyse experiments, check the analysis, plan the next."
+    ),
     "recommend": Command(
         "segue.cli.recommend", "recommend", "Answer one request from the published bundle, in this process."
     ),

@@ -1,1 +1,1 @@
-"""Experiments: what a change did, and what it would do. Reads the warehouse and the decision log; no request reads it."""
+"""Experiments: who is in them, what is measured, and what may be concluded."""
