@@ -16,6 +16,7 @@ from benchmarks import (  # noqa: E402
     bench_flow,
     bench_http,
     bench_ials,
+    bench_interleaving,
     bench_large,
     bench_live,
     bench_nearest,
@@ -41,6 +42,7 @@ BENCHES: dict[str, Bench] = {
     "large": bench_large.run,
     "live": bench_live.run,
     "ope": bench_ope.run,
+    "interleaving": bench_interleaving.run,
 }
 
 if __name__ == "__main__":

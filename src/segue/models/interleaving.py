@@ -1,14 +1,14 @@
 """Two rankings in one page, so that one listener's reactions compare them: far fewer listeners are needed than for an A/B test.
 
-* `team_draft` (Radlinski, Kurup & Joachims, CIKM 2008): like captains, the two rankings take turns to place their best track that is
-  not yet there; who goes first in each round is drawn. What a listener does with a slot is credited to the team that placed it.
-* `competing_pairs` (Zhang, Deng et al., Airbnb, KDD 2025): the same page and the same draws, but where both would place the same
-  track next it is placed once and credited to neither. Team draft credits such a slot by the toss of a coin, which is noise, and
-  most of the page where rankings are alike; so this is the more sensitive of the two. Credited slots come in pairs, one of each
-  side, in drawn order.
+* `team_draft` (Radlinski, Kurup & Joachims, CIKM 2008): like captains, the two rankings take turns to place their best track
+  that is not yet there; who goes first in each round is drawn. What a listener does with a slot is credited to the team that
+  placed it.
+* `competing_pairs` (Zhang, Deng et al., Airbnb, KDD 2025): the same, but where both would place the same track next it is placed
+  once and credited to neither. Team draft credits such a slot by the toss of a coin, which is noise, and most of the page where
+  rankings are alike; so this is the more sensitive of the two. Credited slots come in pairs, one of each side, in drawn order.
 
-In both, whatever a listener does who does not look at what is shown is expected to credit both alike: each credited slot belongs to
-either side with equal chance. Neither keeps artist spacing across the two.
+In both, whatever a listener does who does not look at what is shown is expected to credit both alike: each credited slot belongs
+to either side with equal chance. Neither keeps artist spacing across the two.
 """
 
 from __future__ import annotations
@@ -84,13 +84,9 @@ def _fill(
         left0, left1 = at[0] < len(control), at[1] < len(treatment)
         if not left0 and not left1:
             break
-        if not left0 or not left1:  # nothing to compare with any more
+        alone = not left0 or not left1  # nothing to compare with any more
+        if alone or (pairs and control[at[0]] == treatment[at[1]]):
             tracks[filled] = control[at[0]] if left0 else treatment[at[1]]
-            team[filled] = -1
-            filled += 1
-            continue
-        if pairs and control[at[0]] == treatment[at[1]]:
-            tracks[filled] = control[at[0]]
             team[filled] = -1
             filled += 1
             continue
@@ -106,13 +102,13 @@ def _fill(
             tracks[filled] = ranking[at[side]]
             team[filled] = side
             filled += 1
-    if pairs and filled == k and filled > 0 and team[k - 1] >= 0:
-        # A last slot without its partner would be compared with nothing.
-        credited = 0
-        for slot in range(k):
-            credited += team[slot] >= 0
+    if pairs:  # a slot without its partner would be compared with nothing
+        credited, last = 0, -1
+        for slot in range(filled):
+            if team[slot] >= 0:
+                credited, last = credited + 1, slot
         if credited % 2 == 1:
-            team[k - 1] = -1
+            team[last] = -1
     return filled
 
 
