@@ -7,15 +7,23 @@ against it.
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
+from pathlib import Path
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
+from conftest import SETTINGS
+from segue.cli.main import app
 from segue.contracts.errors import InvalidData, InvalidInput
+from segue.contracts.ports import Days
 from segue.contracts.tables import OUTCOMES
 from segue.contracts.vocabulary import DAY, HOUR
 from segue.experiments.offpolicy.challenger import (
@@ -225,3 +233,63 @@ def test_the_simulated_log_cannot_speak_of_a_bundle_and_says_so(service: Home) -
         judge(service.engine, policy, service.settings.state, "mine", "station", LAST, LAST, pages=9, slots=4)
     with pytest.raises(InvalidData, match="no page of home was shown"):
         load_shown(service.engine, "home", date(2020, 1, 1), date(2020, 1, 2), 9, 4)
+
+
+def test_the_command_judges_a_bundle_by_the_days_behind_its_data(
+    world: World, log: Shown, service: Home, tmp_path: Path
+) -> None:
+    """The world's log as the outcomes of the day behind the bundle's data, among shelves below each page."""
+    copy = Home.open(Path(shutil.copytree(service.root, tmp_path / "home")), environ={}, overrides=SETTINGS)
+    day = LAST + timedelta(days=1)
+    copy.engine.overwrite(OUTCOMES, outcomes(log, day), Days(day, day))
+    version = copy.bundles.current()
+    assert version is not None
+    changes = ("explore=0.0", "artist_spacing=0", "diversity=0.05")
+    told = [f"--set=surfaces.home.selector.{change}" for change in changes]
+    command = ["ope", "--policy", version, "--home", str(copy.root), "--pages", "2000", "--slots", "3", *told]
+    printed = CliRunner().invoke(app, [*command, "--json"])
+    assert printed.exit_code == 0, printed.output
+    report = json.loads(printed.stdout)
+    assert (report["first"], report["last"], report["pages"]) == (day.isoformat(), day.isoformat(), 2_000)
+    truth = world.value(world.replayed(recommender(world.home, diversity=0.05, explore=0.0)))
+    for name in ("iips-dr", "sniips"):
+        low, high = report["estimates"][name]["ci95"]
+        assert low <= truth <= high, name
+    assert report["logged"]["value"] == pytest.approx(log.reward.sum() / (log.request.max() + 1), rel=0.05)
+    shown = CliRunner().invoke(app, command)
+    assert shown.exit_code == 0
+    assert "as logged" in shown.stdout
+    both = CliRunner().invoke(app, [*command, "--log", str(tmp_path)])
+    assert both.exit_code == 2
+
+
+def outcomes(log: Shown, day: date) -> pa.Table:
+    """A table of outcomes: each page's slots as logged, and one below them that was certain."""
+    slots = np.flatnonzero(log.position == 0)
+    order = np.concatenate([np.arange(len(log.request)), slots])
+    below = np.arange(len(order)) >= len(log.request)
+    position = np.where(below, SLOTS, log.position[order])
+    order, below, position = (
+        column[np.lexsort((position, log.request[order]))] for column in (order, below, position)
+    )
+    ids = [int(request + 1).to_bytes(16, "big") for request in log.request[order]]
+    nothing = np.zeros(len(order), np.bool_)
+    listened = np.where(below, False, log.reward[order] > 0)
+    columns = {
+        "day": pa.array([day] * len(order), pa.date32()),
+        "request_id": pa.array(ids, OUTCOMES.column("request_id").type),
+        "ts": log.ts[order],
+        "user_id": log.user_id[order],
+        "surface": ["home"] * len(order),
+        "position": position,
+        "track_id": np.where(below, 1, log.track_id[order]),
+        "propensity": np.where(below, 1.0, np.round(log.propensity[order], 6)),
+        "played": listened,
+        "listened": listened,
+        "skipped": nothing,
+        "liked": nothing,
+        "hidden": nothing,
+        "ms_played": np.where(listened, 60_000, 0),
+    }
+    arrays = {name: pa.array(values).cast(OUTCOMES.column(name).type) for name, values in columns.items()}
+    return pa.table(arrays).select(OUTCOMES.names)
