@@ -70,7 +70,9 @@ COMMANDS: Final = {
         "segue.cli.evaluation", "benchmark", "Our models on a published split, beside the published numbers."
     ),
     "ope": Command(
-        "segue.cli.ope", "ope", "What another policy would have earned, from the log of the one that ran."
+        "segue.cli.ope",
+        "ope",
+        "Estimate what a policy would have earned from the log of another, and say how far that can be trusted.",
     ),
     "experiment": Command(
         "segue.cli.experiment", "app", "Analyse experiments, check the analysis, plan the next."
