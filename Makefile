@@ -68,8 +68,9 @@ faults: .venv/.ready ## Kill server, workers, landing, publishing and filling of
 soak: .venv/.ready ## Load a small service for MINUTES=10, landing every minute: memory must stay flat, nothing be lost
 	@$(BIN)/python tests/faults/soak.py --minutes $(MINUTES)
 
-bench: .venv/.ready .obp/.ready ## Measure against named peers; writes benchmarks/results.json and docs/reference/benchmarks.md
+bench: .venv/.ready ## Measure against named peers; writes benchmarks/results.json and docs/reference/benchmarks.md
 	@$(BIN)/uv pip install -q -r requirements-bench.lock
+	@$(MAKE) -s .obp/.ready || echo "note: Open Bandit Pipeline could not be installed; its rows are left out"
 	@$(BIN)/python -m benchmarks
 
 bench-scale: .venv/.ready ## Build the tables of N=20e6 simulated events, an eighth and a 64th of them: speed, memory, growth
