@@ -69,6 +69,11 @@ COMMANDS: Final = {
     "benchmark": Command(
         "segue.cli.evaluation", "benchmark", "Our models on a published split, beside the published numbers."
     ),
+    "ope": Command(
+        "segue.cli.ope",
+        "ope",
+        "Estimate what a policy would have earned from the log of another, and say how far that can be trusted.",
+    ),
     "experiment": Command(
         "segue.cli.experiment", "app", "Start, stop and analyse experiments, plan the next."
     ),
