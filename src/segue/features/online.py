@@ -25,6 +25,7 @@ from segue.features.expression import Aggregate, Attribute, leaves
 from segue.features.program import Arithmetic, RowProgram, arithmetic, finish, fold
 from segue.features.relations import MARK_KINDS, MAX_AGE, Artist, Candidate, Entity, Track, facts
 from segue.listener.state import ListenerState
+from segue.models.order import rising
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -375,7 +376,7 @@ def _number(values: Ints) -> tuple[Ints, Ints]:
     n = len(values)
     known, place = np.empty(n, np.int64), np.full(n, -1, np.int64)
     found = 0
-    for row in np.argsort(values):
+    for row in rising(values.view(np.uint64)):
         value = values[row]
         if value < 0:
             continue

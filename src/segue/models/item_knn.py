@@ -23,6 +23,7 @@ from numba import njit
 
 from segue.contracts.errors import InvalidSettings
 from segue.models.interactions import Interactions
+from segue.models.order import best_first
 from segue.models.sparse_sum import add, best, damp, empty_table
 
 Floats = npt.NDArray[np.float32]
@@ -161,13 +162,8 @@ def _top_neighbours(
             sums[other] = 0
             if other == item and not itself:
                 similarity[position] = -np.inf
-        if count > k:
-            threshold = np.partition(similarity, count - k)[count - k]
-            chosen = np.flatnonzero(similarity >= threshold)
-        else:
-            chosen = np.arange(count)
-        chosen = chosen[np.argsort(-similarity[chosen], kind="mergesort")]
-        for rank in range(min(k, len(chosen))):
+        chosen = best_first(similarity, kept, k)
+        for rank in range(len(chosen)):
             best = chosen[rank]
             if similarity[best] <= 0:
                 break

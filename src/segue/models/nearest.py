@@ -32,6 +32,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from segue.contracts.errors import InvalidData, InvalidInput, InvalidSettings
+from segue.models.order import kth_largest
 
 CELL: Final = 64
 _AHEAD: Final = 2  # cells between the one being fetched and the one being scored
@@ -452,7 +453,7 @@ def _scan(
                     found[count] = item
                     count += 1
         if count > capacity - CELL:
-            bar = np.partition(best[:count], count - keep)[count - keep]
+            bar = kth_largest(best[:count], keep)
             kept = 0
             for i in range(count):
                 if best[i] >= bar and kept < 2 * keep:
@@ -461,7 +462,7 @@ def _scan(
                     kept += 1
             count = kept
     if count > keep:
-        bar = np.partition(best[:count], count - keep)[count - keep]
+        bar = kth_largest(best[:count], keep)
         kept = 0
         for i in range(count):
             if best[i] >= bar:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from numba import njit
 
 from segue.models.item_knn import Neighbours, score_lists
+from segue.models.order import best_first
 from segue.models.sessions import Sessions
 from segue.models.sparse_sum import padded
 
@@ -139,12 +140,12 @@ def _count_pairs(
                     touched[n_touched] = item
                     n_touched += 1
                 sums[item] += amount
-        found = np.sort(touched[:n_touched])
-        values = np.empty(n_touched)
+        found = touched[:n_touched]
+        values = np.empty(n_touched, np.float32)
         for i in range(n_touched):
             values[i] = sums[found[i]] * target_scale[found[i]] * source_scale[source]
             sums[found[i]] = 0.0
-        order = np.argsort(-values, kind="mergesort")[:k]
+        order = best_first(values, found, k)
         for place in range(len(order)):
             ids[source, place] = found[order[place]]
             scores[source, place] = values[order[place]]

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from segue.models.order import best_first, rising
+
 Keys = npt.NDArray[np.int32]
 Sums = npt.NDArray[np.float64]
 
@@ -50,11 +52,14 @@ def add(keys: Keys, sums: Sums, item: int, amount: float) -> None:
 @njit(cache=True, nogil=True)
 def damp(keys: Keys, sums: Sums, items: Keys, factor: float) -> None:
     """Multiply the sums of ``items`` that are there, each once however often it is named; negatives are unknown."""
-    distinct = np.unique(items)
-    for i in range(len(distinct)):
-        slot = slot_of(keys, distinct[i])
-        if distinct[i] >= 0 and keys[slot] == distinct[i]:
-            sums[slot] *= factor
+    before = -1
+    for i in rising(items.astype(np.uint32).astype(np.uint64)):
+        item = items[i]
+        if item >= 0 and item != before:
+            slot = slot_of(keys, item)
+            if keys[slot] == item:
+                sums[slot] *= factor
+        before = item
 
 
 @njit(cache=True, nogil=True)
@@ -63,16 +68,9 @@ def best(keys: Keys, sums: Sums, k: int) -> tuple[npt.NDArray[np.int32], npt.NDA
     item.
     """
     used = np.flatnonzero(sums > 0.0)
-    scores = sums[used].astype(np.float32)
-    if (
-        len(scores) > k > 0
-    ):  # sort only what can be among the best: some thousands are touched, hundreds wanted
-        enough = scores >= np.partition(scores, len(scores) - k)[len(scores) - k]
-        used, scores = used[enough], scores[enough]
-    # Bits of positive floats are ordered as the floats are: one number to sort, falling by score, then by item.
-    place = (np.uint64(0xFFFFFFFF) - scores.view(np.uint32)) << np.uint64(32)
-    order = np.argsort(place | keys[used].astype(np.uint64))[:k]
-    return keys[used][order], scores[order]
+    items, scores = keys[used], sums[used].astype(np.float32)
+    order = best_first(scores, items, k)
+    return items[order], scores[order]
 
 
 def padded(

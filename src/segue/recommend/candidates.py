@@ -10,6 +10,7 @@ import numpy.typing as npt
 from numba import njit
 
 from segue.contracts.errors import InvalidData
+from segue.models.order import rising
 
 Ids = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -101,7 +102,7 @@ def _spread(tracks: Ids, values: Floats, sizes: npt.NDArray[np.int64]) -> tuple[
     row = np.empty(len(tracks), np.int64)
     distinct = np.empty(len(tracks), np.int32)
     found = 0
-    for at in np.argsort(tracks):
+    for at in rising(tracks.astype(np.uint64)):
         if found == 0 or distinct[found - 1] != tracks[at]:
             distinct[found] = tracks[at]
             found += 1

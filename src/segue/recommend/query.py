@@ -14,6 +14,7 @@ from segue.bundle.catalogue import Catalogue
 from segue.contracts.errors import InvalidInput, NotFound
 from segue.contracts.vocabulary import DAY, SESSION_GAP
 from segue.listener.state import BLOCK, FOLLOW, HIDE, LIKE, PLAY, ListenerState
+from segue.models.order import rising
 from segue.recommend.api import Request
 from segue.recommend.artifacts import Artifacts
 from segue.settings.surfaces import Surface
@@ -171,7 +172,7 @@ def _by_track(
     distinct = np.empty(len(track), np.int32)
     count, total = np.zeros(len(track), np.float32), np.zeros(len(track))
     last = np.zeros(len(track), np.int64)
-    for i in np.argsort(track, kind="mergesort"):
+    for i in rising(track.astype(np.uint64)):
         if n == 0 or distinct[n - 1] != track[i]:
             distinct[n] = track[i]
             n += 1
