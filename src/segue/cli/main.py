@@ -78,6 +78,7 @@ COMMANDS: Final = {
     ),
     "key": Command("segue.cli.key", "key", "Make a key, and the lines for the settings file that let it in."),
     "bundle": Command("segue.cli.bundles", "app", "List, show, publish and roll back bundles."),
+    "experiment": Command("segue.cli.experiment", "app", "Start, look at, stop and read experiments."),
     "features": Command(
         "segue.cli.features", "app", "Whether serving and training compute the same features."
     ),

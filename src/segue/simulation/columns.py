@@ -207,6 +207,8 @@ class Writer:
                 _named(c.by + 1, [a.bundle for a in self._answerers]),
                 self._configs(c),
                 pa.array([a.variants for a in self._answerers], pa.string()).take(pa.array(c.by + 1)),
+                pa.nulls(n, pa.int32()),
+                pa.nulls(n, pa.int16()),
                 pa.array(c.position),
                 pa.array(c.track.astype(np.int64) + TRACK_BASE),
                 pa.array(c.score),

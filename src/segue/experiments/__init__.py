@@ -1,0 +1,1 @@
+"""Experiments: their files, who gets what, what is measured, and what came of it."""
