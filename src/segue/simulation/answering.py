@@ -76,6 +76,10 @@ class States:
             self._states[user_id] = state
         return state
 
+    def at_start(self, user_id: int) -> ListenerState | None:
+        """The listener as they were, before anything was observed."""
+        return self._base(user_id)
+
     def observe(self, events: EventColumns) -> None:
         """Fold what was just done, as a follower of the log does."""
         events = pick(events, self._wanted[events.user])

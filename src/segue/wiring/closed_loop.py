@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,7 +26,7 @@ from segue.contracts.errors import InvalidInput
 from segue.listener.state import ListenerState
 from segue.recommend.api import Item, Request
 from segue.recommend.artifacts import Artifacts
-from segue.recommend.pipeline import Recommender
+from segue.recommend.pipeline import ReadState, Recommender
 from segue.settings import Settings
 from segue.settings.load import change_settings
 from segue.simulation.answering import Answer, Answering, States, route_by_listener, source_names
@@ -97,13 +98,20 @@ class World:
         self.catalogue: Catalogue = generate_catalogue(self.config)
         self._service = read_service(home.truth)
         self._artifacts: dict[str, Artifacts] = {}
+        self._adopted: Artifacts | None = None
 
     def service(self) -> Service:
         """The service as of the end of its history, to be changed at will."""
         return self._service.copy()
 
+    def adopt(self, artifacts: Artifacts) -> None:
+        """Answer with these where an arm names no bundle, instead of the home's champion."""
+        self._adopted = artifacts
+
     def artifacts(self, version: str | None) -> Artifacts:
         """Of a bundle, the champion by default; opened once."""
+        if version is None and self._adopted is not None:
+            return self._adopted
         bundle = self.home.bundles.open(version)
         if bundle.version not in self._artifacts:
             self._artifacts[bundle.version] = Artifacts.load(bundle)
@@ -120,26 +128,35 @@ class World:
         chosen[np.linspace(0, every - 1, listeners).astype(np.int64)] = True
         return chosen
 
+    def states(self, wanted: FLAGS, base: ReadState | None = None) -> States:
+        """Listener states of those `wanted`, bool[listeners], over `base`, by default the home's store."""
+        return States(
+            base or self.home.state.read,
+            self.home.settings.state,
+            self.artifacts(None).catalogue,
+            self.catalogue,
+            wanted,
+        )
+
     def live(
         self,
         arms: Sequence[Arm],
         arm: I16,
         plan: Plan,
         *,
-        read: Callable[[int], ListenerState | None] | None = None,
+        states: States | None = None,
         service: Service | None = None,
+        first: date | None = None,
         look: Callable[[LivedDay], None] = lambda day: None,
     ) -> Life:
         """Live the days of the plan; listener u is answered by `arms[arm[u]]`, or by the logging policy where that is -1.
 
-        `read` gives the listeners' states at the start (by default those of the home's store), `service` what they remember.
+        `states` are the listeners' as serving knows them (by default those of the home's store), `service` what they remember
+        themselves; both are changed. It begins on the day `first`, by default the one after the history. `look` sees every day.
         """
         service = service or self.service()
+        states = states or self.states(arm >= 0)
         music, people = self.catalogue.music, self.catalogue.people
-        base = read or self.home.state.read
-        states = States(
-            base, self.home.settings.state, self.artifacts(None).catalogue, self.catalogue, arm >= 0
-        )
         answerers = [_answerer(self, one, states, plan) for one in arms]
         policy = Answering(
             [answer for answer, _ in answerers],
@@ -155,6 +172,7 @@ class World:
             reactions=plan.reactions,
             observer=states,
             present=self.present(plan.listeners),
+            first=first,
         )
         tally = Tally(
             len(arms),
@@ -163,7 +181,7 @@ class World:
             np.ascontiguousarray(music.track["artist"]),
             self.config.listeners,
             plan.surfaces,
-            lambda user_id: _played_artists(base(user_id)),
+            lambda user_id: _played_artists(states.at_start(user_id)),
         )
         writer = (
             Writer(self.catalogue, [said for _, said in answerers], source_names()) if plan.logs else None
