@@ -12,7 +12,7 @@ ROUNDS ?= 20
 MINUTES ?= 10
 N ?= 20e6
 
-.PHONY: help demo engines bigquery-emulator golden test check lint types imports faults soak bench bench-scale airflow airflow-test docs lock clean
+.PHONY: help demo engines bigquery-emulator golden test check lint types imports faults soak bench bench-scale airflow airflow-test reference docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -91,6 +91,15 @@ airflow-test: .airflow/.ready ## Check the DAGs; a simulated day through real Ai
 golden: .venv/.engines ## Accept what the flow asks of BigQuery as it is now: see the difference with git, and review it
 	@$(BIN)/python tests/golden_sql.py
 
+.reference/.ready: .venv/.ready requirements-reference.lock
+	@echo "setting up gbstats and statsmodels in .reference (once)"
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python .reference
+	@$(BIN)/uv pip install -q --python .reference/bin/python -r requirements-reference.lock
+	@touch $@
+
+reference: .reference/.ready ## Ask gbstats and statsmodels again what the statistics of experiments are held against
+	@.reference/bin/python tests/reference/ask.py
+
 docs: .venv/.ready ## Regenerate docs/reference and dags/steps.json from the code
 	@$(BIN)/segue docs docs/reference
 	@$(BIN)/segue step list --json > dags/steps.json
@@ -101,7 +110,8 @@ lock: ## Resolve the dependencies anew
 	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --extra dev --extra bench pyproject.toml -c requirements.lock -o requirements-bench.lock
 	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --no-binary pyspark --extra dev --extra spark --extra bigquery pyproject.toml -c requirements.lock -o requirements-engines.lock
 	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --group bigquery-emulator -o requirements-emulator.lock
+	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --group reference -o requirements-reference.lock
 
 clean: ## Remove what the targets made
-	rm -rf .venv .airflow .bqemulator .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .airflow .bqemulator .reference .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

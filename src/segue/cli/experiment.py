@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from segue.cli import experiment_analysis
 from segue.cli.console import (
     ConfigOption,
     HomeOption,
@@ -29,7 +30,10 @@ from segue.experiments.definition import read_experiment, surfaces_of
 from segue.experiments.store import Kept
 from segue.settings import DEFAULT_HOME
 
-app = typer.Typer(help="Start, look at, stop and read experiments.", no_args_is_help=True)
+app = typer.Typer(help="Start, stop and analyse experiments, plan the next.", no_args_is_help=True)
+app.command("analyze")(experiment_analysis.analyze_table)
+app.command("aa")(experiment_analysis.check_by_aa)
+app.command("power")(experiment_analysis.plan)
 NameArgument = Annotated[str, typer.Argument(help="Name, as `segue experiment list` prints it.")]
 FilesArgument = Annotated[list[Path], typer.Argument(help="TOML files, one experiment each.")]
 
@@ -114,7 +118,7 @@ def assign(
 
     Example: `segue experiment assign examples/experiments/mmr.toml --unit 42 --unit 43`
 
-    Next: `segue experiment put FILE` starts it on its day.
+    Next: `segue recommend --user 42 --variants NAME:treatment` shows what a variant answers.
     """
     with plain_errors():
         path = Path(experiment)

@@ -73,6 +73,9 @@ COMMANDS: Final = {
     "benchmark": Command(
         "segue.cli.evaluation", "benchmark", "Our models on a published split, beside the published numbers."
     ),
+    "experiment": Command(
+        "segue.cli.experiment", "app", "Start, stop and analyse experiments, plan the next."
+    ),
     "recommend": Command(
         "segue.cli.recommend", "recommend", "Answer one request from the published bundle, in this process."
     ),
@@ -82,7 +85,6 @@ COMMANDS: Final = {
     ),
     "key": Command("segue.cli.key", "key", "Make a key, and the lines for the settings file that let it in."),
     "bundle": Command("segue.cli.bundles", "app", "List, show, publish and roll back bundles."),
-    "experiment": Command("segue.cli.experiment", "app", "Start, look at, stop and read experiments."),
     "features": Command(
         "segue.cli.features", "app", "Whether serving and training compute the same features."
     ),

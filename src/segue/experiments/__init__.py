@@ -1,1 +1,1 @@
-"""Experiments: their files, who gets what, what is measured, and what came of it."""
+"""Experiments: who is in them, what is measured, and what may be concluded."""

@@ -193,8 +193,8 @@ def _metrics(experiment: Experiment) -> tuple[str, str] | None:
 
 def _clash(one: Experiment, other: Experiment) -> str | None:
     if one.layer == other.layer:
-        if one.unit != other.unit:
-            return f"both are in layer {one.layer}, whose units must be of one kind, not {one.unit} and {other.unit}"
+        if (one.unit, one.slot_minutes) != (other.unit, other.slot_minutes):
+            return f"both are in layer {one.layer}, whose units must be of one kind, not {_kind(one)} and {_kind(other)}"
         a, b = slice_of(one), slice_of(other)
         if a.start < b.stop and b.start < a.stop:
             return (
@@ -211,6 +211,12 @@ def _clash(one: Experiment, other: Experiment) -> str | None:
     if _bundled(one) and _bundled(other):
         return "both choose a bundle, and their layers share units; put them into one layer"
     return None
+
+
+def _kind(experiment: Experiment) -> str:
+    return (
+        experiment.unit if experiment.slot_minutes is None else f"slots of {experiment.slot_minutes} minutes"
+    )
 
 
 def _slice(experiment: Experiment) -> str:

@@ -84,6 +84,23 @@ class ExperimentStore:
                 unreadable[path.name] = error.message
         return tuple(found), unreadable
 
+    def live(self, today: date) -> tuple[tuple[Experiment, ...], dict[str, str]]:
+        """Those that are not over and may run beside one another, and what is wrong with the others, by name or file.
+
+        Of two that clash, as files may that were not `put`, the one that starts first runs.
+        """
+        found, trouble = self.all()
+        sound: list[Experiment] = []
+        for kept in sorted(found, key=lambda k: (k.experiment.starts, k.experiment.name)):
+            if kept.status(today) in ("scheduled", "running"):
+                try:
+                    check(kept.experiment, self._settings)
+                    check_together([*sound, kept.experiment])
+                    sound.append(kept.experiment)
+                except SegueError as error:
+                    trouble[kept.experiment.name] = error.message
+        return tuple(sound), trouble
+
     def get(self, name: str) -> Kept:
         """The experiment of that name. Raises NotFound, InvalidInput."""
         path = self._path(name)

@@ -1,0 +1,176 @@
+"""The effect over days: as it stood at each look, of each day alone, and whether it fades or grows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from segue.contracts.errors import InvalidData, InvalidInput
+from segue.experiments.metric import Metric
+from segue.experiments.outcome import Course, Day, Interval
+from segue.experiments.statistics.arms import Theta, arm, pair
+from segue.experiments.statistics.compare import Difference, difference
+from segue.experiments.statistics.moments import Floats, Moments, sums_by
+from segue.experiments.statistics.sequential import boundary
+from segue.experiments.units import Ints, Mask, Measured, Units
+
+__all__ = ["courses"]
+
+SHORTEST = 4
+"""Days it takes to say whether an effect changes."""
+
+
+class _Daily:
+    """The metric's columns by unit and day; rows are sorted by day."""
+
+    def __init__(self, units: Units, metric: Metric, values: Measured, days: pa.Table, unit: str, day: str):
+        for name in (unit, day, *metric.values):
+            if name not in days.column_names:
+                known = ", ".join(days.column_names[:20])
+                raise InvalidInput(f"the table by days has no column {name!r}; there are {known}", field=name)
+        code = pc.index_in(days[unit].cast(units.ids.type), value_set=units.ids).fill_null(-1)
+        codes = np.asarray(code.to_numpy(zero_copy_only=False), np.int64)
+        known_rows = codes >= 0
+        if not known_rows.any():
+            raise InvalidData("no unit of the table by days is in the table of units", field=unit)
+        encoded = days[day].combine_chunks().dictionary_encode()
+        names = encoded.dictionary
+        order = pc.array_sort_indices(names).to_numpy()
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        self.names = [str(names[int(n)].as_py()) for n in order]
+        of_day = rank[np.asarray(encoded.indices.to_numpy(zero_copy_only=False), np.int64)][known_rows]
+        by_day = np.argsort(of_day, kind="stable")
+        self.day = of_day[by_day]
+        self.unit = codes[known_rows][by_day]
+        columns = [
+            days[name].cast(pa.float64()).fill_null(0.0).to_numpy()[known_rows] for name in metric.values
+        ]
+        self.columns = [np.asarray(column, np.float64)[by_day] for column in columns]
+        self.edges = np.searchsorted(self.day, np.arange(len(self.names) + 1))
+        self.variant = units.of_unit
+        self.ratio = metric.kind == "ratio"
+        self.binary = metric.kind == "proportion"
+        self.before = _before(units, values)
+
+    def of_day(self, n: int) -> tuple[Ints, list[Floats]]:
+        """Units and values of the rows of a day."""
+        here = slice(self.edges[n], self.edges[n + 1])
+        return self.unit[here], [column[here] for column in self.columns]
+
+    def sums(self, first: int, last: int) -> tuple[list[Floats], Mask]:
+        """Sums by unit over a range of days, and who has a row in it."""
+        here = slice(self.edges[first], self.edges[last])
+        size = len(self.variant)
+        seen: Mask = np.bincount(self.unit[here], minlength=size) > 0
+        return [sums_by(self.unit[here], column[here], size) for column in self.columns], seen
+
+    def difference(
+        self, columns: list[Floats], among: Mask, treatment: int, adjusted: bool
+    ) -> Difference | None:
+        """Of a treatment against the control among some units."""
+        every = [*columns, *(self.before if adjusted else [])]
+        of = [
+            Moments.of(*(column[among & (self.variant == variant)] for column in every))
+            for variant in (0, treatment)
+        ]
+        if min(one.n for one in of) < 2 or (self.ratio and not all(one.means[1] for one in of)):
+            return None
+        found = pair(*of, ratio=self.ratio, adjusted=adjusted and bool(self.before), binary=self.binary)
+        return difference(found.control, found.treatment)
+
+
+def _before(units: Units, values: Measured) -> list[Floats]:
+    """The pre-period by unit, where each unit has one row."""
+    if not values.adjusted or units.many:
+        return []
+    wide = len(values.columns) // 2
+    out = []
+    for column in values.columns[wide:]:
+        by_unit = np.full(len(units.of_unit), column.mean())
+        by_unit[values.unit] = column
+        out.append(by_unit)
+    return out
+
+
+def courses(
+    units: Units, metric: Metric, values: Measured, days: pa.Table, unit: str, day: str, planned: int
+) -> list[Course]:
+    """The course of each variant's effect. A unit counts from its first row on; a proportion is of those who ever had it.
+
+    Memory: a few numbers a unit and a row. Quantiles have no course.
+    """
+    if metric.kind == "quantile":
+        return []
+    daily = _Daily(units, metric, values, days, unit, day)
+    return [_course(daily, units, n, planned) for n in range(1, len(units.variants))]
+
+
+def _course(daily: _Daily, units: Units, treatment: int, planned: int) -> Course:
+    size = len(daily.variant)
+    total = [np.zeros(size) for _ in daily.columns]
+    seen = np.zeros(size, bool)
+    points = []
+    for n, name in enumerate(daily.names):
+        sums, here = daily.sums(n, n + 1)
+        seen |= here
+        total = [np.maximum(a, b) if daily.binary else a + b for a, b in zip(total, sums, strict=True)]
+        gap = daily.difference(total, seen, treatment, adjusted=True)
+        if gap is None:
+            continue
+        alone = daily.difference(sums, here, treatment, adjusted=False)
+        looked = int(seen[(daily.variant == 0) | (daily.variant == treatment)].sum())
+        reach = boundary(looked, planned) * gap.error
+        points.append(
+            Day(
+                name,
+                looked,
+                gap.value,
+                gap.interval,
+                (gap.value - reach, gap.value + reach),
+                None if alone is None else alone.value,
+                None if alone is None else alone.interval,
+            )
+        )
+    later, interval, p = _later(daily, treatment)
+    return Course(units.variants[treatment], points, later, interval, p, _said(points, later, p))
+
+
+def _later(daily: _Daily, treatment: int) -> tuple[float | None, Interval | None, float | None]:
+    """The effect a day in the second half minus that in the first, of units that were there in the first.
+
+    Each unit is compared with itself, so that its days need not be independent: late minus early is what CUPED would take
+    off with a theta of 1.
+    """
+    count = len(daily.names)
+    if count < SHORTEST:
+        return None, None, None
+    half = count // 2
+    early, there = daily.sums(0, half)
+    late, _ = daily.sums(half, count)
+    if not daily.ratio:
+        first = np.full(len(daily.variant), half)
+        np.minimum.at(first, daily.unit, daily.day)
+        early = [early[0] / np.maximum(half - first, 1)]
+        late = [late[0] / (count - half)]
+    whole = Theta(1.0, 0.0, 0.0)
+    of = [
+        Moments.of(*(column[there & (daily.variant == variant)] for column in (*late, *early)))
+        for variant in (0, treatment)
+    ]
+    if min(one.n for one in of) < 2 or (daily.ratio and not all(one.means[1] and one.means[3] for one in of)):
+        return None, None, None
+    control, other = (arm(one, ratio=daily.ratio, adjust=whole) for one in of)
+    gap = difference(control, other)
+    return (None, None, None) if gap is None else (gap.value, gap.interval, gap.p)
+
+
+def _said(points: list[Day], later: float | None, p: float | None) -> str:
+    if later is None or p is None or not points:
+        return f"whether the effect changes cannot be said: it takes {SHORTEST} days, and values that differ between them"
+    if p >= 0.05:
+        return f"nothing shows that the effect changes over days (p {p:.2g})"
+    if later * points[-1].effect > 0:
+        return f"the effect grows (p {p:.2g}): listeners may still be learning (primacy); the end is nearer to what will stay"
+    return f"the effect fades (p {p:.2g}): part of it may be novelty; the end is nearer to what will stay"
