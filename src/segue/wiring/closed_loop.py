@@ -240,7 +240,7 @@ class Task:
 
     root: Path
     settings: Settings
-    arms: tuple[Arm, ...]
+    arms: Sequence[Arm]
     arm: I16
     plan: Plan
 
@@ -264,19 +264,20 @@ def live_many(
     say: Callable[[int, int], None] = lambda done, of: None,
 ) -> list[Life]:
     """Several lives of a home's service, in order; `workers` processes (by default one a core) live them side by side."""
-    tasks = [Task(home.root, home.settings, tuple(arms), arm, plan) for arms, arm, plan in lives]
-    count = min(workers or os.cpu_count() or 1, len(tasks))
+    count = min(workers or os.cpu_count() or 1, len(lives))
     found = []
-    for life in _lived(tasks, count):
+    for life in _lived(home, lives, count):
         found.append(life)
-        say(len(found), len(tasks))
+        say(len(found), len(lives))
     return found
 
 
-def _lived(tasks: Sequence[Task], workers: int) -> Iterator[Life]:
+def _lived(home: Home, lives: Sequence[Lived], workers: int) -> Iterator[Life]:
     if workers == 1:
-        yield from map(_live, tasks)
+        world = World(home)
+        yield from (world.live(*life) for life in lives)
         return
+    tasks = [Task(home.root, home.settings, *life) for life in lives]
     # Why spawn: a forked process would inherit open stores and threads.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         yield from pool.map(_live, tasks)
