@@ -33,6 +33,8 @@ from segue.wiring.simulate import SimulationReport, simulate_into
 STANDARD = SimulationConfig()
 SMALL = SimulationConfig(tracks=3_000, artists=500, listeners=1_500, days=30)
 """The service that an experiment makes where there is none."""
+VISITORS = 200
+"""Listeners who may come to a server on the day, unless it is said how many."""
 
 
 def simulate(
@@ -44,6 +46,12 @@ def simulate(
     ] = None,
     scenario: Annotated[
         str | None, typer.Option(help="Let something happen to the service; `list` lists what can.")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="Let the home's simulated listeners use this server of it for a day, over HTTP: http://127.0.0.1:8080."
+        ),
     ] = None,
     report: Annotated[
         Path | None,
@@ -84,17 +92,20 @@ def simulate(
         if seed < 0:
             raise InvalidInput("--seed must not be negative", field="seed", limit=">= 0")
         opened = open_home(home, settings, config)
-        if experiment is not None or scenario is not None:
-            if experiment is not None and scenario is not None:
-                raise InvalidInput("--experiment and --scenario: give one of them", field="scenario")
+        after = [name for name in (experiment, scenario, against) if name is not None]
+        if after:
+            if len(after) > 1:
+                raise InvalidInput("--experiment, --scenario, --against: give one of them", field="scenario")
             if tracks is not None or artists is not None:
                 raise InvalidInput(
                     "--tracks and --artists are of a history, not of what follows it", field="tracks"
                 )
             if experiment is not None:
                 _experiment(opened, experiment, listeners, days, seed, report, json)
+            elif scenario is not None:
+                _scenario(opened, scenario, listeners, days, seed, json)
             else:
-                _scenario(opened, str(scenario), listeners, days, seed, json)
+                _visit(opened, str(against), listeners or VISITORS, seed, json)
             return
         if report is not None:
             raise InvalidInput("--report goes with --experiment", field="report")
@@ -197,6 +208,20 @@ def _experiment(
     out.print(f"[bold]{escape(found.analysis.decision.said)}[/]")
     for reason in (*found.analysis.decision.reasons, *found.analysis.warnings):
         out.print(f"  {escape(reason)}", highlight=False)
+
+
+def _visit(home: Home, url: str, listeners: int, seed: int, json: bool) -> None:
+    from segue.wiring.over_http import visit
+
+    with working(f"listeners at {url}"):
+        found = visit(home, url, listeners=listeners, seed=seed)
+    if json:
+        print_json(found)
+        return
+    out.print(
+        f"{found.listeners:,} listeners made {found.requests:,} requests (bundle {found.bundle}) and played "
+        f"{found.plays_of_slots:,} of {found.slots:,} slots; {found.accepted:,} of {found.events:,} events were accepted"
+    )
 
 
 def _scenario(home: Home, name: str, listeners: int | None, days: int | None, seed: int, json: bool) -> None:
