@@ -149,11 +149,12 @@ def visit(home: Home, url: str, *, listeners: int, seed: int) -> Visited:
     Raises InvalidInput for an address that is none, Unavailable where the server does not answer or refuses.
     """
     world = World(home)
-    server = Server(url, Writer(world.catalogue))
+    server, service = Server(url, Writer(world.catalogue)), world.service()
+    service.memory["busy"] = 0  # the history may end after yesterday
     environment = Environment(
         world.config,
         world.catalogue,
-        world.service(),
+        service,
         server,
         seed=seed,
         observer=server,

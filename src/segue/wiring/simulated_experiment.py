@@ -13,10 +13,11 @@ from datetime import timedelta
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from segue.contracts.errors import InvalidInput
-from segue.contracts.experiments import CONTROL, Experiment
+from segue.contracts.experiments import CONTROL, Experiment, Targeting
 from segue.contracts.ports import Days
 from segue.contracts.tables import DAILY_LISTENERS
 from segue.experiments.analysis import Analysis, analyze
@@ -25,10 +26,11 @@ from segue.experiments.definition import check, surfaces_of
 from segue.experiments.metric import Metric
 from segue.experiments.metrics import PRE_DAYS
 from segue.experiments.report import render
+from segue.simulation.catalogue import generate_catalogue
 from segue.simulation.effects import Effect, gini
 from segue.simulation.service import read_config
 from segue.simulation.tally import METRICS
-from segue.simulation.world import I16, USER_BASE
+from segue.simulation.world import FLAGS, I16, USER_BASE
 from segue.wiring.closed_loop import AB, Arm, Plan, run_ab
 from segue.wiring.home import Home
 
@@ -154,10 +156,24 @@ def lived(
 
 def _assigned(home: Home, experiment: Experiment, order: list[str]) -> I16:
     """The place in `order` of each simulated listener's variant, -1 for those outside. int16[listeners]."""
-    split = Split.of(experiment)
-    column = split.column(np.arange(read_config(home.truth).listeners, dtype=np.int64) + USER_BASE)
+    config, split = read_config(home.truth), Split.of(experiment)
+    column = split.column(np.arange(config.listeners, dtype=np.int64) + USER_BASE)
     place = np.array([order.index(name) for name in split.names], np.int16)
-    return np.where(column >= 0, place[column], np.int16(-1))
+    inside = column >= 0
+    if experiment.targeting != Targeting():
+        inside &= _targeted(generate_catalogue(config).listeners, experiment.targeting)
+    return np.where(inside, place[column], np.int16(-1))
+
+
+def _targeted(listeners: pa.Table, targeting: Targeting) -> FLAGS:
+    """bool[listeners]: who may be in it."""
+    chosen = np.ones(len(listeners), np.bool_)
+    for name, allowed in (("country", targeting.countries), ("plan", targeting.plans)):
+        if allowed:
+            chosen &= pc.is_in(listeners[name], pa.array(allowed)).to_numpy()
+    if targeting.consent is not None:
+        chosen &= listeners["personalization_consent"].to_numpy() == targeting.consent
+    return chosen
 
 
 def _metrics(experiment: Experiment) -> list[Metric]:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pytest
 
 from segue.contracts.errors import InvalidInput, NotFound
+from segue.contracts.experiments import Targeting
 from segue.contracts.tables import EXPOSURES, RAW_EVENTS
 from segue.experiments.definition import read_experiment
 from segue.recommend.api import Request
@@ -25,7 +26,7 @@ from segue.simulation.tally import METRICS, Told
 from segue.simulation.world import TRACK_BASE, USER_BASE
 from segue.wiring.closed_loop import Arm, Life, Plan, World, live_many, run_ab
 from segue.wiring.home import Home
-from segue.wiring.simulated_experiment import page_of, simulate_experiment
+from segue.wiring.simulated_experiment import lived, page_of, simulate_experiment
 
 CONTROL = Arm("control")
 UPSIDE_DOWN = Arm("treatment", {"surfaces.home.scorer.weights": {"play": -1.0, "like": -0.5, "skip": 0.3}})
@@ -193,11 +194,24 @@ def test_an_experiments_file_is_run_and_its_truth_stands_beside(service: Home) -
     assert "http" not in page.replace("http-equiv", "")
 
 
+def test_only_those_aimed_at_are_in_it(service: Home, world: World) -> None:
+    read = msgspec.structs.replace(
+        read_experiment(MMR), targeting=Targeting(countries=("US", "DE"), plans=("free",), consent=True)
+    )
+    ab, _ = lived(service, read, None, 3, 1, 1, lambda done, of: None)
+    rows = world.catalogue.listeners.filter(pc.is_in(pc.field("user_id"), ab.units["unit"].combine_chunks()))
+    assert 0 < rows.num_rows == ab.units.num_rows < 0.5 * world.config.listeners
+    assert set(rows["country"].to_pylist()) <= {"US", "DE"}
+    assert rows["plan"].unique().to_pylist() == ["free"]
+    assert rows["personalization_consent"].unique().to_pylist() == [True]
+
+
 def test_what_cannot_be_simulated_is_refused(service: Home, tmp_path: Path) -> None:
     read = read_experiment(MMR)
+    metrics = msgspec.structs.replace(read.metrics, goals=("listens_per_exposure",), guardrails={})
+    by_request = msgspec.structs.replace(read, unit="request", metrics=metrics)
     with pytest.raises(InvalidInput, match="only listeners live twice"):
-        metrics = msgspec.structs.replace(read.metrics, goals=("listens_per_exposure",), guardrails={})
-        simulate_experiment(service, msgspec.structs.replace(read, unit="request", metrics=metrics))
+        simulate_experiment(service, by_request)
     with pytest.raises(InvalidInput, match="--days"):
         simulate_experiment(service, read, days=0)
     with pytest.raises(InvalidInput, match="1 at least"):
