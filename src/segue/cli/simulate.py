@@ -76,9 +76,9 @@ def simulate(
     settings: SetOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Make up a whole music service and its history: catalogue, listeners, sessions, events, exposures.
+    """Make up a whole music service and its history; run experiments and scenarios on it.
 
-    The true preferences go to HOME/truth, apart from everything a model may read. With --experiment, such a home's listeners
+    Catalogue, listeners, sessions, events and exposures go into the tables. The true preferences go to HOME/truth, apart from everything a model may read. With --experiment, such a home's listeners
     live on for as long as the file says, answered by the home's recommender as their variant has it, and the analysis
     stands beside the truth: what everybody treated differs from everybody in control. An empty home gets a small
     service first.
