@@ -32,6 +32,7 @@ demo: .venv/.ready ## Simulate a service (or DATA=30music:PATH), run the flow, e
 .venv/.engines: .venv/.ready requirements-engines.lock
 	@echo "adding Spark and BigQuery's client to .venv (once)"
 	@$(BIN)/uv pip install -q -r requirements-engines.lock
+	@$(BIN)/python -m compileall -q -j 0 .venv/lib > /dev/null || true  # the tests start hundreds of processes: none compiles it again
 	@touch $@
 
 .bqemulator/.ready: .venv/.ready requirements-emulator.lock

@@ -1,4 +1,4 @@
-"""What gbstats (GrowthBook's engine) and statsmodels answer on the tables of `made.py`, into `answers.json` beside this file.
+"""What gbstats (GrowthBook's engine) and statsmodels answer on `reference_data.py`'s tables: `answers.json`, beside this file.
 
 Run by `make reference`, in their own environment. `tests/unit/experiments/test_reference.py` holds ours against it.
 """
@@ -27,7 +27,7 @@ from gbstats.models.statistics import (
     SampleMeanStatistic,
 )
 from gbstats.utils import check_srm
-from made import COOKIE_CATS, EFFECTS, PS, RARE, rows, units
+from reference_data import COOKIE_CATS, EFFECTS, PS, RARE, rows, units
 from scipy.stats import chi2
 from statsmodels.stats.meta_analysis import combine_effects
 from statsmodels.stats.multitest import multipletests

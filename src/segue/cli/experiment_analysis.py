@@ -286,9 +286,11 @@ def print_analysis(found: Analysis) -> None:
     """The ratio of units first, then every metric, then the decision."""
     wide = Console(width=max(out.width, WIDTH))  # numbers that are cut off are none
     colour, said = ("red", "MISMATCH") if found.srm.mismatch else ("green", "as it should be")
+    valid = found.srm.always_valid_p
+    p = f"p {found.srm.p:.4g}" if valid is None else f"always-valid p {valid:.4g}"
     units = ", ".join(f"{escape(name)} {n:,}" for name, n in found.units.items())
     out.print(
-        f"units: {units}; their ratio: [{colour}]{said}[/] (p {found.srm.p:.4g}, mismatch below {found.srm.threshold:g})",
+        f"units: {units}; their ratio: [{colour}]{said}[/] ({p}, mismatch below {found.srm.threshold:g})",
         highlight=False,
         soft_wrap=True,
     )

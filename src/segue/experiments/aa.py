@@ -94,8 +94,6 @@ class Checked(msgspec.Struct, frozen=True):
     """Width of the interval with the pre-period over that without it: the median of the runs."""
     cuped_width_ratio_theory: float
     """sqrt(1 - correlation^2), with the correlation that the listeners are made with."""
-    coverage: float
-    """Share of runs whose 95% interval holds the true effect, which is none."""
     srm: LeakCheck
 
 
@@ -136,7 +134,6 @@ def check(
         p_uniform_ks_cuped=float(kstest(cuped, "uniform").pvalue),
         cuped_width_ratio=float(np.median(width)),
         cuped_width_ratio_theory=theory(days) if real is None else _width_of(real),
-        coverage=1.0 - _rate(fixed),
         srm=_leak(rng, runs),
     )
 

@@ -83,8 +83,8 @@ def analyze(
     if planned is not None and planned < 2:
         raise InvalidInput(f"planned {planned} must be 2 units or more", field="planned", limit=">= 2")
     found, expected = units_of(units, unit, variant, control, shares)
-    ratio = sample_ratio(found.counts, expected)
     aim = planned or PLANNED
+    ratio = sample_ratio(found.counts, expected, aim if running else None)
     results = {}
     for metric in metrics:
         values = _capped(metric, measured(found, metric))
@@ -151,8 +151,8 @@ def _strata(
         return None, [
             f"{metric.name} is not post-stratified: only means and proportions of one row a unit are"
         ]
-    found = labels(units, column)[values.rows]
-    names, codes = np.unique(found, return_inverse=True)
+    names, every = labels(units, column)
+    codes = every[values.rows]
     least = np.min(
         [np.bincount(codes[values.variant == n], minlength=len(names)) for n in range(len(units.variants))],
         axis=0,

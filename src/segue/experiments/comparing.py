@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import ndtri
 
 from segue.experiments.metric import Metric
@@ -16,7 +15,7 @@ from segue.experiments.statistics.compare import Difference, difference, not_wor
 from segue.experiments.statistics.quantiles import quantile_arm
 from segue.experiments.statistics.sequential import always_valid_p, boundary
 from segue.experiments.statistics.tails import largest_share, needed_for_normal, winsorized
-from segue.experiments.units import Mask, Measured
+from segue.experiments.units import Ints, Mask, Measured
 
 __all__ = ["compared", "heavy_tailed", "level", "pair_of", "robust"]
 
@@ -25,7 +24,6 @@ ROBUST = 0.999
 ONE_UNIT = 0.01
 """Where one unit makes more of a metric's variance than this, tails are heavy whatever the skewness."""
 POWER = float(ndtri(0.975) + ndtri(0.8))
-Strata = npt.NDArray[np.int64]
 
 
 def level(metric: Metric, values: Measured, variant: int) -> Level | None:
@@ -44,7 +42,7 @@ def level(metric: Metric, values: Measured, variant: int) -> Level | None:
 
 
 def pair_of(
-    metric: Metric, values: Measured, treatment: int, strata: Strata | None = None, among: Mask | None = None
+    metric: Metric, values: Measured, treatment: int, strata: Ints | None = None, among: Mask | None = None
 ) -> Pair | None:
     """Control and a treatment as they are compared. None with fewer than two units in one, or too few for the quantile."""
     if metric.quantile is not None:
@@ -69,7 +67,7 @@ def _quantile(quantile: float, values: Measured, variant: int, among: Mask | Non
     return quantile_arm(values.columns[0][here], units, quantile)
 
 
-def _stratified(values: Measured, treatment: int, strata: Strata) -> Pair:
+def _stratified(values: Measured, treatment: int, strata: Ints) -> Pair:
     both = (values.variant == 0) | (values.variant == treatment)
     weights = np.bincount(strata[both]) / both.sum()
     column = replace(values, columns=values.columns[:1], adjusted=False)
@@ -88,7 +86,7 @@ def compared(
     names: tuple[str, ...],
     treatment: int,
     planned: int,
-    strata: Strata | None,
+    strata: Ints | None,
 ) -> tuple[Comparison, str | None]:
     """A treatment against the control, and a warning where there is one."""
     who = (names[treatment], names[0])
@@ -161,9 +159,14 @@ def heavy_tailed(metric: Metric, values: Measured, names: tuple[str, ...]) -> st
     beside = "set winsorize" if values.ratio else "read the winsorized comparison beside it"
     return (
         f"{metric.name} has heavy tails: one unit makes {one:.1%} of its variance (the largest is "
-        f"{values.columns[0].max():,.6g}), and a variant needs about {needed:,.3g} units for a normal "
+        f"{values.columns[0].max():,.6g}), and a variant needs about {_rounded(needed)} units for a normal "
         f"mean (the smallest has {fewest:,}): {beside}"
     )
+
+
+def _rounded(value: float) -> str:
+    """With two digits that count."""
+    return f"{float(f'{value:.2g}'):,.0f}"
 
 
 def robust(metric: Metric, values: Measured, treatment: int) -> Robust | None:

@@ -13,7 +13,7 @@ from segue.experiments.statistics.arms import Theta, arm, pair
 from segue.experiments.statistics.compare import Difference, difference
 from segue.experiments.statistics.moments import Floats, Moments, sums_by
 from segue.experiments.statistics.sequential import boundary
-from segue.experiments.units import Ints, Mask, Measured, Units
+from segue.experiments.units import Ints, Mask, Measured, Units, numbers
 
 __all__ = ["courses"]
 
@@ -25,39 +25,23 @@ class _Daily:
     """The metric's columns by unit and day; rows are sorted by day."""
 
     def __init__(self, units: Units, metric: Metric, values: Measured, days: pa.Table, unit: str, day: str):
-        for name in (unit, day, *metric.values):
+        for name in (unit, day):
             if name not in days.column_names:
                 known = ", ".join(days.column_names[:20])
                 raise InvalidInput(f"the table by days has no column {name!r}; there are {known}", field=name)
-        code = pc.index_in(days[unit].cast(units.ids.type), value_set=units.ids).fill_null(-1)
-        codes = np.asarray(code.to_numpy(zero_copy_only=False), np.int64)
-        known_rows = codes >= 0
-        if not known_rows.any():
+        codes = _unit_codes(units, days[unit], unit)
+        self.names, of_day = _ordered_days(days[day])
+        here = np.flatnonzero((codes >= 0) & (of_day >= 0))
+        if len(here) == 0:
             raise InvalidData("no unit of the table by days is in the table of units", field=unit)
-        encoded = days[day].combine_chunks().dictionary_encode()
-        names = encoded.dictionary
-        order = pc.array_sort_indices(names).to_numpy()
-        rank = np.empty(len(order), np.int64)
-        rank[order] = np.arange(len(order))
-        self.names = [str(names[int(n)].as_py()) for n in order]
-        of_day = rank[np.asarray(encoded.indices.to_numpy(zero_copy_only=False), np.int64)][known_rows]
-        by_day = np.argsort(of_day, kind="stable")
-        self.day = of_day[by_day]
-        self.unit = codes[known_rows][by_day]
-        columns = [
-            days[name].cast(pa.float64()).fill_null(0.0).to_numpy()[known_rows] for name in metric.values
-        ]
-        self.columns = [np.asarray(column, np.float64)[by_day] for column in columns]
+        here = here[np.argsort(of_day[here], kind="stable")]
+        self.day, self.unit = of_day[here], codes[here]
+        self.columns = [np.nan_to_num(numbers(days, name, metric)[here]) for name in metric.values]
         self.edges = np.searchsorted(self.day, np.arange(len(self.names) + 1))
         self.variant = units.of_unit
         self.ratio = metric.kind == "ratio"
         self.binary = metric.kind == "proportion"
         self.before = _before(units, values)
-
-    def of_day(self, n: int) -> tuple[Ints, list[Floats]]:
-        """Units and values of the rows of a day."""
-        here = slice(self.edges[n], self.edges[n + 1])
-        return self.unit[here], [column[here] for column in self.columns]
 
     def sums(self, first: int, last: int) -> tuple[list[Floats], Mask]:
         """Sums by unit over a range of days, and who has a row in it."""
@@ -79,6 +63,28 @@ class _Daily:
             return None
         found = pair(*of, ratio=self.ratio, adjusted=adjusted and bool(self.before), binary=self.binary)
         return difference(found.control, found.treatment)
+
+
+def _unit_codes(units: Units, column: pa.ChunkedArray, name: str) -> Ints:
+    """The place of each row's unit in `units`; -1 for those that do not count."""
+    try:
+        found = pc.index_in(column.cast(units.ids.type), value_set=units.ids)
+    except pa.ArrowInvalid as error:
+        raise InvalidData(
+            f"the table by days calls units otherwise than the table of units, whose {name} is {units.ids.type}: {error}",
+            field=name,
+        ) from error
+    return np.asarray(found.fill_null(-1).to_numpy(), np.int64)
+
+
+def _ordered_days(column: pa.ChunkedArray) -> tuple[list[str], Ints]:
+    """The days in their order, and the place of each row's among them; -1 for none."""
+    encoded = column.combine_chunks().dictionary_encode()
+    order = pc.array_sort_indices(encoded.dictionary).to_numpy()
+    place = np.append(np.argsort(order), -1)
+    return [str(encoded.dictionary[int(n)].as_py()) for n in order], place[
+        np.asarray(encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+    ]
 
 
 def _before(units: Units, values: Measured) -> list[Floats]:
@@ -129,8 +135,10 @@ def _course(daily: _Daily, units: Units, treatment: int, planned: int) -> Course
                 gap.value,
                 gap.interval,
                 (gap.value - reach, gap.value + reach),
+                None if gap.relative is None else gap.relative.value,
+                None if gap.relative is None else gap.relative.interval,
                 None if alone is None else alone.value,
-                None if alone is None else alone.interval,
+                None if alone is None or alone.relative is None else alone.relative.value,
             )
         )
     later, interval, p = _later(daily, treatment)

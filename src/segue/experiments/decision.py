@@ -33,8 +33,8 @@ def decide(
 
     1. Broken assignment: stop, nothing may be read.
     2. A variant with a broken guardrail or a worsened goal will not be shipped.
-    3. A variant with an improved goal and all guardrails held is shipped: of several that with the largest gain of the first
-    goal.
+    3. A variant with an improved goal (or without any goal) and all guardrails held is shipped: of several that with the
+    largest gain of the first goal.
     4. While it is running, what is open is waited for; at its end, only where it may still be too small for its `mde`.
     """
     if broken := _assignment(ratio, twice):
@@ -54,9 +54,10 @@ def decide(
 def _assignment(ratio: SampleRatio, twice: float) -> list[str]:
     found = []
     if ratio.mismatch:
+        p = ratio.p if ratio.always_valid_p is None else ratio.always_valid_p
         more = "more" if ratio.excess > 0 else "fewer"
         found.append(
-            f"the ratio of units is not what it should be (p {ratio.p:.2g} < {ratio.threshold:g}): {ratio.most_off} has "
+            f"the ratio of units is not what it should be (p {p:.2g} < {ratio.threshold:g}): {ratio.most_off} has "
             f"{abs(ratio.excess):,.0f} units {more} than expected. Units were lost or gained because of the variant, so those "
             "left cannot be compared. Find the cause: redirects, crashes, bots, exposure logged in one variant only"
         )
@@ -79,10 +80,14 @@ def _variant(
     guards = [state for role, state in states if role == "guardrail"]
     if "broken" in guards or "worse" in goals:
         return "stop", reasons
+    held = all(state == "held" for state in guards)
+    if not goals:
+        return "ship" if guards and held else "wait", reasons or [
+            "there is no goal or guardrail to decide by"
+        ]
     if "better" in goals:
-        return ("ship" if all(state == "held" for state in guards) else "wait"), reasons
-    unsettled = "open" in goals
-    return ("wait" if unsettled else "stop"), reasons
+        return ("ship" if held else "wait"), reasons
+    return ("wait" if "open" in goals else "stop"), reasons
 
 
 def _state(found: Result, one: Comparison, alpha: float, running: bool) -> tuple[State, str]:
@@ -93,7 +98,7 @@ def _state(found: Result, one: Comparison, alpha: float, running: bool) -> tuple
         p = one.always_valid.p if one.always_valid else None
     if one.effect is None or p is None:
         return "open", f"{title} could not be compared"
-    said = f"{title} {_change(one)}"
+    said = f"{title} {_change(one, running)}"
     if (robust := one.winsorized) is not None:
         said += f" (without extreme values {robust.effect:+.4g}, p {robust.p:.2g})"
     good = one.effect * metric.better > 0
@@ -102,8 +107,8 @@ def _state(found: Result, one: Comparison, alpha: float, running: bool) -> tuple
     tested = "always-valid p" if running else "p"
     if p < alpha:
         return ("better" if good else "worse"), f"{said}: {'better' if good else 'worse'} ({tested} {p:.2g})"
-    if metric.mde is not None and one.relative_ci95 is not None and one.detectable is not None:
-        interval = _used(one, running) or one.relative_ci95
+    interval = one.relative_interval(running)
+    if metric.mde is not None and interval is not None and one.detectable is not None:
         if -metric.mde < interval[0] and interval[1] < metric.mde:
             return "same", f"{said}: no effect as large as {metric.mde:.1%} either way"
         if not running and one.detectable > metric.mde:
@@ -127,23 +132,15 @@ def _guardrail(
     return "open", f"{said}: not yet shown to be worse by less than {guard.margin:.1%} (p {worse_p:.2g})"
 
 
-def _used(one: Comparison, running: bool) -> tuple[float, float] | None:
-    """The relative interval that may be read now."""
-    if not running or one.always_valid is None or one.relative is None or not one.effect:
-        return one.relative_ci95
-    scale = one.relative / one.effect
-    low, high = one.always_valid.ci95
-    return low * scale, high * scale
-
-
-def _change(one: Comparison) -> str:
-    if one.relative is not None and one.relative_ci95 is not None:
-        low, high = one.relative_ci95
-        return f"{one.relative:+.2%} [{low:+.2%}, {high:+.2%}]"
-    return f"{one.effect:+.4g}"
+def _change(one: Comparison, running: bool) -> str:
+    interval = one.relative_interval(running)
+    if one.relative is None or interval is None:
+        return f"{one.effect:+.4g}"
+    return f"{one.relative:+.2%} [{interval[0]:+.2%}, {interval[1]:+.2%}]"
 
 
 def _gain(name: str, results: Mapping[str, Result]) -> float:
-    first = next(found for found in results.values() if found.metric.role == "goal")
+    goals = [found for found in results.values() if found.metric.role == "goal"]
+    first = (goals or list(results.values()))[0]
     one = next(one for one in first.comparisons if one.variant == name)
     return (one.relative if one.relative is not None else one.effect or 0.0) * first.metric.better

@@ -18,6 +18,7 @@ __all__ = [
     "Robust",
     "Segment",
     "Segmented",
+    "stretched",
 ]
 
 Interval = tuple[float, float]
@@ -80,6 +81,20 @@ class Comparison(msgspec.Struct, frozen=True):
     winsorized: Robust | None = None
     not_worse: NotWorse | None = None
 
+    def relative_interval(self, running: bool) -> Interval | None:
+        """The relative interval that may be read now: while it is running, the always-valid one."""
+        if not running or self.relative is None or self.relative_ci95 is None:
+            return self.relative_ci95
+        assert self.ci95 is not None
+        assert self.always_valid is not None
+        return stretched(self.relative, self.relative_ci95, self.ci95, self.always_valid.ci95)
+
+
+def stretched(value: float, interval: Interval, ci95: Interval, always_valid: Interval) -> Interval:
+    """A relative interval made always-valid: as much wider as the absolute one is."""
+    times = (always_valid[1] - always_valid[0]) / (ci95[1] - ci95[0])
+    return value + times * (interval[0] - value), value + times * (interval[1] - value)
+
 
 class Segment(msgspec.Struct, frozen=True):
     """The effect in one segment, as observed and pulled towards that of all segments."""
@@ -104,15 +119,20 @@ class Segmented(msgspec.Struct, frozen=True):
 
 
 class Day(msgspec.Struct, frozen=True):
-    """The effect of all days up to this one, with both intervals, and of this day alone."""
+    """The effect of all days up to this one, with both intervals, and of this day alone.
+
+    What adds up over days grows with them, and so does its effect: as a share of the control's level it does not.
+    """
 
     day: str
     units: int
     effect: float
     ci95: Interval
     always_valid: Interval
+    relative: float | None
+    relative_ci95: Interval | None
     alone: float | None
-    alone_ci95: Interval | None
+    alone_relative: float | None
 
 
 class Course(msgspec.Struct, frozen=True):

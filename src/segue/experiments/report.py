@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import segue
 from segue.experiments.analysis import Analysis
-from segue.experiments.outcome import Comparison, Course, Interval, Result, Segmented
+from segue.experiments.outcome import Comparison, Course, Day, Interval, Result, Segmented, stretched
 
 __all__ = ["render"]
 
@@ -123,7 +123,9 @@ def _page(result: Result, running: bool) -> MetricPage:
     percent = bool(compared) and all(one.relative_ci95 is not None for one in compared)
     chart = None
     if compared:
-        rows = [(one.variant, "", *_shown(one, percent), _tone(result, one, running)) for one in compared]
+        rows = [
+            (one.variant, "", *_shown(one, percent, running), _tone(result, one, running)) for one in compared
+        ]
         margin = None
         if result.metric.margin is not None and percent:
             margin = -result.metric.margin * result.metric.better
@@ -133,12 +135,14 @@ def _page(result: Result, running: bool) -> MetricPage:
     return MetricPage(result, percent, chart, segments, courses)
 
 
-def _shown(one: Comparison, percent: bool) -> tuple[float, Interval]:
-    if percent and one.relative is not None and one.relative_ci95 is not None:
-        return one.relative, one.relative_ci95
+def _shown(one: Comparison, percent: bool, running: bool) -> tuple[float, Interval]:
+    """The effect and the interval that may be read now."""
+    interval = one.relative_interval(running)
+    if percent and one.relative is not None and interval is not None:
+        return one.relative, interval
     assert one.effect is not None
     assert one.ci95 is not None
-    return one.effect, one.ci95
+    return one.effect, one.always_valid.ci95 if running and one.always_valid is not None else one.ci95
 
 
 def _tone(result: Result, one: Comparison, running: bool) -> str:
@@ -186,10 +190,12 @@ def _segments(part: Segmented) -> Chart:
 
 
 def _lines(course: Course) -> Lines:
-    days = course.days
     # Why: the first days' intervals are so wide that they would squeeze the rest; what runs off is cut.
-    later = days[len(days) // 3 :]
-    reach = [place for one in later for place in (*one.always_valid, one.effect)]
+    known = [one for one in course.days if one.relative is not None and one.relative_ci95 is not None]
+    percent = len(known) > 1
+    days = known if percent else course.days
+    seen = [_of_day(one, percent) for one in days]
+    reach = [place for value, _, always, _ in seen[len(days) // 3 :] for place in (*always, value)]
     low, high = min(0.0, *reach), max(0.0, *reach)
     if high == low:
         high = low + 1.0
@@ -203,23 +209,28 @@ def _lines(course: Course) -> Lines:
         lower = [at(n, edge[0]) for n, edge in enumerate(edges)]
         return " ".join(f"{x},{y}" for x, y in [*upper, *reversed(lower)])
 
+    say = _signed_percent if percent else _signed
     return Lines(
         course.variant,
         course.said,
         days[0].day,
         days[-1].day,
         at(0, 0.0)[1],
-        band([one.always_valid for one in days]),
-        band([one.ci95 for one in days]),
-        " ".join("{},{}".format(*at(n, one.effect)) for n, one in enumerate(days)),
-        tuple(
-            at(n, one.alone)
-            for n, one in enumerate(days)
-            if one.alone is not None and low <= one.alone <= high
-        ),
-        _signed(high),
-        _signed(low),
+        band([always for _, _, always, _ in seen]),
+        band([once for _, once, _, _ in seen]),
+        " ".join("{},{}".format(*at(n, value)) for n, (value, _, _, _) in enumerate(seen)),
+        tuple(at(n, one) for n, (_, _, _, one) in enumerate(seen) if one is not None and low <= one <= high),
+        say(high),
+        say(low),
     )
+
+
+def _of_day(one: Day, percent: bool) -> tuple[float, Interval, Interval, float | None]:
+    """The effect, its interval for one look and for every look, and the effect of the day alone."""
+    if not percent or one.relative is None or one.relative_ci95 is None:
+        return one.effect, one.ci95, one.always_valid, one.alone
+    always = stretched(one.relative, one.relative_ci95, one.ci95, one.always_valid)
+    return one.relative, one.relative_ci95, always, one.alone_relative
 
 
 def _step(least: float) -> float:

@@ -13,7 +13,7 @@ from segue.experiments.outcome import Segment, Segmented
 from segue.experiments.statistics.compare import Difference, difference
 from segue.experiments.statistics.multiple import benjamini_hochberg
 from segue.experiments.statistics.shrinkage import shrunk
-from segue.experiments.units import Measured, Units
+from segue.experiments.units import Ints, Measured, Units, codes_of
 
 __all__ = ["REST", "labels", "segmented"]
 
@@ -25,27 +25,28 @@ REST = "(rest)"
 UNKNOWN = "(unknown)"
 
 
-def labels(units: Units, column: str) -> npt.NDArray[np.object_]:
-    """The segment of each row of the table, as text. Raises `InvalidInput` for a column that is not there."""
+def labels(units: Units, column: str) -> tuple[list[str], Ints]:
+    """The segments by name, and that of each row of the table. Raises `InvalidInput` for a column that is not there."""
     if column not in units.table.column_names:
         known = ", ".join(units.table.column_names[:20])
         raise InvalidInput(
             f"there is no column {column!r} to look at segments of; there are {known}", field=column
         )
-    text = units.table[column].cast(pa.string()).fill_null(UNKNOWN)
-    return np.asarray(text.to_numpy(zero_copy_only=False), object)
+    values, codes = codes_of(units.table[column].cast(pa.string()).fill_null(UNKNOWN))
+    names, place = np.unique(values.to_numpy(zero_copy_only=False), return_inverse=True)
+    return [str(name) for name in names], place[codes]
 
 
 def segmented(units: Units, metric: Metric, values: Measured, column: str) -> list[Segmented]:
     """The effect of each variant by the values of a column, of which there must be two or more with enough units."""
-    names, codes, counts = np.unique(
-        labels(units, column)[values.rows], return_inverse=True, return_counts=True
-    )
+    names, every = labels(units, column)
+    codes = every[values.rows]
+    counts = np.bincount(codes, minlength=len(names))
     largest = np.argsort(-counts, kind="stable")
     own = [n for n in largest[: MOST - 1] if counts[n] >= FEWEST]
     place = np.full(len(names), len(own))
     place[own] = np.arange(len(own))
-    titles = [str(names[n]) for n in own] + ([REST] if len(own) < len(names) else [])
+    titles = [names[n] for n in own] + ([REST] if len(own) < len(names) else [])
     found = [
         _of_variant(metric, values, place[codes], titles, column, units.variants[n], n)
         for n in range(1, len(units.variants))

@@ -14,7 +14,7 @@ from segue.contracts.errors import InvalidData, InvalidInput
 from segue.experiments.metric import Metric
 from segue.experiments.statistics.moments import Floats, Moments, sums_by
 
-__all__ = ["TWICE_LIMIT", "Measured", "Units", "measured", "units_of"]
+__all__ = ["TWICE_LIMIT", "Ints", "Mask", "Measured", "Units", "codes_of", "measured", "numbers", "units_of"]
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -60,39 +60,27 @@ def units_of(
     """
     for name, what in ((unit, "unit"), (variant, "variant")):
         _known(table, name, what)
-    warnings = []
-    filled = pc.and_(pc.is_valid(table[unit]), pc.is_valid(table[variant]))
-    if lost := table.num_rows - (pc.sum(filled).as_py() or 0):
-        warnings.append(f"{lost:,} rows without a {unit} or a {variant} are left out")
-        table = table.filter(filled)
-    if table.num_rows == 0:
-        raise InvalidData(f"there are no rows with a {unit} and a {variant}: nothing to analyse", field=unit)
-    listed, codes = _codes(table[variant])
+    table, warnings = _filled(table, unit, variant)
+    listed, codes = codes_of(table[variant])
     names = [str(name) for name in listed.slice(0, MOST_VARIANTS + 1).to_pylist()]
-    called, ids = _codes(table[unit])
     variants = _ordered(names, variant, control, shares)
+    called, ids = codes_of(table[unit])
     place = np.array([variants.index(name) for name in names])
-    if strangers := [name for name in names if shares and name not in shares]:
-        raise InvalidInput(
-            f"--shares says nothing of the variants {', '.join(strangers)}: name every variant of {variant}, or filter the table",
-            field="shares",
-        )
-    codes = place[codes]
-    table, codes, ids, twice = _in_one_variant(table, codes, ids)
-    if twice:
-        share = twice / (twice + len(np.unique(ids)))
-        warnings.append(
-            f"{twice:,} units ({share:.2%}) are in more than one variant and are left out: {REFUSED}"
-        )
+    table, codes, ids, twice = _in_one_variant(table, place[codes], ids)
     if len(ids) == 0:
         raise InvalidData(f"every unit is in more than one variant: {REFUSED}", field=variant)
     left, ids = np.unique(ids, return_inverse=True)
     of_unit = np.zeros(len(left), np.int64)
     of_unit[ids] = codes
     many = len(of_unit) < len(ids)
+    if twice:
+        share = twice / (twice + len(left))
+        warnings.append(
+            f"{twice:,} units ({share:.2%}) are in more than one variant and are left out: {REFUSED}"
+        )
     if many:
         warnings.append(
-            f"units have several rows ({len(ids):,} rows of {len(of_unit):,} units): means are per row, their errors by unit"
+            f"units have several rows ({len(ids):,} rows of {len(left):,} units): means are per row, their errors by unit"
         )
     found = Units(
         table,
@@ -115,11 +103,22 @@ def _known(table: pa.Table, name: str, what: str) -> None:
         raise InvalidInput(f"there is no column {name!r} to be the {what}; there are {known}", field=what)
 
 
-def _codes(column: pa.ChunkedArray) -> tuple[pa.Array, Ints]:
+def _filled(table: pa.Table, unit: str, variant: str) -> tuple[pa.Table, list[str]]:
+    """The rows with a unit and a variant, and a warning where there are others."""
+    filled = pc.and_(pc.is_valid(table[unit]), pc.is_valid(table[variant]))
+    lost = table.num_rows - (pc.sum(filled).as_py() or 0)
+    if lost == table.num_rows:
+        raise InvalidData(f"there are no rows with a {unit} and a {variant}: nothing to analyse", field=unit)
+    if not lost:
+        return table, []
+    return table.filter(filled), [f"{lost:,} rows without a {unit} or a {variant} are left out"]
+
+
+def codes_of(column: pa.ChunkedArray) -> tuple[pa.Array, Ints]:
     """The different values, and the place of each row's among them."""
-    encoded = column.unify_dictionaries().combine_chunks()
-    if not pa.types.is_dictionary(encoded.type):
-        encoded = encoded.dictionary_encode()
+    if pa.types.is_dictionary(column.type):  # which may list values that no row has
+        column = column.cast(column.type.value_type)
+    encoded = column.combine_chunks().dictionary_encode()
     return encoded.dictionary, np.asarray(encoded.indices.to_numpy(zero_copy_only=False), np.int64)
 
 
@@ -135,6 +134,11 @@ def _ordered(
     every = sorted(set(names) | set(shares or ()))
     if shares and (wrong := [name for name, share in shares.items() if not share > 0]):
         raise InvalidInput(f"--shares: the share of {wrong[0]} must be above 0", field="shares", limit="> 0")
+    if strangers := [name for name in names if shares and name not in shares]:
+        raise InvalidInput(
+            f"--shares says nothing of the variants {', '.join(strangers)}: name every variant of {column}, or filter the table",
+            field="shares",
+        )
     if len(every) < 2:
         raise InvalidData(
             f"column {column} has one variant only ({every[0]}): a comparison needs two; is it the right column?",
@@ -191,7 +195,7 @@ def measured(units: Units, metric: Metric) -> Measured:
     """The metric's columns, one row a unit unless it is a quantile. Raises `InvalidInput` or `InvalidData` for columns that
     are not there, not numbers, or infinite.
     """
-    values = [_numbers(units.table, name, metric) for name in metric.values]
+    values = [numbers(units.table, name, metric) for name in metric.values]
     has = np.logical_and.reduce([~np.isnan(column) for column in values])
     warnings = []
     if not has.any():
@@ -231,7 +235,8 @@ def _by_unit(found: Measured) -> Measured:
     )
 
 
-def _numbers(table: pa.Table, name: str, metric: Metric) -> Floats:
+def numbers(table: pa.Table, name: str, metric: Metric) -> Floats:
+    """A column float64[rows], NaN where there is none. Raises `InvalidInput` or `InvalidData` for one that has other things."""
     if name not in table.column_names:
         known = ", ".join(table.column_names[:20])
         raise InvalidInput(
@@ -241,7 +246,7 @@ def _numbers(table: pa.Table, name: str, metric: Metric) -> Floats:
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.int8())
     try:
-        found = column.cast(pa.float64()).combine_chunks().to_numpy(zero_copy_only=False)
+        found = column.cast(pa.float64(), safe=False).combine_chunks().to_numpy(zero_copy_only=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InvalidData(
             f"metric {metric.name}: column {name!r} is {column.type}, not numbers",
@@ -274,7 +279,7 @@ def _before(units: Units, metric: Metric, warnings: list[str]) -> list[Floats]:
     found = [name in units.table.column_names for name in names]
     if not any(found) or metric.kind == "quantile":
         return []
-    columns = [_numbers(units.table, name, metric) for name in names]
+    columns = [numbers(units.table, name, metric) for name in names]
     lost = np.logical_or.reduce([np.isnan(column) for column in columns])
     if lost.all():
         warnings.append(f"{metric.name} has no pre-period in any row: it is not adjusted")

@@ -164,9 +164,7 @@ class OnlineFeatures:
         }
         history = _History(state, moment, self._catalogue)
         rows = {
-            name: program.run(history.reader(name))
-            if history.size(name)
-            else np.empty((len(program.folds), 0))
+            name: program.run(history.reader(name), history.size(name))
             for name, program in self._programs.items()
         }
         for block in self._blocks:

@@ -1,17 +1,17 @@
 """Definitions compiled for NumPy: what `online` runs for a request.
 
-Two steps, each a list of instructions made once per process. `RowProgram` computes, for all aggregations over one
-relation, the value each row contributes (its column where the row counts, the operation's neutral element where not), sharing
-whatever two aggregations have in common. `fold` then folds the rows of each group, and `finish` runs each feature's arithmetic
-on the folds of each group as a small stack machine: both are compiled, since a request has hundreds of groups.
+Two steps, each a list of instructions made once per process and run by a compiled function. `RowProgram` computes, for all
+aggregations over one relation, the value each row contributes (its column where the row counts, the operation's neutral element
+where not), sharing whatever two aggregations have in common. `fold` then folds the rows of each group, and `finish` runs each
+feature's arithmetic on the folds of each group as a small stack machine.
 """
 
 # mypy: disallow-untyped-decorators=False
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import log
 from typing import Any, Final
 
@@ -39,23 +39,23 @@ _CODES: Final = {
     "ge": _GE,
     "at_least": _AT_LEAST,
 }
-_ROW_OPERATIONS: Final[Mapping[str, Callable[..., Array]]] = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
-    "lt": operator.lt,
-    "le": operator.le,
-    "gt": operator.gt,
-    "ge": operator.ge,
-    "and": operator.and_,
-    "or": operator.or_,
-    "not": operator.invert,
+_BASE, _RADD, _RSUB, _RMUL, _LT, _RLE, _GT, _RGE, _AND, _OR, _NOT, _ALWAYS, _DECAY, _WHERE = range(14)
+_ROW_CODES: Final[Mapping[str, int]] = {
+    "add": _RADD,
+    "sub": _RSUB,
+    "mul": _RMUL,
+    "lt": _LT,
+    "le": _RLE,
+    "gt": _GT,
+    "ge": _RGE,
+    "and": _AND,
+    "or": _OR,
+    "not": _NOT,
 }
 STACK: Final = 16
 """Operands that a feature's arithmetic may hold at once."""
 
 Leaf = Aggregate | Attribute
-Step = tuple[Callable[..., Array], tuple[int, ...]]
 
 
 @dataclass
@@ -63,85 +63,78 @@ class RowProgram:
     """What each row of a relation contributes to each of its aggregations.
 
     `columns` are the relation's columns it starts from; "age" is microseconds before the moment, and the columns that
-    nunique reads are dense numbers, -1 where unknown. `folds` int64[k] says how each aggregation's values fold.
+    nunique reads are dense numbers, -1 where unknown. `folds` says how the values of each row of what `run` returns fold.
+    Truths are 0 and 1.
     """
 
     columns: list[str] = field(default_factory=list)
     folds: list[int] = field(default_factory=list)
-    _steps: list[Step | str] = field(default_factory=list)
+    _steps: list[tuple[int, int, int, float]] = field(default_factory=list)
+    """Operation, its one or two operands (earlier steps; of _BASE, the column), and a constant: of _WHERE what stands in, else
+    the second operand where that is negative."""
     _known: dict[object, int] = field(default_factory=dict)
-    _outputs: dict[Aggregate, int] = field(default_factory=dict)
-    _slots: list[int] = field(default_factory=list)
 
     def add(self, aggregate: Aggregate) -> int:
         """Have the aggregation computed; its row in what `run` returns."""
-        if aggregate not in self._outputs:
-            fold_by = _FOLDS[aggregate.op]
-            self._outputs[aggregate] = len(self.folds)
-            self.folds.append(fold_by)
-            self._slots.append(self._contribution(aggregate, _NEUTRAL[fold_by]))
-        return self._outputs[aggregate]
+        fold_by = _FOLDS[aggregate.op]
+        slot = self._contribution(aggregate, _NEUTRAL[fold_by])
+        self.folds[slot] = fold_by
+        return slot
 
-    def run(self, column: Callable[[str], Array]) -> Floats:
-        """Contributions float64[k, rows], given the relation's columns by name."""
-        slots: list[Array] = []
-        for step in self._steps:
-            slots.append(column(step) if isinstance(step, str) else step[0](*[slots[n] for n in step[1]]))
-        out = np.empty((len(self._slots), len(slots[0])))
-        for n, slot in enumerate(self._slots):
-            out[n] = slots[slot]
+    def run(self, column: Callable[[str], Array], n_rows: int) -> Floats:
+        """What each of `n_rows` rows comes to at each step, given the relation's columns by name: float64[steps, n_rows]."""
+        out = np.empty((len(self._steps), n_rows))
+        if not n_rows:
+            return out
+        given = np.empty((len(self.columns), n_rows))
+        for place, name in zip(given, self.columns, strict=True):
+            place[:] = column(name)
+        _run_rows(given, *self._instructions, out)
         return out
+
+    @cached_property
+    def _instructions(self) -> tuple[Ints, Floats]:
+        codes = np.array([step[:3] for step in self._steps], np.int64).reshape(-1, 3)
+        return codes, np.array([step[3] for step in self._steps])
 
     def _contribution(self, aggregate: Aggregate, neutral: float) -> int:
         counts = self._counts(aggregate)
         value = None if aggregate.column is None else self._column(aggregate.column)
         if aggregate.half_life is not None:
             rate = -log(2) * MINUTE / aggregate.half_life
-            decay = self._step(("decay", rate), lambda m: np.exp(m * rate), self._base("minutes_ago"))
-            value = (
-                decay if value is None else self._step(("weigh", value, decay), operator.mul, value, decay)
-            )
-        if value is None:
-            return counts
-        return self._step(
-            ("where", counts, value, neutral), lambda c, v: np.where(c, v, neutral), counts, value
-        )
+            decay = self._step(_DECAY, self._base("minutes_ago"), constant=rate)
+            value = decay if value is None else self._step(_RMUL, value, decay)
+        return counts if value is None else self._step(_WHERE, counts, value, neutral)
 
     def _counts(self, aggregate: Aggregate) -> int:
         """Slot of the condition under which a row counts."""
         span = aggregate.within
         age = self._base("age")
-        if span is None:
-            counts = self._step("always", lambda a: np.ones(len(a), np.bool_), age)
-        else:
-            counts = self._step(("within", span), lambda a: a <= span, age)
+        counts = self._step(_ALWAYS, age) if span is None else self._step(_RLE, age, constant=span)
         if aggregate.where is None:
             return counts
-        where = self._column(aggregate.where)
-        return self._step(("both", counts, where), operator.and_, counts, where)
+        return self._step(_AND, counts, self._column(aggregate.where))
 
     def _column(self, column: Column) -> int:
         if column.op == "column":
             return self._base(str(column.args[0]))
         slots = tuple(self._column(arg) for arg in column.args if isinstance(arg, Column))
         constants = [arg for arg in column.args if not isinstance(arg, Column)]
-        operation = _ROW_OPERATIONS[column.op]
-        if constants:
-            return self._step(column, lambda a: operation(a, constants[0]), *slots)
-        return self._step(column, operation, *slots)
+        first, second = (*slots, -1)[:2]
+        return self._step(_ROW_CODES[column.op], first, second, float(constants[0]) if constants else 0.0)
 
     def _base(self, name: str) -> int:
-        if name not in self._known:
+        if name not in self.columns:
             self.columns.append(name)
-            self._known[name] = len(self._steps)
-            self._steps.append(name)
-        return self._known[name]
+        return self._step(_BASE, self.columns.index(name))
 
-    def _step(self, key: object, function: Callable[..., Array], *inputs: int) -> int:
-        if key not in self._known:
-            self._known[key] = len(self._steps)
-            self._steps.append((function, inputs))
-        return self._known[key]
+    def _step(self, code: int, first: int, second: int = -1, constant: float = 0.0) -> int:
+        step = (code, first, second, constant)
+        if step not in self._known:
+            self._known[step] = len(self._steps)
+            self._steps.append(step)
+            self.folds.append(SUM)
+        return self._known[step]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +154,7 @@ def of_nothing(value: Value | float, default: float) -> float:
     program = RowProgram()
     which = np.array([program.add(leaf) for leaf in read if isinstance(leaf, Aggregate)], np.int64)
     none = np.empty(0, np.int64)
-    folded = fold(none, 0, np.empty((len(which), 0)), which, np.array(program.folds, np.int64))
+    folded = fold(none, 0, np.empty((len(program.folds), 0)), which, np.array(program.folds, np.int64))
     how = arithmetic([value], [default], read)
     return float(finish(folded, how.codes, how.starts, how.constants, how.defaults)[0, 0])
 
@@ -198,10 +191,58 @@ def arithmetic(
 
 
 @njit(cache=True, nogil=True)
+def _run_rows(given: Floats, codes: Ints, constants: Floats, out: Floats) -> None:
+    """Fill `out` float64[steps, rows] from the columns float64[c, rows]."""
+    n = out.shape[1]
+    for step in range(len(codes)):
+        code, first, second = codes[step]
+        to, constant = out[step], constants[step]
+        if code == _BASE:
+            to[:] = given[first]
+            continue
+        a = out[first]
+        if code == _WHERE:
+            for i in range(n):
+                to[i] = out[second, i] if a[i] != 0.0 else constant
+        elif code == _DECAY:
+            for i in range(n):
+                to[i] = np.exp(a[i] * constant)
+        else:
+            for i in range(n):
+                to[i] = _row_value(code, a[i], out[second, i] if second >= 0 else constant)
+
+
+@njit(cache=True, nogil=True)
+def _row_value(code: int, a: float, b: float) -> float:
+    if code == _RADD:
+        return a + b
+    if code == _RSUB:
+        return a - b
+    if code == _RMUL:
+        return a * b
+    truth = True
+    if code == _LT:
+        truth = a < b
+    elif code == _RLE:
+        truth = a <= b
+    elif code == _GT:
+        truth = a > b
+    elif code == _RGE:
+        truth = a >= b
+    elif code == _AND:
+        truth = a != 0.0 and b != 0.0
+    elif code == _OR:
+        truth = a != 0.0 or b != 0.0
+    elif code == _NOT:
+        truth = a == 0.0
+    return 1.0 if truth else 0.0
+
+
+@njit(cache=True, nogil=True)
 def fold(groups: Ints, n_groups: int, rows: Floats, which: Ints, folds: Ints) -> Floats:
     """Fold each group's rows; the last group stays empty.
 
-    `groups` int64[n] is each row's group, -1 for none; `rows` float64[k, n] the contributions, of which `which`
+    `groups` int64[n] is each row's group, -1 for none; `rows` float64[k, n] what `RowProgram.run` made, of which `which`
     int64[a] are folded, as `folds` int64[k] says. Returns float64[a, n_groups + 1], NaN for a minimum or maximum
     of nothing.
     """

@@ -32,7 +32,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from segue.contracts.errors import InvalidData, InvalidInput, InvalidSettings
-from segue.models.order import kth_largest
+from segue.models.order import best_first, kth_largest
 
 CELL: Final = 64
 _AHEAD: Final = 2  # cells between the one being fetched and the one being scored
@@ -235,13 +235,12 @@ class Nearest:
                 self.cell_mean,
                 self.cell_spread,
             )
-            best = np.argpartition(-optimistic, probes - 1)[:probes] if probes < cells else np.arange(cells)
-            best = best[np.argsort(-optimistic[best])]
+            best = best_first(optimistic, np.arange(cells, dtype=np.int32), probes)
             candidates = _scan(
                 query, best, self.cell_codes, self.cell_scale, self.cell_items, self.config.rescore * k, mask
             )
             exact = products(query, candidates, self.vectors, self.weight)
-            order = np.argsort(-exact, kind="stable")[:k]
+            order = best_first(exact, candidates, k)
             found[: len(order)] = candidates[order]
             score[: len(order)] = exact[order]
 

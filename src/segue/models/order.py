@@ -80,6 +80,26 @@ def kth_largest(scores: Scores, k: int) -> np.float32:
 
 
 @njit(cache=True, nogil=True)
+def among(values: Items, chosen: Items) -> npt.NDArray[np.bool_]:
+    """Which of the values int32[n] are among the chosen int32[m]; all of them >= 0 or none equal. bool[n]."""
+    ordered = chosen[rising(chosen.astype(np.uint32).astype(np.uint64))].astype(np.uint32)
+    out = np.zeros(len(values), np.bool_)
+    if len(ordered) == 0:
+        return out
+    for i in range(len(values)):
+        value = np.uint32(values[i])
+        low, high = 0, len(ordered) - 1
+        while low < high:
+            middle = (low + high) >> 1
+            if ordered[middle] < value:
+                low = middle + 1
+            else:
+                high = middle
+        out[i] = ordered[low] == value
+    return out
+
+
+@njit(cache=True, nogil=True)
 def best_first(scores: Scores, items: Items, k: int) -> Order:
     """Places of the k largest scores, equal ones by item: int64[min(k, n)]. scores float32[n], no NaN; items int32[n], >= 0."""
     kept = np.arange(len(scores))

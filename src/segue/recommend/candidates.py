@@ -10,7 +10,7 @@ import numpy.typing as npt
 from numba import njit
 
 from segue.contracts.errors import InvalidData
-from segue.models.order import rising
+from segue.models.order import best_first, rising
 
 Ids = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -34,12 +34,14 @@ class Candidates:
 
     def keep(self, mask: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Candidates:
         """Only the chosen rows, in their order."""
-        return Candidates(self.tracks[mask], self.scores[mask], self.ranks[mask], self.sources)
+        rows = np.flatnonzero(mask) if mask.dtype == np.bool_ else mask
+        return Candidates(
+            self.tracks[rows], self.scores.take(rows, axis=0), self.ranks.take(rows, axis=0), self.sources
+        )
 
     def agreement(self) -> Floats:
         """Reciprocal rank fusion (Cormack, Clarke, Buettcher, SIGIR 2009): sum over sources of 1 / (10 + rank). float32[n]."""
-        shares = np.where(np.isnan(self.ranks), np.float32(0), np.float32(1) / (np.float32(10) + self.ranks))
-        total: Floats = shares.sum(axis=1)
+        total: Floats = _agreement(self.ranks)
         return total
 
     def sources_of(self, row: int) -> tuple[str, ...]:
@@ -92,7 +94,19 @@ def merge(proposals: dict[str, tuple[Ids, Floats]], most: int) -> Candidates:
     merged = Candidates(distinct, scores, ranks, names)
     if len(merged) <= most:
         return merged
-    return merged.keep(np.sort(np.argsort(-merged.agreement(), kind="stable")[:most]))
+    kept = np.zeros(len(merged), np.bool_)
+    kept[best_first(merged.agreement(), merged.tracks, most)] = True
+    return merged.keep(kept)
+
+
+@njit(cache=True, nogil=True)
+def _agreement(ranks: Floats) -> Floats:
+    total = np.zeros(len(ranks), np.float32)
+    for row in range(len(ranks)):
+        for source in range(ranks.shape[1]):
+            if not np.isnan(ranks[row, source]):
+                total[row] += np.float32(1) / (np.float32(10) + ranks[row, source])
+    return total
 
 
 @njit(cache=True, nogil=True)

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segue.contracts.vocabulary import HOUR, Removed
+from segue.models.order import among
 from segue.recommend.query import Query
 
 Ids = npt.NDArray[np.int32]
@@ -19,10 +20,10 @@ def unwanted(query: Query, tracks: Ids) -> list[tuple[Removed, Mask]]:
     """For each of the recipe's filters, which tracks it removes."""
     found: list[tuple[Removed, Mask]] = []
     if len(query.seeds):
-        found.append((Removed.SEED, np.isin(tracks, query.seeds)))
+        found.append((Removed.SEED, among(tracks, query.seeds)))
     if query.recipe.skip_session_tracks and len(query.session):
-        found.append((Removed.IN_SESSION, np.isin(tracks, query.session)))
+        found.append((Removed.IN_SESSION, among(tracks, query.session)))
     if query.recipe.no_repeat_hours > 0 and len(query.state.plays):
         recent = query.state.plays["ts"] > query.now - int(query.recipe.no_repeat_hours * HOUR)
-        found.append((Removed.RECENTLY_PLAYED, np.isin(tracks, query.played[recent])))
+        found.append((Removed.RECENTLY_PLAYED, among(tracks, query.played[recent])))
     return found

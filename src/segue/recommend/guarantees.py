@@ -8,6 +8,7 @@ import numpy.typing as npt
 from segue.bundle.catalogue import EXPLICIT, PUBLIC
 from segue.contracts.vocabulary import Removed
 from segue.listener.state import BLOCK, HIDE
+from segue.models.order import among
 from segue.recommend.query import Query
 
 Ids = npt.NDArray[np.int32]
@@ -35,8 +36,8 @@ def broken(query: Query, tracks: Ids) -> npt.NDArray[np.int8]:
         catalogue.uploaded_at[tracks] > query.now,
         catalogue.blocked_in(query.country, tracks),
         ((flags & EXPLICIT) != 0) & (not query.state.explicit_ok),
-        _member(catalogue.artist[tracks], query.marked(BLOCK)),
-        _member(tracks, query.marked(HIDE)),
+        among(catalogue.artist[tracks], query.marked(BLOCK)),
+        among(tracks, query.marked(HIDE)),
     )
     first = np.full(len(tracks), -1, np.int8)
     for code in reversed(range(len(REASONS))):
@@ -47,9 +48,3 @@ def broken(query: Query, tracks: Ids) -> npt.NDArray[np.int8]:
 def allowed(query: Query, tracks: Ids) -> npt.NDArray[np.bool_]:
     """Which tracks break no guarantee. bool[n]."""
     return broken(query, tracks) < 0
-
-
-def _member(values: Ids, chosen: Ids) -> npt.NDArray[np.bool_]:
-    if len(chosen) == 0:
-        return np.zeros(len(values), np.bool_)
-    return np.isin(values, chosen)

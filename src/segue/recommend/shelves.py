@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from segue.contracts.vocabulary import DAY
 from segue.listener.state import FOLLOW
+from segue.models.order import among, best_first
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.candidates import Candidates, Floats, Ids
 from segue.recommend.query import Query
@@ -50,11 +51,11 @@ def rows(query: Query, artifacts: Artifacts, candidates: Candidates, final: Floa
         if source not in candidates.sources:
             continue
         proposed = ~np.isnan(candidates.scores[:, candidates.sources.index(source)])
-        chosen = np.flatnonzero(proposed & free)
-        chosen = chosen[np.argsort(-final[chosen], kind="stable")][:SHELF_LENGTH]
+        chosen = np.flatnonzero(proposed & free).astype(np.int32)
+        chosen = chosen[best_first(final[chosen], chosen, SHELF_LENGTH)]
         if len(chosen) >= SHORTEST:
             free[chosen] = False
-            found.append(Row(source, _titled(title, source, query, artifacts), chosen.astype(np.int32)))
+            found.append(Row(source, _titled(title, source, query, artifacts), chosen))
     return found
 
 
@@ -62,10 +63,13 @@ def _releases(query: Query, candidates: Candidates, free: npt.NDArray[np.bool_])
     """What came out lately by artists the listener follows or plays, newest first."""
     catalogue, tracks = query.catalogue, candidates.tracks
     uploaded = catalogue.uploaded_at[tracks]
-    new = np.flatnonzero(free & (uploaded > query.now - NEW_DAYS * DAY))
-    artists = np.append(query.marked(FOLLOW), catalogue.artist[query.history.tracks])
-    new = new[np.isin(catalogue.artist[tracks[new]], artists[artists >= 0])]
-    return new[np.argsort(-uploaded[new], kind="stable")][:SHELF_LENGTH].astype(np.int32)
+    new = np.flatnonzero(free & (uploaded > query.now - NEW_DAYS * DAY)).astype(np.int32)
+    if len(new) == 0:
+        return new
+    artists = np.concatenate([query.marked(FOLLOW), catalogue.artist[query.history.tracks]], dtype=np.int32)
+    new = new[among(catalogue.artist[tracks[new]], artists[artists >= 0])]
+    newest: Ids = new[np.argsort(-uploaded[new], kind="stable")][:SHELF_LENGTH]
+    return newest
 
 
 def _titled(title: str, source: str, query: Query, artifacts: Artifacts) -> str:

@@ -14,6 +14,7 @@ from segue.contracts.errors import InvalidData, InvalidInput
 from segue.experiments.analysis import Analysis, analyze
 from segue.experiments.metric import Metric
 from segue.experiments.outcome import Comparison
+from segue.experiments.statistics.power import units_needed
 
 MINUTES = Metric("minutes")
 STAYED = Metric("stayed", kind="proportion")
@@ -123,6 +124,16 @@ def test_strata_narrow_and_segments_are_looked_at_with_a_warning() -> None:
     assert all(b < a for a, b in zip(widths, pulled, strict=True))
 
 
+def test_many_segments_are_put_together() -> None:
+    units = with_column(table(3000), "country", [f"c{min(n % 100, 40)}" for n in range(3000)])
+    part = analyze(units, [MINUTES], segments=["country"]).metrics["minutes"].segments[0]
+    # One large country, and forty of 30 units each, which are too small to stand alone.
+    assert [(segment.segment, segment.units) for segment in part.segments] == [
+        ("c40", 1800),
+        ("(rest)", 1200),
+    ]
+
+
 def test_a_quantile() -> None:
     units = table(4000, lift=0.2).drop_columns(["minutes.pre"])
     metric = Metric("minutes", kind="quantile", quantile=0.9)
@@ -150,6 +161,18 @@ def test_the_order_of_rows_is_nothing(seed: int) -> None:
         assert one(b, name).ci95 == pytest.approx(one(a, name).ci95)
 
 
+def test_variants_may_be_booleans_and_numbers() -> None:
+    units = table(400)
+    treated = [v == "treatment" for v in units["variant"].to_pylist()]
+    assert analyze(with_column(units, "variant", treated), [MINUTES]).control == "False"
+    unused = pa.DictionaryArray.from_arrays(
+        pa.array([int(t) for t in treated]), ["control", "treatment", "never"]
+    )
+    assert list(analyze(with_column(units, "variant", unused), [MINUTES]).units) == ["control", "treatment"]
+    coded = analyze(with_column(units, "variant", [int(t) for t in treated]), [MINUTES], control="1")
+    assert one(coded, "minutes").variant == "0"
+
+
 # --- decisions
 
 
@@ -162,6 +185,38 @@ def test_a_goal_decides(lift: float, verdict: str, why: str) -> None:
     assert found.decision.verdict == verdict
     assert why in " ".join(found.decision.reasons)
     assert found.decision.variant == ("treatment" if verdict == "ship" else None)
+
+
+def test_what_has_no_effect_is_seldom_shipped() -> None:
+    shipped = [
+        analyze(table(300, variants=3, seed=seed), [MINUTES, STAYED]).decision.verdict == "ship"
+        for seed in range(400)
+    ]
+    # Of four comparisons, half of the false alarms are for the worse.
+    assert np.mean(shipped) < 0.05
+
+
+def test_looking_again_and_again_ships_no_more() -> None:
+    shipped = []
+    for seed in range(200):
+        units = table(1000, seed=seed)
+        looks = [
+            analyze(units.slice(0, n), [MINUTES], running=True, planned=1000) for n in range(100, 1001, 100)
+        ]
+        shipped.append(any(look.decision.verdict == "ship" for look in looks))
+    assert np.mean(shipped) < 0.05
+
+
+def test_a_planned_experiment_finds_its_effect() -> None:
+    units = table(200_000).drop_columns(["minutes.pre"])
+    mean, variance = np.mean(units["minutes"].to_numpy()), np.var(units["minutes"].to_numpy())
+    n = units_needed(variance, 0.1 * mean)
+    found = [
+        one(analyze(table(n, lift=0.1, seed=seed).drop_columns(["minutes.pre"]), [MINUTES]), "minutes").p
+        < 0.05
+        for seed in range(400)
+    ]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.08)
 
 
 def test_a_running_experiment_waits_where_it_is_not_settled() -> None:
@@ -202,6 +257,12 @@ def test_a_guardrail_must_be_shown_to_hold() -> None:
     assert open_.decision.verdict == "wait"
 
 
+def test_without_a_goal_the_guardrails_decide() -> None:
+    units = table(6000, variants=3)
+    assert analyze(units, [SKIPS]).decision.verdict == "ship"
+    assert analyze(units, [Metric("minutes", role="info")]).decision.verdict == "wait"
+
+
 def test_the_better_of_two_is_shipped() -> None:
     units = table(6000, variants=3, lift=0.1, seed=3)
     other = units["variant"].to_numpy(zero_copy_only=False) == "other"
@@ -222,6 +283,36 @@ def test_the_last_day_is_the_analysis() -> None:
     assert course.days[-1].always_valid == pytest.approx(one(found, "plays").always_valid.ci95)
     assert course.days[0].units < course.days[-1].units == 2000
     assert "nothing shows that the effect changes" in course.said
+
+
+def test_the_course_of_a_ratio_and_of_a_proportion() -> None:
+    units, days = daily(3000, lifts=(0.2,) * 8)
+    plays = days["plays"].to_numpy()
+    for name, values in (("r.numerator", plays), ("r.denominator", np.ones(len(plays))), ("busy", plays > 4)):
+        days = with_column(days, name, values)
+    sums = days.group_by("unit").aggregate(
+        [("r.numerator", "sum"), ("r.denominator", "sum"), ("busy", "max")]
+    )
+    sums = sums.sort_by("unit").rename_columns(["unit", "r.numerator", "r.denominator", "busy"])
+    for name in sums.column_names[1:]:
+        units = with_column(units, name, sums[name])
+    found = analyze(units, [Metric("r", kind="ratio"), Metric("busy", kind="proportion")], days=days)
+    for name in ("r", "busy"):
+        course = found.metrics[name].courses[0]
+        assert course.days[-1].effect == pytest.approx(one(found, name).effect)
+        assert course.days[-1].ci95 == pytest.approx(one(found, name).ci95)
+    steady = found.metrics["r"].courses[0]
+    assert steady.days[3].relative == pytest.approx(0.2, abs=0.1)
+    assert "nothing shows" in steady.said
+
+
+def test_rows_by_day_that_cannot_be_placed_are_left_out() -> None:
+    units, days = daily(500)
+    clean = analyze(units, [PLAYS], days=days).metrics["plays"].courses[0]
+    strangers = pa.table({"unit": [9_999, 3], "day": pa.array([2, None], pa.int64()), "plays": [50.0, 70.0]})
+    assert (
+        analyze(units, [PLAYS], days=pa.concat_tables([days, strangers])).metrics["plays"].courses[0] == clean
+    )
 
 
 @pytest.mark.parametrize(
@@ -410,6 +501,8 @@ def test_too_few_units_are_not_compared() -> None:
         (lambda d: d.drop_columns(["day"]), "no column 'day'"),
         (lambda d: d.drop_columns(["plays"]), "no column 'plays'"),
         (lambda d: with_column(d, "unit", [-1] * d.num_rows), "no unit of the table by days"),
+        (lambda d: with_column(d, "unit", ["x7"] * d.num_rows), "calls units otherwise"),
+        (lambda d: with_column(d, "plays", ["x"] * d.num_rows), "not numbers"),
     ],
 )
 def test_a_table_by_days_must_fit(change: object, says: str) -> None:

@@ -147,6 +147,21 @@ def test_the_sample_ratio_by_hand() -> None:
     assert (three.most_off, three.excess) == ("c", 200)
 
 
+def test_the_sample_ratio_looked_at_every_day() -> None:
+    rng = np.random.default_rng(8)
+    once, always = [], []
+    for _ in range(1000):
+        counts = np.cumsum(rng.multinomial(300, [0.5, 0.3, 0.2], 20), axis=0)
+        days = [dict(zip("abc", map(int, day), strict=True)) for day in counts]
+        shares = {"a": 5.0, "b": 3.0, "c": 2.0}
+        once.append(any(sample_ratio(day, shares).mismatch for day in days))
+        always.append(any(sample_ratio(day, shares, 6000).mismatch for day in days))
+    assert np.mean(once) > 0.03
+    assert np.mean(always) <= 0.01
+    lost = {"a": 3000, "b": 1800, "c": 1000}
+    assert sample_ratio(lost, shares, 6000).mismatch
+
+
 def test_many_p_values_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert benjamini_hochberg([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.04, 0.04])

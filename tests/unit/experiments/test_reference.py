@@ -23,7 +23,7 @@ from segue.experiments.statistics.shrinkage import shrunk
 HERE = Path(__file__).parents[2] / "reference"
 sys.path.insert(0, str(HERE))
 
-from made import COOKIE_CATS, EFFECTS, PS, RARE, rows, units  # noqa: E402
+from reference_data import COOKIE_CATS, EFFECTS, PS, RARE, rows, units  # noqa: E402
 
 ANSWERS = json.loads((HERE / "answers.json").read_text(encoding="utf-8"))
 GBSTATS, STATSMODELS = ANSWERS["gbstats"], ANSWERS["statsmodels"]

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import msgspec
 from scipy.special import chdtrc
 
+from segue.experiments.statistics.sequential import always_valid_p
+
 __all__ = ["MISMATCH", "SampleRatio", "sample_ratio"]
 
 MISMATCH = 0.01
@@ -28,10 +30,18 @@ class SampleRatio(msgspec.Struct, frozen=True):
     """The variant that is farthest from what it should have, in its own standard errors."""
     excess: float
     """How many units that variant has more than expected."""
+    always_valid_p: float | None = None
+    """While units are still to come, what a mismatch is told by: it holds however often one looks."""
 
 
-def sample_ratio(units: Mapping[str, int], shares: Mapping[str, float]) -> SampleRatio:
-    """Units by variant against shares, which need not sum to 1 (Fabijan et al. 2019). Both have the same keys."""
+def sample_ratio(
+    units: Mapping[str, int], shares: Mapping[str, float], planned: float | None = None
+) -> SampleRatio:
+    """Units by variant against shares, which need not sum to 1 (Fabijan et al. 2019). Both have the same keys.
+
+    With `planned` units more are to come, and it is looked at again and again: the variant that is farthest off is then held
+    against the boundary of `sequential`, each of more than two at its part of the threshold.
+    """
     total, whole = sum(units.values()), sum(shares.values())
     expected = {name: total * share / whole for name, share in shares.items()}
     statistic = sum((units[name] - expected[name]) ** 2 / expected[name] for name in expected)
@@ -46,4 +56,9 @@ def sample_ratio(units: Mapping[str, int], shares: Mapping[str, float]) -> Sampl
         (name for name in far if math.isclose(far[name], far[worst])),
         key=lambda name: units[name] - expected[name],
     )
-    return SampleRatio(p, p < MISMATCH, MISMATCH, statistic, expected, worst, units[worst] - expected[worst])
+    excess = units[worst] - expected[worst]
+    if planned is None:
+        return SampleRatio(p, p < MISMATCH, MISMATCH, statistic, expected, worst, excess)
+    tests = len(expected) if len(expected) > 2 else 1  # of two, one is as far off as the other
+    valid = min(1.0, tests * always_valid_p(far[worst], max(total, 1), planned, MISMATCH / tests))
+    return SampleRatio(p, valid < MISMATCH, MISMATCH, statistic, expected, worst, excess, valid)
