@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,7 +67,7 @@ class Home:
     @cached_property
     def bundles(self) -> BundleStore:
         """Published models."""
-        return BundleStore(self.root / "bundles")
+        return BundleStore(self.root / "bundles", lambda: self.experiments.bundles(datetime.now(UTC).date()))
 
     @cached_property
     def experiments(self) -> ExperimentStore:
