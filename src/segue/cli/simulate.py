@@ -78,10 +78,10 @@ def simulate(
 ) -> None:
     """Make up a whole music service and its history; run experiments and scenarios on it.
 
-    Catalogue, listeners, sessions, events and exposures go into the tables. The true preferences go to HOME/truth, apart from everything a model may read. With --experiment, such a home's listeners
-    live on for as long as the file says, answered by the home's recommender as their variant has it, and the analysis
-    stands beside the truth: what everybody treated differs from everybody in control. An empty home gets a small
-    service first.
+    Catalogue, listeners, sessions, events and exposures go into the tables, the true preferences into HOME/truth, apart from
+    everything a model may read. With --experiment, such a home's listeners live on for as long as the file says, answered by
+    the home's recommender as their variant has it, and the analysis stands beside the truth: what everybody treated differs
+    from everybody in control. An empty home gets a small service first.
 
     Example: `segue simulate --listeners 500 --tracks 2000 --artists 300 --days 20` takes seconds;
     `segue simulate --experiment examples/experiments/mmr.toml --report mmr.html` minutes.
