@@ -35,7 +35,11 @@ COMMANDS: Final = {
     "rejects": Command(
         "segue.cli.rejects", "rejects", "Show the rows that broke the contract when they came in."
     ),
-    "simulate": Command("segue.cli.data", "simulate", "Make up a whole music service and its history."),
+    "simulate": Command(
+        "segue.cli.simulate",
+        "simulate",
+        "Make up a whole music service and its history; run experiments and scenarios on it.",
+    ),
     "run": Command(
         "segue.cli.flow", "run", "Land the log, build the tables, train, judge against the champion, publish."
     ),
