@@ -220,8 +220,6 @@ def test_a_bundle_is_not_judged_by_the_days_it_has_seen(service: Home) -> None:
         window(service.engine, "home", 3, LAST)
     assert window(service.engine, "home", 3, date(2026, 11, 20)) == (LAST, LAST)
     assert window(service.engine, "home", 3, None) == (date(2026, 11, 19), LAST)
-    with pytest.raises(InvalidData, match="no page of prompt is in the log"):
-        window(service.engine, "prompt", 3, None)
 
 
 def test_the_simulated_log_cannot_speak_of_a_bundle_and_says_so(service: Home) -> None:
@@ -230,7 +228,7 @@ def test_the_simulated_log_cannot_speak_of_a_bundle_and_says_so(service: Home) -
     with pytest.raises(InvalidData, match=r"mine: at least \d+% of what it would choose had no chance"):
         judge(service.engine, policy, service.settings.state, "mine", "home", LAST, LAST, pages=100, slots=4)
     with pytest.raises(InvalidInput, match="station is asked about a track"):
-        judge(service.engine, policy, service.settings.state, "mine", "station", LAST, LAST, pages=9, slots=4)
+        window(service.engine, "station", 3, None)
     with pytest.raises(InvalidData, match="no page of home was shown"):
         load_shown(service.engine, "home", date(2020, 1, 1), date(2020, 1, 2), 9, 4)
 

@@ -122,15 +122,8 @@ def judge(
 ) -> ChallengerReport:
     """Judge a recommender by at most `pages` logged pages of the days from `first` to `last`, and their first `slots` slots.
 
-    Raises InvalidInput for a surface that cannot be replayed, InvalidData where the log has no pages, no propensities, or no
-    support for what the recommender would show.
+    Raises InvalidData where the log has no pages, no propensities, or no support for what the recommender would show.
     """
-    if surface not in SURFACES:
-        raise InvalidInput(
-            f"surface: {surface} is asked about a track or artist, which the log does not keep; judge {' or '.join(SURFACES)}",
-            field="surface",
-            limit=", ".join(SURFACES),
-        )
     shown = load_shown(engine, surface, first, last, pages, slots)
     replayed = replay(engine, recommender, limits, surface, shown, progress)
     found = pages_of(shown, replayed)
@@ -345,8 +338,14 @@ def _report(pages: Pages, policy: str, surface: str, first: date, last: date, sl
 def window(engine: Engine, surface: str, days: int, after: date | None) -> tuple[date, date]:
     """The last `days` days with outcomes of a surface, none of them up to `after`, the last day that a bundle has seen.
 
-    Raises InvalidData where there are none.
+    Raises InvalidData where there are none, InvalidInput for a surface that cannot be replayed.
     """
+    if surface not in SURFACES:
+        raise InvalidInput(
+            f"surface: {surface} is asked about a track or artist, which the log does not keep; judge {' or '.join(SURFACES)}",
+            field="surface",
+            limit=", ".join(SURFACES),
+        )
     table = engine.read(OUTCOMES)
     there = engine.collect(table.filter(table.surface == surface).select("day").distinct())["day"].to_pylist()
     if not there:
