@@ -185,15 +185,14 @@ def _experiment(
         f"in {found.days} days (seed {found.seed}; {found.seconds:.0f} s)"
     )
     table = Table(title="what the experiment says, and what is true", title_justify="left")
-    table.add_column("metric")
-    table.add_column("variant")
+    several = len({one.variant for one in found.held}) > 1
+    table.add_column("metric", no_wrap=True)
     for heading in ("control", "estimate", "95% interval", "truth", "its error"):
         table.add_column(heading, justify="right")
     for one in found.held:
         level = one.truth.control
         table.add_row(
-            one.metric,
-            one.variant,
+            f"{one.metric}: {one.variant}" if several else one.metric,
             f"{level:.4g}",
             _relative(one.effect, level),
             "" if one.ci95 is None else " to ".join(_relative(edge, level) for edge in one.ci95),
