@@ -9,10 +9,14 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from segue.contracts.schema import Table
+from segue.contracts.vocabulary import DAY
 
 if TYPE_CHECKING:  # a server has no warehouse, and need not load the libraries of one to name its types
     import ibis.expr.types as ir
     import pyarrow as pa
+
+
+_EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, order=True)
@@ -28,6 +32,11 @@ class Days:
 
     def __len__(self) -> int:
         return (self.last - self.first).days + 1
+
+    @classmethod
+    def holding(cls, first: int, last: int) -> Days:
+        """The days from one moment to another, both included (UTC microseconds)."""
+        return cls(*(_EPOCH + timedelta(days=ts // DAY) for ts in (first, last)))
 
     def widen(self, before: int = 0, after: int = 0) -> Days:
         """The range with `before` more days at its start and `after` more at its end."""

@@ -20,6 +20,7 @@ from segue.contracts.tables import EVENTS, LISTENERS
 from segue.contracts.vocabulary import DAY
 from segue.evaluation.backtest import Report, backtest, load_split, measure, sampled
 from segue.evaluation.protocols import Split
+from segue.features.relations import MARKS_AGE
 from segue.flows.gate import (
     GATED,
     NO_CHAMPION,
@@ -40,7 +41,7 @@ from segue.settings.tree import Settings
 from segue.training.build import train, write
 
 Progress = Callable[[str], None]
-STATE_EVENTS_DAYS = 400
+STATE_EVENTS_DAYS = MARKS_AGE // DAY
 """Older days of events do not enter listener state."""
 EVALUATION = "evaluation"
 """Where a bundle keeps the report of how it was judged."""

@@ -66,6 +66,21 @@ class BigQuery(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 600.0
 
 
+class KeepDays(Struct, frozen=True, forbid_unknown_fields=True):
+    """Days of tables that are kept; the step `maintain` drops older ones. Counted back from the last day of raw events."""
+
+    raw: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="days kept of what landed: raw_events, exposures, candidates, rejects; 0 means for ever",
+        ),
+    ] = 0
+    derived: Annotated[
+        int, Meta(ge=0, description="days kept of what the flow makes of them; 0 means for ever")
+    ] = 0
+
+
 class Warehouse(Struct, frozen=True, forbid_unknown_fields=True):
     """Tables and the engine that runs over them."""
 
@@ -103,6 +118,15 @@ class Warehouse(Struct, frozen=True, forbid_unknown_fields=True):
     import_batch_rows: Annotated[
         int, Meta(ge=1_000, description="rows an import holds in memory at once")
     ] = 500_000
+    keep_days: Annotated[KeepDays, Meta(description="days that are kept")] = KeepDays()
+    vacuum_hours: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="files that no state of a table in these last hours needs are deleted by the step `maintain`; "
+            "no reader may take longer",
+        ),
+    ] = 168
     spark: Annotated[Spark, Meta(description="where Spark is")] = field(default_factory=Spark)
     bigquery: Annotated[BigQuery, Meta(description="where BigQuery is")] = BigQuery()
 
