@@ -11,8 +11,10 @@ DATA ?=
 ROUNDS ?= 20
 MINUTES ?= 10
 N ?= 20e6
+SMALL ?=
+EVIDENCE ?=
 
-.PHONY: help demo engines bigquery-emulator golden test check lint types imports faults soak bench bench-scale airflow airflow-test reference docs lock obp-answers clean
+.PHONY: help demo engines bigquery-emulator golden test check lint types imports faults soak bench bench-scale bench-evidence airflow airflow-test reference docs lock obp-answers clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -75,6 +77,9 @@ bench: .venv/.ready ## Measure against named peers; writes benchmarks/results.js
 
 bench-scale: .venv/.ready ## Build the tables of N=20e6 simulated events, an eighth and a 64th of them: speed, memory, growth
 	@$(BIN)/python -m benchmarks.scale --events $(N)
+
+bench-evidence: .venv/.ready ## Measure how often each rung of evidence is right, on known challengers (SMALL=1: a quick look, not kept)
+	@$(BIN)/python -m benchmarks.evidence $(if $(SMALL),--small) $(EVIDENCE)
 
 .airflow/.ready: .venv/.ready requirements-airflow.lock
 	@echo "setting up .airflow (once)"

@@ -81,6 +81,11 @@ COMMANDS: Final = {
     "experiment": Command(
         "segue.cli.experiment", "app", "Start, stop and analyse experiments, plan the next."
     ),
+    "evidence": Command(
+        "segue.cli.evidence",
+        "evidence",
+        "Ask every rung that applies what a challenger would do: offline test, off-policy, simulation, interleaving.",
+    ),
     "recommend": Command(
         "segue.cli.recommend", "recommend", "Answer one request from the published bundle, in this process."
     ),

@@ -31,6 +31,7 @@ from segue.flows.gate import (
     same_cases,
     save_cases,
     saved_cases,
+    with_rungs,
 )
 from segue.flows.task import Stores, Task
 from segue.flows.verdicts import Verdict, enter
@@ -91,6 +92,9 @@ def publish_challenger(task: Task) -> int:
         task.say(f"{challenger.version} is the champion already")
         return 0
     verdict = _judged(task, challenger, champion)
+    if verdict.passed and champion is not None and task.settings.gate.rungs:
+        said = task.stores.evidence(challenger.version, task.settings.gate.rungs, task.say)
+        verdict = with_rungs(verdict, said, task.settings.gate)
     enter(task.engine, challenger.version, champion.version if champion else None, verdict)
     if verdict.passed:
         store.publish(challenger.version)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Protocol
@@ -12,6 +12,7 @@ import ibis.expr.types as ir
 from segue.bundle import BundleStore
 from segue.contracts.ports import Days, Engine
 from segue.contracts.schema import Table
+from segue.flows.verdicts import Comparison
 from segue.listener.states import ListenerStates
 from segue.settings.tree import Settings
 from segue.warehouse import incidents, watch
@@ -34,6 +35,9 @@ class Stores(Protocol):
     @property
     def state(self) -> ListenerStates:
         """Listener state."""
+
+    def evidence(self, challenger: str, rungs: Sequence[str], say: Callable[[str], None]) -> list[Comparison]:
+        """What rungs of evidence say of a bundle against the champion."""
 
 
 def quiet(_step: str, _what: str) -> None:

@@ -236,6 +236,12 @@ class Gate(Struct, frozen=True, forbid_unknown_fields=True):
     baselines: Annotated[
         bool, Meta(description="judge the baselines beside the challenger, for its report in the bundle")
     ] = False
+    rungs: Annotated[
+        tuple[Literal["off-policy", "simulation", "interleaving"], ...],
+        Meta(
+            description="further rungs of evidence (`segue evidence`) that a challenger must not fail; they take minutes"
+        ),
+    ] = ()
 
 
 class Bundles(Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -15,6 +15,7 @@ from segue.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from segue.experiments.store import ExperimentStore
+    from segue.flows.verdicts import Comparison
     from segue.listener.states import ListenerStates
 
 
@@ -80,3 +81,9 @@ class Home:
     def truth(self) -> Path:
         """True preferences of a simulated service, apart from everything a model may read."""
         return self.root / "truth"
+
+    def evidence(self, challenger: str, rungs: Sequence[str], say: Callable[[str], None]) -> list[Comparison]:
+        """What rungs of evidence say of a bundle's home page against the champion's."""
+        from segue.wiring.evidence import compared
+
+        return compared(self, challenger, rungs, say)
