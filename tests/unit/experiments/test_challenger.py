@@ -20,7 +20,6 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from conftest import SETTINGS
 from segue.cli.main import app
 from segue.contracts.errors import InvalidData, InvalidInput
 from segue.contracts.ports import Days
@@ -45,6 +44,7 @@ from segue.recommend.pipeline import Recommender
 from segue.settings.surfaces import Surface
 from segue.simulation.truth import read_truth
 from segue.wiring.home import Home
+from small_service import SETTINGS
 
 SLOTS, REACH, EXPLORE, REPEATS = 3, 12, 0.8, 40
 LAST = date(2026, 11, 21)
