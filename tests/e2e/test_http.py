@@ -773,3 +773,19 @@ def check(answer: httpx.Response, operation: dict[str, Any], described: dict[str
     if media.endswith("json"):
         schema = content[media]["schema"]
         assert conforms(answer.json(), schema, described["components"]["schemas"]), answer.text
+
+
+def test_workers_end_when_the_server_s_process_is_killed(tmp_path: Path) -> None:
+    running = Running(tmp_path, workers=2)
+    try:
+        orphans = workers_of(running)
+        running.process.kill()
+        deadline = time.monotonic() + 20
+        while any(Path(f"/proc/{pid}").exists() for pid in orphans):
+            assert time.monotonic() < deadline, "workers go on without their server"
+            time.sleep(0.05)
+        with pytest.raises(httpx.ConnectError):  # the port is free for the next server
+            httpx.get(f"{running.url}/healthz")
+        assert "this worker ends" in running.said()
+    finally:
+        running.stop()

@@ -43,9 +43,13 @@ class Server:
                 stdout=subprocess.DEVNULL,
                 stderr=said,
             )
-        found = self._until(lambda: re.search(r"http://127\.0\.0\.1:\d+", self.said()))
-        self.url = str(found.group())
-        self._until(self._ready)
+        try:
+            found = self._until(lambda: re.search(r"http://127\.0\.0\.1:\d+", self.said()))
+            self.url = str(found.group())
+            self._until(self._ready)
+        except BaseException:
+            self.process.kill()
+            raise
         self.client = httpx.Client(base_url=self.url, timeout=30)
 
     def said(self) -> str:

@@ -55,8 +55,10 @@ def erase(
     with plain_errors():
         here = open_home(home, settings, config)
         ids = [_listener("user", text) for text in users or ()]
+        unreadable: list[str] = []
         if queued:
-            ids += _queue(here.root / QUEUE)
+            waiting, unreadable = _queue(here.root / QUEUE)
+            ids += waiting
         elif not ids:
             raise InvalidInput("whom? give listeners, or --queued", field="users")
         removed: dict[str, int] = {}
@@ -65,20 +67,31 @@ def erase(
                 removed = erase_listeners(
                     here.engine, here.state, ids, lambda table: at_hand(f"erase: {table}")
                 )
-    if json:
-        print_json({"listeners": len(set(ids)), "removed": removed})
-        return
-    shown = Table("table", "rows removed", title=f"{len(set(ids)):,} listeners", title_justify="left")
-    for name, n in removed.items():
-        shown.add_row(name, f"{n:,}")
-    out.print(shown)
+        if json:
+            print_json({"listeners": len(set(ids)), "removed": removed})
+        else:
+            shown = Table("table", "rows removed", title=f"{len(set(ids)):,} listeners", title_justify="left")
+            for name, n in removed.items():
+                shown.add_row(name, f"{n:,}")
+            out.print(shown)
+        if unreadable:
+            raise InvalidInput(
+                f"the others are erased; mend these lines of {here.root / QUEUE}: {'; '.join(unreadable)}",
+                field=QUEUE,
+            )
 
 
-def _queue(path: Path) -> list[int]:
-    if not path.exists():
-        return []
-    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-    return [_listener(f"{path}, line {n}", line.strip()) for n, line in lines if line.strip()]
+def _queue(path: Path) -> tuple[list[int], list[str]]:
+    """Whom the queue names, and what its other lines are: one who mistyped must not keep everybody else waiting."""
+    ids, unreadable = [], []
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                ids.append(_listener(QUEUE, line.strip()))
+            except InvalidInput:
+                unreadable.append(f"line {number} {line.strip()[:80]!r}")
+    return ids, unreadable
 
 
 def _listener(field: str, text: str) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import socket
 import tempfile
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from segue.contracts.errors import Conflict, InvalidSettings
 from segue.monitoring.metrics import Metrics
 from segue.serving.app import make_app
 from segue.serving.platform import Platform
-from segue.serving.workers import Server
+from segue.serving.workers import Server, end_with
 from segue.settings.tree import Settings
 
 DRAIN_S: Final = 30
@@ -71,12 +72,16 @@ def serve(
         if on_listening is not None:
             server.on_startup(partial(on_listening, _url(settings.serving.host, port)))
         server.serve(
-            target_loader=partial(_load, make_platform, settings, Path(directory)), wrap_loader=False
+            target_loader=partial(_load, make_platform, settings, Path(directory), os.getpid()),
+            wrap_loader=False,
         )
 
 
-def _load(make_platform: Callable[[], Platform], settings: Settings, directory: Path) -> Starlette:
+def _load(
+    make_platform: Callable[[], Platform], settings: Settings, directory: Path, parent: int
+) -> Starlette:
     """The application of one worker; runs in the worker's process."""
+    end_with(parent, DRAIN_S)
     app = make_app(make_platform(), settings, Metrics(directory))
     # What is loaded and warm by now stays: the collector need not look through it, 20 ms at a time, between requests.
     gc.collect()

@@ -8,6 +8,9 @@ long as it takes. One that ends by itself with an error, soon after its start, c
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -21,7 +24,27 @@ AGAIN_S: Final = 5.0
 PAUSE_S: Final = 0.5
 
 
+LOOK_S: Final = 1.0
+"""How often a worker looks whether it is still wanted."""
+
+
 _log = logging.getLogger("segue.serving")
+
+
+def end_with(parent: int, drain_s: float) -> None:
+    """Have this worker end when the server's process does, even if that was killed: it would go on answering from a port that
+    the next server cannot have. It answers what it has begun, for `drain_s` at most. Returns at once.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_S)
+        _log.error("the server's process %d is gone: this worker ends", parent)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(drain_s)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 class Server(MPServer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +14,14 @@ from segue.contracts.ports import Engine, Factorizer, Log
 from segue.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from segue.experiments.store import ExperimentStore
     from segue.listener.states import ListenerStates
 
 
 @dataclass(frozen=True)
 class Home:
-    """`root/warehouse`, `root/bundles`, `root/log`, `root/state`, `root/truth`; `root/following` while a server runs.
+    """`root/warehouse`, `root/bundles`, `root/experiments`, `root/log`, `root/state`, `root/truth`; `root/following` while a
+    server runs.
 
     An adapter is imported and opened on first use.
     """
@@ -71,7 +74,14 @@ class Home:
     @cached_property
     def bundles(self) -> BundleStore:
         """Published models."""
-        return BundleStore(self.root / "bundles")
+        return BundleStore(self.root / "bundles", lambda: self.experiments.bundles(datetime.now(UTC).date()))
+
+    @cached_property
+    def experiments(self) -> ExperimentStore:
+        """Experiments."""
+        from segue.experiments.store import ExperimentStore
+
+        return ExperimentStore(self.root / "experiments", self.settings, self.bundles)
 
     @property
     def truth(self) -> Path:

@@ -6,8 +6,10 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from datetime import UTC, date, datetime
 from itertools import product
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from segue.bundle import Bundle
 from segue.bundle.catalogue import EXPLICIT, PUBLIC, Catalogue
 from segue.contracts.errors import InvalidInput, NotFound, SegueError, Unavailable
+from segue.contracts.experiments import Experiment
 from segue.contracts.ids import named_id
 from segue.contracts.vocabulary import MINUTE
 from segue.events import changes
@@ -26,12 +29,15 @@ from segue.events.flood import ListenerLimit
 from segue.events.incoming import decode_body
 from segue.events.records import EXPOSURES_TOPIC, encode_exposure
 from segue.events.tracks import decode_track, decode_tracks, removal
+from segue.experiments.definition import bundles_of
+from segue.experiments.store import Kept, Stamp
 from segue.listener.state import ADD, BLOCK, FOLLOW, HIDE, LIKE, PLAY, REPOST, ListenerState, anonymous
 from segue.recommend.api import Request, Response
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.pipeline import Answer, Recommender
 from segue.serving.platform import (
     EventResult,
+    ExperimentAnswer,
     Health,
     ListenerProfile,
     ListenerSummary,
@@ -40,6 +46,7 @@ from segue.serving.platform import (
     Receipt,
     TrackInfo,
 )
+from segue.settings.surfaces import Surface
 from segue.settings.tree import Settings
 from segue.wiring.background import BackgroundWriter
 from segue.wiring.catalogue import Changes
@@ -50,9 +57,12 @@ from segue.wiring.follower import TOPIC, Follower, group_of
 from segue.wiring.health import StateWatch
 from segue.wiring.home import Home
 from segue.wiring.slips import all_reached
+from segue.wiring.variants import Beside, Variants
 
 LOOK_EVERY_S = 0.5
-"""How often a worker looks whether another bundle is CURRENT."""
+"""How often a worker looks whether another bundle is CURRENT, and whether experiments changed."""
+RETRY_S = 10.0
+"""How long after an experiment's bundle did not open it is tried again."""
 PROFILE_PLAYS = 50
 EXPOSURES_WAITING = 100_000
 """Responses that wait for the log while it cannot be written."""
@@ -92,6 +102,21 @@ class HomePlatform:
         self._listener_limit = ListenerLimit(limits.listener_events_per_s)
         self._dead_letters = DeadLetters(home.log, limits.dead_letters_per_s)
         self._dice = random.Random()
+        self._beside = Beside(home.bundles, home.log, self._stamps, self._slips, self._warmed)
+        self._variants: Variants | None = None
+        """Answers by the experiments, over the champion."""
+        self._live: tuple[Experiment, ...] = ()
+        self._wanted: set[str] = set()
+        """Bundles that variants answer from: those that are open, and why the others are not."""
+        self._artifacts: dict[str, Artifacts] = {}
+        self._failed: dict[str, str] = {}
+        self._unfit: dict[str, str] = {}
+        """What is wrong with experiments that therefore do not run."""
+        self._seen: tuple[Stamp, str, frozenset[str], frozenset[str]] | None = None
+        """The experiments' directory, the champion and the other bundles as last looked at."""
+        self._turn = threading.Lock()
+        """Held by who changes the champion or the experiments."""
+        self._retry_at = 0.0
         self._champion: Recommender | None = None
         """Answers from the bundle that is CURRENT."""
         self._bundle: Bundle | None = None
@@ -102,8 +127,13 @@ class HomePlatform:
         self._look()
         self._follower = Follower(home.log, home.state, self._facts, group)
         self._state_watch = StateWatch(home.state)
-        self._watcher = threading.Thread(target=self._watch, name="bundles", daemon=True)
-        self._watcher.start()
+        # Apart from one another: a bundle takes seconds to open, and an experiment is stopped meanwhile all the same.
+        self._watchers = [
+            threading.Thread(target=self._watch, args=(look,), name=name, daemon=True)
+            for name, look in (("bundles", self._look), ("experiments", self._look_at_experiments))
+        ]
+        for watcher in self._watchers:
+            watcher.start()
 
     def recommend(self, request: Request) -> Response:
         """Answer one request and log the exposure."""
@@ -111,7 +141,9 @@ class HomePlatform:
 
     def answer(self, request: Request) -> Answer:
         """Answer one request, with what the exposure log keeps of it."""
-        answer = self._open().answer(request)
+        if self._variants is None:
+            raise self._no_bundle()
+        answer = self._variants.answer(request)
         logged = self._home.settings.serving
         sampled = self._dice.random() < logged.log_sample_share
         exposure = exposure_of(answer, losers=logged.log_losers if sampled else None)
@@ -204,13 +236,39 @@ class HomePlatform:
         """Whether a bundle is open and warm."""
         return (True, "ready") if self._champion is not None else (False, self._reason)
 
+    def experiments(self) -> tuple[ExperimentAnswer, ...]:
+        """The experiments of the home whose files can be read."""
+        return tuple(map(_answered, self._home.experiments.all()[0]))
+
+    def experiment(self, name: str) -> ExperimentAnswer:
+        """One of them. Raises NotFound."""
+        return _answered(self._home.experiments.get(name))
+
+    def put_experiment(self, name: str, body: bytes) -> ExperimentAnswer:
+        """Keep an experiment. Raises InvalidInput, Conflict."""
+        try:
+            tree = msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidInput(f"body: not JSON: {error}", field="body", limit="a JSON object") from error
+        return _answered(self._home.experiments.put_tree(tree, name, _today()))
+
+    def stop_experiment(self, name: str) -> ExperimentAnswer:
+        """End one for good. Raises NotFound."""
+        return _answered(self._home.experiments.stop(name, time.time_ns() // 1000))
+
+    def delete_experiment(self, name: str) -> ExperimentAnswer:
+        """Take one out. Raises NotFound."""
+        return _answered(self._home.experiments.delete(name))
+
     def health(self) -> Health:
-        """Whether listener state is read, and it and the catalogue are kept up to date."""
-        following = self._following
+        """Whether listener state is read, it and the catalogue are kept up to date, and variants can be given."""
+        following, variants = self._following, self._variants
+        unable = {**self._unfit, **self._failed, **(variants.trouble if variants is not None else {})}
         parts = {
             "state": self._state_watch.trouble,
             "follower": self._follower.trouble,
-            "catalogue": following.trouble if following is not None else None,
+            "catalogue": (following.trouble if following is not None else None) or self._beside.trouble,
+            "experiments": "; ".join(f"{name}: {why}" for name, why in unable.items()) or None,
         }
         lacking = {part: trouble for part, trouble in parts.items() if trouble is not None}
         return Health(lacking, self._follower.lag_s(), self._follower.backlog)
@@ -222,9 +280,11 @@ class HomePlatform:
     def close(self) -> None:
         """Stop watching, write what waits, release the stores."""
         self._closing.set()
-        self._watcher.join()
+        for watcher in self._watchers:
+            watcher.join()
         if self._following is not None:
             self._following.close()
+        self._beside.drop(keep=())
         self._collector.close()
         self._changes.close()
         self._follower.close()
@@ -239,17 +299,66 @@ class HomePlatform:
 
     def _open(self) -> Recommender:
         if self._champion is None:
-            raise Unavailable(f"no bundle to answer from: {self._reason}", field="bundle")
+            raise self._no_bundle()
         return self._champion
 
-    def _watch(self) -> None:
+    def _no_bundle(self) -> Unavailable:
+        return Unavailable(f"no bundle to answer from: {self._reason}", field="bundle")
+
+    def _watch(self, look: Callable[[], None]) -> None:
         while not self._closing.wait(LOOK_EVERY_S):
             try:
-                self._look()
-            except Exception:  # noqa: BLE001 - without this thread no later bundle would be seen
-                _log.exception("the published bundle could not be opened")
+                look()
+            except Exception:  # noqa: BLE001 - without this thread nothing later would be seen
+                _log.exception("what is published, or tried, could not be taken in")
 
     def _look(self) -> None:
+        """See what is published and what is tried."""
+        self._look_at_bundle()
+        self._look_at_experiments()
+        self._open_beside()
+
+    def _look_at_experiments(self) -> None:
+        """Take in another set of experiments, or other bundles for them. One whose bundle is yet to be opened waits for that."""
+        with self._turn:
+            champion, store = self._champion, self._home.experiments
+            if champion is None:
+                return
+            opened, failed = frozenset(self._artifacts), frozenset(self._failed)
+            try:
+                seen = (store.stamp(), champion.artifacts.version, opened, failed)
+                if seen == self._seen:
+                    return
+                live, unfit = store.live(_today())
+            except OSError as error:  # what cannot be read leaves the experiments as they were
+                self._unfit = {"experiments": str(error)}
+                return
+            self._wanted = {version for one in live for version in bundles_of(one)}
+            known = {champion.artifacts.version, *opened, *failed}
+            self._live = tuple(one for one in live if bundles_of(one) <= known)
+            self._variants, self._unfit = self._varied(champion), unfit
+            self._seen = seen
+
+    def _open_beside(self) -> None:
+        """Open the bundles that variants answer from; those that do not open are tried again."""
+        wanted = {version for version in self._wanted if version != self.bundle_version()}
+        due = self._failed and time.monotonic() > self._retry_at
+        if wanted == {*self._artifacts, *self._failed} and not due:
+            return
+        self._artifacts, self._failed = self._beside.need(wanted)
+        self._retry_at = time.monotonic() + RETRY_S
+        for version, why in self._failed.items():
+            _log.error("the bundle %s of an experiment does not open: %s", version, why)
+        self._look_at_experiments()
+        self._beside.drop(keep=wanted)
+
+    def _varied(self, champion: Recommender) -> Variants:
+        """Answers by the experiments as last seen."""
+        return Variants(
+            champion, self._live, self._home.settings, self._artifacts, self._recommender, self._state.read
+        )
+
+    def _look_at_bundle(self) -> None:
         """Open CURRENT if it is another bundle than ours. A bundle that does not open leaves the one before in place."""
         try:
             version = self._home.bundles.current()
@@ -257,7 +366,7 @@ class HomePlatform:
                 self._reason = f"{self._home.root}: no bundle is published yet; run `segue run`"
             elif self._champion is None or version != self._champion.artifacts.version:
                 before, opened = self._bundle, self._home.bundles.open(version)
-                self._switch(self._warm(opened))
+                self._switch(self._recommender(self._warmed(opened), self._home.settings.surfaces))
                 self._bundle = opened
                 if before is not None:
                     before.give_back()
@@ -279,18 +388,23 @@ class HomePlatform:
             self._slips,
             later=before is None and self._home.settings.log.when_down == "bundle",
         )
-        self._champion = champion
+        with self._turn:
+            self._variants = self._varied(champion)
+            self._champion = champion
         if before is not None:
             before.close()
 
-    def _warm(self, bundle: Bundle) -> Recommender:
+    def _warmed(self, bundle: Bundle) -> Artifacts:
         """Load a bundle and answer one request of each surface, so that no listener pays for compiling."""
-        settings = self._home.settings
         artifacts = Artifacts.load(bundle)
-        warm_up(artifacts, settings)
+        warm_up(artifacts, self._home.settings)
+        return artifacts
+
+    def _recommender(self, artifacts: Artifacts, surfaces: dict[str, Surface]) -> Recommender:
+        settings = self._home.settings
         return Recommender(
             artifacts,
-            settings.surfaces,
+            surfaces,
             self._state.read,
             settings.serving.max_k,
             without_state=settings.state.when_down == "popular",
@@ -335,6 +449,14 @@ def warm_up(artifacts: Artifacts, settings: Settings) -> None:
             recommender.recommend(
                 msgspec.structs.replace(seed, surface=surface, k=1, now=now, seed=0, why=True)
             )
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+def _answered(kept: Kept) -> ExperimentAnswer:
+    return ExperimentAnswer(kept.experiment, kept.status(_today()), kept.stopped_at)
 
 
 def _info(catalogue: Catalogue, at: int) -> TrackInfo:
