@@ -57,12 +57,18 @@ def train_challenger(task: Task) -> Manifest:
     split = _split(engine, settings, until)
     say("backtest")
     tested = backtest(
-        engine, settings, split, say, tasks=tuple(GATED), with_baselines=settings.gate.baselines
+        engine,
+        settings,
+        split,
+        say,
+        tasks=tuple(GATED),
+        with_baselines=settings.gate.baselines,
+        factorizer=task.stores.factorizer,
     )
     mine = {name: models["segue"] for name, models in tested.evaluations.items()}
     # The rankers that were judged are the ones that are served; what they rank is fitted anew, on everything.
     say("fitting on everything")
-    trained = train(engine, settings, until, say, tested.rankers)
+    trained = train(engine, settings, until, say, tested.rankers, task.stores.factorizer)
     metrics = {
         name: {metric: float(values.mean()) for metric, values in found.per_case.items()}
         for name, found in mine.items()

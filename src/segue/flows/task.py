@@ -10,7 +10,7 @@ from typing import Protocol
 import ibis.expr.types as ir
 
 from segue.bundle import BundleStore
-from segue.contracts.ports import Days, Engine
+from segue.contracts.ports import Days, Engine, Factorizer
 from segue.contracts.schema import Table
 from segue.flows.verdicts import Comparison
 from segue.listener.states import ListenerStates
@@ -26,7 +26,7 @@ WHOLE = date(1970, 1, 1)
 
 
 class Stores(Protocol):
-    """Where a step writes what is no table. Opened on first use."""
+    """Where a step writes what is no table, and what it computes elsewhere. Opened on first use."""
 
     @property
     def bundles(self) -> BundleStore:
@@ -38,6 +38,10 @@ class Stores(Protocol):
 
     def evidence(self, challenger: str, rungs: Sequence[str], say: Callable[[str], None]) -> list[Comparison]:
         """What rungs of evidence say of a bundle against the champion."""
+
+    @property
+    def factorizer(self) -> Factorizer | None:
+        """What fits iALS; None for this process."""
 
 
 def quiet(_step: str, _what: str) -> None:

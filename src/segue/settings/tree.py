@@ -176,6 +176,12 @@ class Training(Struct, frozen=True, forbid_unknown_fields=True):
             description="most windows: earlier ones are used until there are enough requests, in half of the history at most",
         ),
     ] = 6
+    als: Annotated[
+        Literal["numba", "spark"],
+        Meta(
+            description="what fits iALS: this process, or Spark's MLlib where warehouse.spark says (see docs/concepts/scale.md)"
+        ),
+    ] = "numba"
     factors: Annotated[int, Meta(ge=8, le=1024, description="dimensions of the iALS factors")] = 128
     epochs: Annotated[int, Meta(ge=1, le=100, description="passes of iALS")] = 8
     regularization: Annotated[float, Meta(ge=0, description="iALS regularization")] = 0.003

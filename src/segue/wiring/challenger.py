@@ -23,7 +23,8 @@ def judge_policy(
     settings = home.settings
     if policy == SETTINGS:
         first, last = window(home.engine, surface, days, None)
-        artifacts = train(home.engine, settings, moment(first), say).artifacts()
+        trained = train(home.engine, settings, moment(first), say, factorizer=home.factorizer)
+        artifacts = trained.artifacts()
     else:
         bundle = home.bundles.open(policy)
         first, last = window(home.engine, surface, days, date.fromisoformat(bundle.manifest.data_through))

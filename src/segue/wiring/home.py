@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segue.bundle import BundleStore
-from segue.contracts.ports import Engine, Log
+from segue.contracts.ports import Engine, Factorizer, Log
 from segue.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -57,6 +57,13 @@ class Home:
         from segue.wiring.stores import open_store
 
         return ListenerStates(open_store(self.root, self.settings.state), self.settings.state)
+
+    @cached_property
+    def factorizer(self) -> Factorizer | None:
+        """What fits iALS; None for the process that trains."""
+        from segue.wiring.engines import open_factorizer
+
+        return open_factorizer(self.warehouse, self.settings)
 
     @cached_property
     def log(self) -> Log:
