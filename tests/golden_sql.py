@@ -16,6 +16,7 @@ from segue.adapters.engines.sql import select
 from segue.contracts.ports import Days, Engine
 from segue.contracts.tables import EXPOSURES
 from segue.contracts.vocabulary import DAY as A_DAY
+from segue.evaluation.backtest import judged_plays
 from segue.features import FEATURES
 from segue.features.offline import training_join
 from segue.features.relations import Artist, Candidate, Entity, Track
@@ -28,8 +29,9 @@ from segue.wiring.engines import printed
 FOLDER = Path(__file__).parent / "golden" / "bigquery"
 DAY = Days(date(2026, 11, 2), date(2026, 11, 2))
 TABLES = [table for step in BUILD for table in step.writes]
-UNBOUND = cast(Engine, SimpleNamespace(read=unbound))
+UNBOUND = cast(Engine, SimpleNamespace(read=unbound, days=lambda table: Days(date(2024, 1, 1), DAY.last)))
 NOON = (DAY.first - date(1970, 1, 1)).days * A_DAY + A_DAY // 2
+HISTORY_DAYS = 365
 OF_FEATURES = ("features_training", "features_track", "features_artist")
 """The point-in-time join for samples of a day and the one after it, and the snapshots of that day."""
 
@@ -40,7 +42,13 @@ def texts() -> dict[str, str]:
     found |= {
         name: f"{select('bigquery', rows)};" for name, rows in zip(OF_FEATURES, features(), strict=True)
     }
+    found["plays_judged"] = f"{select('bigquery', judged(None))};"
     return {f"{name}.sql": text + "\n" for name, text in found.items()}
+
+
+def judged(at: int | None) -> ir.Table:
+    """The plays that a challenger is judged on, and those it learns from, of years that are there."""
+    return judged_plays(UNBOUND, at, HISTORY_DAYS, listens_only=True, before=NOON)
 
 
 def features() -> tuple[ir.Table, ir.Table, ir.Table]:

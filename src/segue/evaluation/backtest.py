@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
+import ibis.expr.types as ir
 import msgspec
 import numpy as np
 
-from segue.contracts.ports import Engine, Factorizer
+from segue.contracts.ports import Days, Engine, Factorizer
 from segue.contracts.tables import EVENTS, LISTENERS
 from segue.contracts.vocabulary import DAY, EventType
 from segue.evaluation.baselines import baselines
@@ -19,6 +21,7 @@ from segue.evaluation.protocols import (
     HEADLINE,
     HOME,
     HOME_NEW,
+    MOST_DAYS,
     NEXT_UP,
     Evaluation,
     Measured,
@@ -127,28 +130,49 @@ class Backtest:
 def load_split(
     engine: Engine,
     at: int | None,
+    history_days: int,
     *,
     listens_only: bool = False,
     last_days: int | None = None,
     before: int | None = None,
 ) -> Split:
     """The temporal split of the warehouse's plays at a moment, or where none is given at one that leaves recent days to
-    judge by: `last_days` at most. `listens_only` leaves out plays given up before 30 s; `before` hides what came later.
+    judge by: `last_days` at most.
+
+    What lies more than `history_days` before the split is not read: nothing that is served learns from it. `listens_only`
+    leaves out plays given up before 30 s; `before` hides what came later.
     """
-    events = engine.read(EVENTS)
+    chosen = judged_plays(engine, at, history_days, listens_only=listens_only, before=before)
+    rows = engine.collect(chosen.order_by(["user_id", "ts", "track_id"]))
+    plays = Plays(*(rows[name].to_numpy() for name in ("user_id", "track_id", "ts", "session_start")))
+    if at is None and last_days is not None:
+        start, until = default_window(plays.ts)
+        return temporal_split(plays, max(start, until - last_days * DAY), until, history_days)
+    return temporal_split(plays, at, history_days=history_days)
+
+
+def judged_plays(
+    engine: Engine,
+    at: int | None,
+    history_days: int,
+    *,
+    listens_only: bool = False,
+    before: int | None = None,
+) -> ir.Table:
+    """The plays that a split is made of, of no more days than it needs: `history_days` before it, and all behind it."""
+    days = engine.days(EVENTS)
+    if days is not None:
+        last = days.last if before is None else min(days.last, Days.holding(before - 1, before - 1).last)
+        split = last - timedelta(days=MOST_DAYS) if at is None else Days.holding(at, at).first
+        first = max(days.first, split - timedelta(days=history_days))
+        days = Days(first, max(first, last))
+    events = engine.read(EVENTS, days)
     chosen = events.filter((events.type == EventType.PLAY.value) & events.track_id.notnull())
     if listens_only:
         chosen = chosen.filter(chosen.listened)
     if before is not None:
         chosen = chosen.filter(chosen.ts < before)
-    rows = engine.collect(
-        chosen.select("user_id", "track_id", "ts", "session_start").order_by(["user_id", "ts", "track_id"])
-    )
-    plays = Plays(*(rows[name].to_numpy() for name in ("user_id", "track_id", "ts", "session_start")))
-    if at is None and last_days is not None:
-        start, until = default_window(plays.ts)
-        return temporal_split(plays, max(start, until - last_days * DAY), until)
-    return temporal_split(plays, at)
+    return chosen.select("user_id", "track_id", "ts", "session_start")
 
 
 def backtest(

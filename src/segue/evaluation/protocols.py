@@ -35,6 +35,7 @@ __all__ = [
     "HEADLINE",
     "HOME",
     "HOME_NEW",
+    "MOST_DAYS",
     "NEXT_UP",
     "Evaluation",
     "Lists",
@@ -63,6 +64,9 @@ HEADLINE: dict[str, tuple[str, ...]] = {
     NEXT_UP: ("hr@20", "mrr@20", "ndcg@20"),
 }
 """The few metrics to show where there is little room; models are ordered and compared by the last."""
+
+MOST_DAYS = 28
+"""Days that are judged at most where no split is given."""
 
 Ids = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
@@ -246,7 +250,7 @@ miss)."""
 
 def default_window(ts: Longs) -> tuple[int, int]:
     """A sensible recent split (at, until) in microseconds: whole UTC days, the last fifth of them, at most
-    28.
+    MOST_DAYS.
 
     Raises InvalidData when the plays span fewer than two days: there is no before and after.
     """
@@ -259,22 +263,27 @@ def default_window(ts: Longs) -> tuple[int, int]:
             field="ts",
             limit="plays on at least two days",
         )
-    days = min(28, max(1, round((last - first + 1) / 5)))
+    days = min(MOST_DAYS, max(1, round((last - first + 1) / 5)))
     return (last + 1 - days) * DAY_US, (last + 1) * DAY_US
 
 
-def temporal_split(plays: Plays, at: int | None = None, until: int | None = None) -> Split:
+def temporal_split(
+    plays: Plays, at: int | None = None, until: int | None = None, history_days: int | None = None
+) -> Split:
     """Divide plays at the moment ``at`` and test on [at, until), microseconds UTC.
 
-    Without ``at``: `default_window`. Without ``until``: up to the last play. Raises InvalidData when a side
-    is empty.
+    Without ``at``: `default_window`. Without ``until``: up to the last play. Plays that lie more than
+    ``history_days`` before ``at`` are left out. Raises InvalidData when a side is empty.
     """
-    chosen_by = "given" if at is not None else "the last fifth of the days, at most 28"
+    chosen_by = "given" if at is not None else f"the last fifth of the days, at most {MOST_DAYS}"
     window = default_window(plays.ts) if at is None else (at, int(plays.ts.max(initial=at)) + 1)
     at, until = window[0], window[1] if until is None else until
     before = plays.ts < at
+    if history_days is not None:
+        before &= plays.ts >= at - history_days * DAY_US
     if not before.any():
-        raise InvalidData("no play is older than the split: choose a later moment", field="split")
+        within = "" if history_days is None else f" by at most {history_days} days"
+        raise InvalidData(f"no play is older than the split{within}: choose another moment", field="split")
     after = (plays.ts >= at) & (plays.ts < until) & (_session_start(plays) >= at)
     if not after.any():
         raise InvalidData("no session starts in the test window: choose another split", field="split")

@@ -157,7 +157,8 @@ def no_state(stores: Stores) -> str | None:
 
 def _split(engine: Engine, settings: Settings, until: int) -> Split:
     """The requests a challenger is judged on, that knows what happened before `until` (microseconds)."""
-    split = load_split(engine, None, listens_only=True, last_days=settings.gate.days, before=until)
+    history_days, days = settings.training.history_days, settings.gate.days
+    split = load_split(engine, None, history_days, listens_only=True, last_days=days, before=until)
     return sampled(split, settings.gate.max_requests)
 
 

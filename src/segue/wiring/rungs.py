@@ -241,7 +241,8 @@ class Ladder:
 
     @cached_property
     def _split(self) -> Split:
-        split = load_split(self.home.engine, moment(self._first), listens_only=True)
+        history_days = self.home.settings.training.history_days
+        split = load_split(self.home.engine, moment(self._first), history_days, listens_only=True)
         return sampled(split, self.size.requests)
 
     def _plan(self, challenger: Challenger) -> Plan:

@@ -197,6 +197,21 @@ def test_the_protocol_says_how_the_split_was_chosen() -> None:
     assert "fifth" in temporal_split(plays).protocol.chosen_by
 
 
+def test_what_lies_further_back_is_left_out_as_if_it_was_not_there() -> None:
+    plays = random_plays(2)
+    recent = plays.ts >= AT - 4 * DAY_US
+    assert not recent.all()
+    left = Plays(*(column[recent] for column in (plays.user, plays.track, plays.ts, plays.session)))
+    found, want = temporal_split(plays, AT, UNTIL, history_days=4), temporal_split(left, AT, UNTIL)
+    assert found.protocol == want.protocol
+    assert found.protocol.train_plays < temporal_split(plays, AT, UNTIL).protocol.train_plays
+    for name, task in want.tasks.items():
+        np.testing.assert_array_equal(found.tasks[name].targets, task.targets)
+        np.testing.assert_array_equal(found.tasks[name].known, task.known)
+    with pytest.raises(InvalidData, match="older than the split by at most 4 days"):
+        temporal_split(plays, UNTIL + 9 * DAY_US, history_days=4)
+
+
 def test_an_empty_training_side_is_refused() -> None:
     with pytest.raises(InvalidData, match="older"):
         temporal_split(random_plays(2), -1, UNTIL)

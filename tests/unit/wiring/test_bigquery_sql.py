@@ -12,11 +12,12 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.optimizer.scope import traverse_scope
 
-from golden_sql import DAY, FOLDER, OF_FEATURES, TABLES, joined, texts
+from golden_sql import DAY, FOLDER, NOON, OF_FEATURES, TABLES, joined, judged, texts
 from segue.adapters.engines.sql import select
 from segue.contracts.ports import Days
 from segue.contracts.schema import Table
 from segue.contracts.tables import TABLES as ALL
+from segue.contracts.vocabulary import DAY as A_DAY
 from segue.flows.definitions import definition
 from segue.wiring.engines import printed
 
@@ -141,6 +142,13 @@ def test_features_touch_the_partitions_of_their_windows_and_no_others() -> None:
 )
 def test_fewer_features_read_fewer_days(names: list[str], read: dict[str, set[tuple[int, int]]]) -> None:
     assert _days(select("bigquery", joined(names))) == {"exposures": {(0, 1)}} | read
+
+
+@pytest.mark.parametrize(("at", "first"), [(None, -393), (NOON - 7 * A_DAY, -372)])
+def test_a_split_touches_the_days_that_training_learns_from_and_those_it_judges(
+    at: int | None, first: int
+) -> None:
+    assert _days(select("bigquery", judged(at))) == {"events": {(first, 0)}}
 
 
 @pytest.mark.parametrize("table", [t for t in ALL.values() if t.daily], ids=lambda table: table.name)
