@@ -65,7 +65,7 @@ def erase(
         if ids:
             with exclusive(here.root, "erase", wait), working("erase") as at_hand:
                 removed = erase_listeners(
-                    here.engine, here.state, ids, lambda table: at_hand(f"erase: {table}")
+                    here.engine, here.state, here.root, ids, lambda table: at_hand(f"erase: {table}")
                 )
         if json:
             print_json({"listeners": len(set(ids)), "removed": removed})

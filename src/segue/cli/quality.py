@@ -128,6 +128,38 @@ def accept(
         out.print("next: [bold]segue run[/]")
 
 
+@app.command("set-aside")
+def set_aside(
+    day: Annotated[str, typer.Argument(help="The UTC day, YYYY-MM-DD.")],
+    why: Annotated[str, typer.Option(help="What is wrong with it, for whoever comes later.")],
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for another process that writes this home.")
+    ] = 0.0,
+    json: JsonOption = False,
+    home: HomeOption = DEFAULT_HOME,
+    settings: SetOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Leave a day out of training, of what bundles count and of listener state: one that was flooded, say.
+
+    Its tables stay as they are. What stopped the flow is left out anyway, until it is mended or accepted.
+
+    Example: `segue quality set-aside 2026-11-20 --why "bots played one artist all day"`
+
+    Next: `segue run` trains without it; `segue quality accept aside-2026-11-20` takes it back in.
+    """
+    with plain_errors():
+        opened = open_home(home, settings, config)
+        chosen = _date(day, "day")
+        with exclusive(opened.root, "quality set-aside", wait):
+            found = incidents.set_aside(opened.engine, chosen, why)
+    if json:
+        print_json(found)
+    else:
+        out.print(f"set aside {chosen}, as {found.name}", highlight=False)
+        out.print("next: [bold]segue run[/]")
+
+
 def _print_state(found: State, whole: bool) -> None:
     for incident in found.incidents:
         colour = "red" if incident.status == "open" else "green"
@@ -139,7 +171,12 @@ def _print_state(found: State, whole: bool) -> None:
         out.print("no table has been counted yet: that begins at 300 rows a day, with the next `segue run`")
     for table in found.tables:
         _print_table(table, whole)
-    left = [incident for incident in found.incidents if incident.status == "open"]
+    if days := sorted(incidents.aside(found.incidents)):
+        out.print(
+            f"left out of training and of what bundles count, until mended or accepted: {', '.join(map(str, days))}",
+            highlight=False,
+        )
+    left = [incident for incident in found.incidents if incident.status == "open" and incident.step]
     if left:
         out.print(f"next: read HOME/incidents/{left[0].name}.md", highlight=False)
 
@@ -245,7 +282,11 @@ def _known_table(name: str | None) -> str | None:
 
 
 def _day(text: str | None) -> date | None:
+    return None if text is None else _date(text, "--date")
+
+
+def _date(text: str, field: str) -> date:
     try:
-        return None if text is None else date.fromisoformat(text)
+        return date.fromisoformat(text)
     except ValueError as error:
-        raise InvalidInput(f"--date: {text!r} is no date; write it as 2026-11-21", field="--date") from error
+        raise InvalidInput(f"{field}: {text!r} is no date; write it as 2026-11-21", field=field) from error

@@ -481,7 +481,9 @@ INCIDENTS = Table(
         Column("at", I64, "when it was found, or accepted, UTC microseconds"),
         Column("incident", TEXT, "its name, and that of its file in HOME/incidents"),
         Column("status", TEXT, "found or accepted", one_of=("found", "accepted")),
-        Column("step", TEXT, "the step that was stopped", nullable=True),
+        Column(
+            "step", TEXT, "the step that was stopped; null where a day was set aside by hand", nullable=True
+        ),
         Column("table", TEXT, "the table that would have been written"),
         Column("day", pa.date32(), "the day; null where it is rows of any day", nullable=True),
         Column("measure", TEXT, "the measure, or the rule of a column"),
@@ -491,6 +493,12 @@ INCIDENTS = Table(
         Column("low", F64, "fewest rows that are usual", nullable=True),
         Column("high", F64, "most rows that are usual", nullable=True),
         Column("said", TEXT, "what was found, or why it was accepted, in words"),
+        Column(
+            "fingerprint",
+            TEXT,
+            "what the day would have been built from: while that is the same it is not tried again",
+            nullable=True,
+        ),
     ),
     key=("at", "incident", "measure", "client", "part"),
     daily=False,

@@ -1,8 +1,8 @@
 """Erase listeners: out of every table and file, out of listener state, and never to land again.
 
 First they are entered in `erasures`, which every landing and import looks at; then their rows go, day by day, and the files that
-held them; then their state. Killed anywhere and begun again it ends the same. What was computed from their rows together with
-those of others (counts, models) is stale now, and the next run makes it anew without them.
+held them; then what files of incidents show of them; then their state. Killed anywhere and begun again it ends the same. What was
+computed from their rows together with those of others (counts, models) is stale now, and the next run makes it anew without them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from datetime import date, timedelta
 from functools import reduce
 from operator import or_
+from pathlib import Path
 
 import ibis.expr.types as ir
 
@@ -22,6 +23,7 @@ from segue.events.erasure import enter, naming
 from segue.flows.ledger import Ledger
 from segue.flows.task import WHOLE
 from segue.listener.states import ListenerStates
+from segue.warehouse.incidents import forget
 
 Mine = Callable[[ir.Table], ir.BooleanValue]
 """Which rows of a table are theirs."""
@@ -30,10 +32,11 @@ Mine = Callable[[ir.Table], ir.BooleanValue]
 def erase(
     engine: Engine,
     states: ListenerStates,
+    home: Path,
     users: Collection[int],
     say: Callable[[str], None] = lambda what: None,
 ) -> dict[str, int]:
-    """Erase those listeners; to be called under the home's lock. Returns the rows removed, by table.
+    """Erase those listeners; to be called under the home's lock. Returns the rows removed, by table, and from files of incidents.
 
     Whoever reads a table while its files go has to begin again. Raises Unavailable if listener state does not answer.
     """
@@ -47,6 +50,8 @@ def erase(
             removed[table.name] = _remove(engine, table, mine)
             # Why always: a run that was killed may have left the files of rows that it removed.
             engine.vacuum(table, timedelta(0))
+    say("incidents")
+    removed["incidents"] = forget(home, ids)
     say("listener state")
     states.forget(ids)
     return removed

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import reduce
 
@@ -23,11 +23,17 @@ from segue.settings.tree import Settings
 
 @dataclass(frozen=True)
 class Scope:
-    """What a run was asked for: these days of daily steps, nothing later than `as_of`, also what is up to date."""
+    """What a run was asked for: these days of daily steps, nothing later than `as_of`, also what is up to date.
+
+    Incidents (segue.warehouse.incidents) keep some days from being built: `held`, unless from another input than that (None: from
+    any), by day. `aside` are those that whole tables are read without.
+    """
 
     days: Days | None = None
     as_of: date | None = None
     force: bool = False
+    held: Mapping[date, str | None] = field(default_factory=dict)
+    aside: frozenset[date] = frozenset()
 
     def known(self, day: date) -> bool:
         """Whether the run may see that day."""
@@ -36,6 +42,15 @@ class Scope:
     def wanted(self, day: date) -> bool:
         """Whether the run may build that day."""
         return self.known(day) and (self.days is None or self.days.first <= day <= self.days.last)
+
+    def waits(self, day: date, fingerprint: str) -> bool:
+        """Whether the day is left as it is for the sake of an open incident.
+
+        Not the day that the run is for: a scheduler that asks again is told again.
+        """
+        if self.force or day == self.as_of or day not in self.held:
+            return False
+        return self.held[day] in (None, fingerprint)
 
 
 @dataclass(frozen=True)
@@ -64,7 +79,8 @@ def plan(step: Step, entries: Entries, scope: Scope, settings: Settings) -> list
             beside = False
             continue
         prints[day] = _fingerprint(step, entries, Days(day, day), settings)
-        if not (scope.force or _is_stale(step, entries, day, prints[day])):
+        stale = scope.force or _is_stale(step, entries, day, prints[day])
+        if not stale or scope.waits(day, prints[day]):
             # Why: a day that is up to date is not written again, so it also ends a chunk.
             beside = False
             continue
@@ -102,6 +118,8 @@ def _plan_whole(step: Step, entries: Entries, scope: Scope, settings: Settings) 
     dated = [day for _, day in inputs if day != WHOLE] or [WHOLE]
     span = Days(min(dated), max(dated))
     fingerprint = _fingerprint(step, entries, span, settings)
+    if lacking := sorted(scope.aside.intersection(dated)):
+        fingerprint += f" without {', '.join(map(str, lacking))}"
     if not scope.force and not _is_stale(step, entries, WHOLE, fingerprint):
         return []
     return [Chunk(span, {WHOLE: fingerprint}, sum(entries[key].rows for key in inputs))]

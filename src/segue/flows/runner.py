@@ -6,7 +6,7 @@ A kill between the commit of a day and its entry in the ledger only means that t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import date
@@ -30,6 +30,8 @@ from segue.settings.tree import Settings
 from segue.warehouse import incidents
 from segue.warehouse.contract import check_fresh
 from segue.warehouse.findings import Breach
+from segue.warehouse.incidents import BY_HAND, Incident
+from segue.warehouse.without import without
 
 State = Literal["up-to-date", "running", "done", "failed"]
 
@@ -119,7 +121,15 @@ class Runner:
             # Why: the ledger is read before any table is. What lands meanwhile is built now, and found stale next time.
             entries = self._take_in(todo)
             one = Team([self._engine], self._settings)
+            found = self._open()
+            for incident in found:
+                say(
+                    incident.step or BY_HAND, f"{_days(incident)} left out as long as {incident.name} is open"
+                )
             for step in todo:
+                # Why again: what was built just now is mended.
+                found = self._open() if found else found
+                scope = self._known(scope, step, found)
                 workers = team if step.partition == "day" else one
                 chunks = self._stale(step, step in wanted, entries, scope, workers.settings, say)
                 if not chunks and step in wanted:
@@ -154,7 +164,9 @@ class Runner:
                 enter(entries, (table.name, day), new_id(), LANDING, "", rows)
         forecast = Forecast(self._engine, settings.warehouse, entries)
         found: list[Estimate] = []
+        open_ones = self._open()
         for step in todo:
+            scope = self._known(scope, step, open_ones)
             chunks = self._stale(step, step in wanted, entries, scope, settings, quiet)
             found += [forecast.of(step, chunk) for chunk in chunks]
         return found
@@ -191,6 +203,27 @@ class Runner:
             return chunks
         say(step.name, gone)
         return plan(step, entries, replace(scope, force=True), settings)
+
+    def _open(self) -> list[Incident]:
+        """The incidents that are neither mended nor accepted; none where everything is to be taken as it is."""
+        if not self._settings.warehouse.expect:
+            return []
+        return [one for one in incidents.incidents(self._engine) if one.status == "open"]
+
+    def _known(self, scope: Scope, step: Step, found: Sequence[Incident]) -> Scope:
+        """The scope with what open incidents keep the step from.
+
+        Their days are not built again by the step they stopped as long as its input is the same, nor by any behind it.
+        """
+        place = {table.name: n for n, made in enumerate(self.steps) for table in made.writes}
+        here = self.steps.index(step)
+        held: dict[date, str | None] = {}
+        for (table, day), fingerprint in incidents.stopped(found).items():
+            if place.get(table, here + 1) < here:
+                held[day] = None
+            elif place.get(table) == here:
+                held.setdefault(day, fingerprint)
+        return replace(scope, held=held, aside=incidents.aside(found))
 
     def _take_in(self, steps: Sequence[Step]) -> Entries:
         """Bring what landed from outside into the ledger, and its many small files into few. Returns the ledger."""
@@ -230,7 +263,8 @@ class Runner:
                     progress = replace(progress, state="failed")
                 yield progress
         except Breach as breach:
-            raise self._stopped(step, breach) from breach
+            prints = {day: found for chunk in chunks for day, found in chunk.fingerprints.items()}
+            raise self._stopped(step, breach, prints) from breach
 
     def _check_fresh(self, step: Step, table: Table, as_of: date) -> None:
         try:
@@ -238,16 +272,16 @@ class Runner:
         except Breach as breach:
             found = {(finding.table, finding.day, finding.part) for finding in breach.findings}
             if not found <= set(incidents.accepted(self._engine)):
-                raise self._stopped(step, breach) from breach
+                raise self._stopped(step, breach, {}) from breach
 
-    def _stopped(self, step: Step, breach: Breach) -> Breach:
+    def _stopped(self, step: Step, breach: Breach, fingerprints: Mapping[date, str]) -> Breach:
         """The breach, kept as an incident, with the steps that do not run because of it."""
         made, behind = {table.name for table in step.writes}, []
         for later in self.steps:
             if made.intersection(read.table.name for read in later.reads):
                 made |= {table.name for table in later.writes}
                 behind.append(later.name)
-        return incidents.record(self._engine, self._home, breach, step.name, behind)
+        return incidents.record(self._engine, self._home, breach, step.name, behind, fingerprints)
 
     def _build(
         self,
@@ -260,8 +294,9 @@ class Runner:
         say: Callable[[str, str], None],
     ) -> _Built:
         """Run the step over one chunk."""
+        whole_tables = step.partition == "whole"
         task = Task(
-            engine,
+            without(engine, scope.aside) if whole_tables else engine,
             settings,
             self._stores,
             chunk.days,
@@ -271,9 +306,10 @@ class Runner:
             as_of=scope.as_of,
             newest=newest,
             step=step.name,
+            suspects=scope.aside,
         )
         started, clock = time.time_ns() // 1000, time.monotonic()
-        whole = scan_bytes(engine, step, chunk.days) if step.partition == "whole" else 0
+        whole = scan_bytes(engine, step, chunk.days) if whole_tables else 0
         step.run(task)
         seconds = time.monotonic() - clock
         forgotten = [t.name for t in step.writes if t.name not in task.written]
@@ -323,6 +359,11 @@ def _newest(step: Step, entries: Entries, scope: Scope) -> date:
     driver = step.reads[0].table.name if step.reads else ""
     days = (day for (name, day), entry in entries.items() if name == driver and entry.rows)
     return max(filter(scope.known, days), default=date.max)
+
+
+def _days(incident: Incident) -> str:
+    days = sorted(incident.days)
+    return ", ".join(map(str, days[:3])) + (f" and {len(days) - 3} more days" if len(days) > 3 else "")
 
 
 def _title(steps: Collection[str] | None) -> str:

@@ -55,8 +55,9 @@ class Task:
     `days` is the range to build; for a step without days, the range of its inputs. `windows` holds, per daily table the
     step declared, the days it may read (None for a table without days); `builds` the single days of the range, where some
     have nothing to build. `stores` is where things go that are no tables. `as_of`, where given, is the last day of the run, and
-    says that it is over; `newest` is the last day there is of what drives the step, whose name is `step`. `written` and `scanned`
-    tell afterwards what was written, in rows per day, and what was read for it, in bytes, by table written.
+    says that it is over; `newest` is the last day there is of what drives the step, whose name is `step`. `suspects`,
+    days under an open incident, are held against those before them however long ago they are. `written` and `scanned` tell
+    afterwards what was written, in rows per day, and what was read for it, in bytes, by table written.
     """
 
     engine: Engine
@@ -69,6 +70,7 @@ class Task:
     step: str = ""
     as_of: date | None = None
     newest: date = date.max
+    suspects: frozenset[date] = frozenset()
     written: dict[str, dict[date, int]] = field(default_factory=dict)
     scanned: dict[str, int] = field(default_factory=dict)
 
@@ -97,7 +99,7 @@ class Task:
 
     def _compare(self, table: Table, held: ir.Table, counts: Counts) -> None:
         """Hold the days against those before: say what is unusual, raise Breach for what was lost and nobody accepted."""
-        found = watch.unusual(self.engine, table, counts, self.newest, self.as_of)
+        found = watch.unusual(self.engine, table, counts, self.newest, self.as_of, self.suspects)
         lost = [finding for finding in found if finding.severity == "breach"]
         stopping = self._not_accepted(table, lost) if lost else []
         if stopping:

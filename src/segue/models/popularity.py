@@ -5,6 +5,9 @@ no window whose edge would make tracks jump. Counts are kept as ranked lists for
 country, for each genre and for each (country, genre); a cell with too few plays to rank by backs off to a
 wider one at reading time.
 
+People are counted rather than plays (`latest_days`): whoever plays a track around the clock moves it no further than by
+hearing it on a few days.
+
 Codes of countries and genres are small non-negative integers; a negative code means unknown and counts only
 in the wider lists.
 """
@@ -27,6 +30,8 @@ Ids = npt.NDArray[np.int32]
 ANY = -1
 """The code that stands for every country or every genre."""
 DAY_US = 86_400_000_000
+DAYS_OF_TRACK = 3
+"""Of a listener's days with a track, how many count: the latest."""
 
 
 class PopularityConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -177,6 +182,24 @@ class Popular:
     def scores(self, histories: Interactions) -> Floats:
         """float32[n, n_items], read-only: the same row for everyone."""
         return np.broadcast_to(self.counts, (histories.n_users, len(self.counts)))
+
+
+def latest_days(
+    listeners: npt.NDArray[np.integer], tracks: npt.NDArray[np.integer], ts: npt.NDArray[np.int64]
+) -> Floats:
+    """What each play counts for, float32[n]: 1 for the last of its day in the listener's latest `DAYS_OF_TRACK` days with that
+    track, else 0.
+    """
+    order = np.lexsort((ts, tracks, listeners))[::-1]
+    listener, track, day = listeners[order], tracks[order], ts[order] // DAY_US
+    new_pair, new_day = np.ones((2, len(order)), np.bool_)
+    new_pair[1:] = (listener[1:] != listener[:-1]) | (track[1:] != track[:-1])
+    new_day[1:] = new_pair[1:] | (day[1:] != day[:-1])
+    days = np.cumsum(new_day)
+    before = np.maximum.accumulate(np.where(new_pair, days, 0))
+    counted = np.empty(len(order), np.float32)
+    counted[order] = new_day & (days - before < DAYS_OF_TRACK)
+    return counted
 
 
 def _runs(

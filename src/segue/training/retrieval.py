@@ -16,7 +16,7 @@ from segue.models.content import Content, ContentConfig
 from segue.models.graph_filter import GraphFilter, GraphFilterConfig
 from segue.models.ials import IALS, IALSConfig
 from segue.models.interactions import Interactions
-from segue.models.popularity import Popular, Popularity, PopularityConfig
+from segue.models.popularity import Popular, Popularity, PopularityConfig, latest_days
 from segue.models.sequence_rules import SequenceRules, SequenceRulesConfig
 from segue.models.session_knn import SessionKNN, SessionKNNConfig
 from segue.models.sessions import Sessions
@@ -54,13 +54,14 @@ def fit_retrieval(
     _, all_user = np.unique(plays.user_id, return_inverse=True)
     sessions = Sessions.from_plays(all_user, plays.track, plays.ts, plays.session_start, n_items=n_items)
     age = np.exp2(-(now - heard.ts) / (settings.half_life_days * DAY))
+    weights = latest_days(heard.user_id, heard.track, heard.ts)
     progress("popularity")
     popularity = Popularity.fit(
         heard.track,
         heard.ts,
         country_of(heard.user_id),
         catalogue.genre[heard.track].astype(np.int32),
-        np.ones(len(heard), np.float32),
+        weights,
         now,
         PopularityConfig(half_life_days=settings.half_life_days),
     )
@@ -100,7 +101,7 @@ def fit_retrieval(
         session_knn=session_knn,
         transitions=TransitionsConfig(),
         popularity=popularity,
-        popular=Popular(np.bincount(heard.track, age, n_items).astype(np.float32)),
+        popular=Popular(np.bincount(heard.track, weights * age, n_items).astype(np.float32)),
         content=Content.fit(*tokens(tracks), WEIGHTS, ContentConfig()),
     )
 

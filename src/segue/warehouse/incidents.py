@@ -1,21 +1,26 @@
-"""What stopped the flow, kept until it is mended or accepted: a table for machines, a file each for people."""
+"""What stopped the flow, kept until it is mended or accepted: a table for machines, a file each for people.
+
+A day under an open incident is set aside: it is not built again from the same input, nothing behind it is built for that day,
+and whatever learns from whole tables does so without it. A day may also be set aside by hand.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import pyarrow as pa
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from segue.contracts.errors import InvalidInput
 from segue.contracts.ports import Engine
-from segue.contracts.tables import INCIDENTS, RUNS
+from segue.contracts.tables import EVENTS, INCIDENTS, RUNS
 from segue.warehouse.findings import Breach, Finding, Part
 
 FOLDER: Final = "incidents"
@@ -25,28 +30,56 @@ LISTED: Final = 20
 Status = Literal["open", "accepted", "mended", "replaced"]
 Key = tuple[str, date | None, Part]
 """Table, day and part: what was found, and what is accepted."""
+Where = tuple[str, date | None]
+"""Table and day."""
+BY_HAND: Final = "set aside"
+"""The measure of a day that somebody set aside."""
 
 
 class Incident(Struct, frozen=True):
-    """Why the flow stopped. It is mended once its table and day were written, replaced once other things stopped the same day."""
+    """Why the flow stopped, or why a day was set aside by hand (then `step` is None).
+
+    It is mended once its tables and days were written, replaced once other things stopped the same ones. `fingerprints` says what
+    each day would have been built from.
+    """
 
     name: str
     at: int
     status: Status
-    step: str
+    step: str | None
     table: str
     day: date | None
     findings: tuple[Finding, ...]
+    fingerprints: dict[date, str]
+
+    @property
+    def days(self) -> frozenset[date]:
+        """The days it is about; none where rows of any day break a rule."""
+        return frozenset(finding.day for finding in self.findings if finding.day is not None)
 
 
-def record(engine: Engine, home: Path, breach: Breach, step: str, behind: Sequence[str]) -> Breach:
-    """Keep what was found, in the table and in a file; the breach again, saying where. The same is kept once only."""
+def record(
+    engine: Engine,
+    home: Path,
+    breach: Breach,
+    step: str,
+    behind: Sequence[str],
+    fingerprints: Mapping[date, str] | None = None,
+) -> Breach:
+    """Keep what was found, in the table and in a file; the breach again, saying where.
+
+    `fingerprints` says what the days would have been built from. The same, found of the same input, is kept once only.
+    """
     name = _name(breach.findings)
     path = home / FOLDER / f"{name}.md"
     path.parent.mkdir(exist_ok=True)
     path.write_text(_page(name, breach, step, behind), encoding="utf-8")
-    if name not in {row["incident"] for row in _rows(engine)}:
-        _append(engine, name, "found", step, breach.findings)
+    prints = {
+        finding.day: (fingerprints or {}).get(finding.day) for finding in breach.findings if finding.day
+    }
+    known = {one.name: one.fingerprints for one in incidents(engine)}
+    if known.get(name) != {day: found for day, found in prints.items() if found}:
+        _append(engine, name, "found", step, breach.findings, fingerprints=prints)
     what = f"{', '.join(behind)} do not run" if behind else "no other step reads it"
     how = (
         f", and accept it with `segue quality accept {name}` if all is right"
@@ -72,7 +105,7 @@ def accept(engine: Engine, name: str, why: str) -> Incident:
             field="incident",
         )
     found = known[name]
-    if not _acceptable(found.findings):
+    if found.step is not None and not _acceptable(found.findings):
         raise InvalidInput(
             f"{name}: rows that break a rule of their column cannot be accepted; correct the input or the step {found.step}",
             field="incident",
@@ -81,7 +114,15 @@ def accept(engine: Engine, name: str, why: str) -> Incident:
     return found
 
 
-def excuse(engine: Engine, name: str, step: str, findings: Sequence[Finding], why: str) -> None:
+def set_aside(engine: Engine, day: date, why: str) -> Incident:
+    """Leave a day out of all that is learned from whole tables, until that is accepted."""
+    name = f"aside-{day}"
+    finding = Finding(EVENTS.name, day, Part(BY_HAND, None, ""), "breach", 0, why)
+    _append(engine, name, "found", None, [finding])
+    return next(one for one in incidents(engine) if one.name == name)
+
+
+def excuse(engine: Engine, name: str, step: str | None, findings: Sequence[Finding], why: str) -> None:
     """Enter that these findings are accepted."""
     _append(engine, name, "accepted", step, findings, why)
 
@@ -97,26 +138,74 @@ def accepted(engine: Engine) -> dict[Key, str]:
 
 def incidents(engine: Engine) -> list[Incident]:
     """All there were, the latest first."""
-    rows = _rows(engine)
-    names = {row["incident"]: row for row in reversed(rows) if row["status"] == "found"}
-    passed = {row["incident"] for row in rows if row["status"] == "accepted"}
-    written = _written(engine)
-    found: list[Incident] = []
-    stopped = set()
-    for name, first in sorted(names.items(), key=lambda named: (-named[1]["at"], named[0])):
-        said = [_finding(row) for row in rows if row["incident"] == name and row["status"] == "found"]
-        said.sort(key=lambda finding: (finding.part.client is not None, finding.seen - (finding.low or 0)))
-        where = (first["table"], first["day"])
+    found: dict[str, list[dict[str, Any]]] = {}
+    passed: dict[str, int] = {}
+    for row in _rows(engine):
+        if row["status"] == "accepted":
+            passed[row["incident"]] = row["at"]
+        elif row["incident"] in found and found[row["incident"]][0]["at"] == row["at"]:
+            found[row["incident"]].append(row)
+        else:
+            # Why: what is found again, of another input, stands for what was found before.
+            found[row["incident"]] = [row]
+    written = _written(engine) if found else {}
+    told: list[Incident] = []
+    later: set[Where] = set()
+    for name, rows in sorted(found.items(), key=lambda named: (-named[1][0]["at"], named[0])):
+        one = _incident(name, rows)
+        about = {(finding.table, finding.day) for finding in one.findings}
         status: Status = "open"
-        if name in passed:
+        if passed.get(name, 0) >= one.at:
             status = "accepted"
-        elif written.get(where, 0) > first["at"]:
+        elif one.step is not None and all(written.get(where, 0) > one.at for where in about):
             status = "mended"
-        elif where in stopped:
+        elif one.step is not None and about <= later:
             status = "replaced"
-        stopped.add(where)
-        found.append(Incident(name, first["at"], status, first["step"], *where, tuple(said)))
-    return found
+        if one.step is not None:
+            later |= about
+        told.append(structs.replace(one, status=status))
+    return told
+
+
+def stopped(found: Sequence[Incident]) -> dict[tuple[str, date], str]:
+    """The days that open incidents keep from being built: by table and day, what they would be built from."""
+    return {
+        (one.table, day): one.fingerprints.get(day, "")
+        for one in found
+        if one.status == "open" and one.step is not None
+        for day in one.days
+    }
+
+
+def aside(found: Sequence[Incident]) -> frozenset[date]:
+    """The days that are left out by whatever learns from whole tables."""
+    return frozenset(day for one in found if one.status == "open" for day in one.days)
+
+
+def _incident(name: str, rows: Sequence[dict[str, Any]]) -> Incident:
+    findings = sorted(
+        map(_finding, rows), key=lambda one: (one.part.client is not None, one.seen - (one.low or 0))
+    )
+    first = findings[0]
+    prints = {row["day"]: row["fingerprint"] for row in rows if row["fingerprint"]}
+    return Incident(
+        name, rows[0]["at"], "open", rows[0]["step"], first.table, first.day, tuple(findings), prints
+    )
+
+
+def forget(home: Path, users: Collection[int]) -> int:
+    """Take the rows that name one of these listeners, or any such number, out of the files. Returns how many went."""
+    mine = re.compile(rf"^    \{{.*(?<![0-9])({'|'.join(map(str, users))})(?![0-9])")
+    gone = 0
+    for path in sorted((home / FOLDER).glob("*.md")) if users else ():
+        lines = path.read_text(encoding="utf-8").split("\n")
+        left = [line for line in lines if not mine.search(line)]
+        if len(left) < len(lines):
+            held = path.with_suffix(".part")
+            held.write_text("\n".join(left), encoding="utf-8")
+            held.replace(path)
+            gone += len(lines) - len(left)
+    return gone
 
 
 def _written(engine: Engine) -> Mapping[tuple[str, date | None], int]:
@@ -143,7 +232,13 @@ def _acceptable(findings: Sequence[Finding]) -> bool:
 
 
 def _append(
-    engine: Engine, name: str, status: str, step: str, findings: Sequence[Finding], why: str | None = None
+    engine: Engine,
+    name: str,
+    status: str,
+    step: str | None,
+    findings: Sequence[Finding],
+    why: str | None = None,
+    fingerprints: Mapping[date, str | None] | None = None,
 ) -> None:
     at = time.time_ns() // 1000
     rows = [
@@ -159,6 +254,7 @@ def _append(
             "low": finding.low,
             "high": finding.high,
             "said": why or finding.said,
+            "fingerprint": (fingerprints or {}).get(finding.day) if finding.day else None,
         }
         for finding in findings
     ]
@@ -198,7 +294,8 @@ def _page(name: str, breach: Breach, step: str, behind: Sequence[str]) -> str:
         "## What stopped",
         "",
         f"Nothing was written by `{step}`. What reads it did not run: {', '.join(f'`{b}`' for b in behind) or 'no other step'}.",
-        "What is published stays published, and answers from the days before.",
+        "What is published stays published, and answers from the days before. The next run goes on without this",
+        "day: it is left out of the tables behind, of training and of what bundles count, until this is mended or accepted.",
         "",
         "## What to do",
         "",

@@ -40,10 +40,22 @@ def measure(engine: Engine, table: Table, rows: ir.Table, days: Collection[date]
     return count(engine, table, rows, recent)
 
 
-def unusual(engine: Engine, table: Table, counts: Counts, newest: date, whole: date | None) -> list[Finding]:
-    """What is unusual in those days, which are not written yet; the worst first."""
+def unusual(
+    engine: Engine,
+    table: Table,
+    counts: Counts,
+    newest: date,
+    whole: date | None,
+    suspects: Collection[date] = (),
+) -> list[Finding]:
+    """What is unusual in those days, which are not written yet; the worst first.
+
+    `whole` is the last day that is said to be over, `suspects` are days that are held against others however old they are.
+    """
     judged = sorted(
-        d for d in counts if d > newest - RECENT and (d < newest or (whole is not None and d <= whole))
+        d
+        for d in counts
+        if d in suspects or (d > newest - RECENT and (d < newest or (whole is not None and d <= whole)))
     )
     if not judged:
         return []

@@ -37,6 +37,8 @@ from segue.flows.compare import compare
 from segue.flows.erasure import erase
 from segue.flows.steps import BUILD
 from segue.simulation import SimulationConfig
+from segue.warehouse.findings import Breach, Finding, Part
+from segue.warehouse.incidents import record
 from segue.wiring.flow import runner_of
 from segue.wiring.home import Home
 from segue.wiring.simulate import simulate_into
@@ -122,7 +124,7 @@ def test_no_file_and_no_state_has_them_and_the_others_keep_what_is_theirs(home: 
     rows = {table.name: sum(engine.row_counts(table).values()) for table in NAMED}
     assert len(files_with(home.root, user)) > len(NAMED)
     assert home.state.read(user) is not None
-    removed = erase(engine, home.state, [user])
+    removed = erase(engine, home.state, home.root, [user])
     kept = [path.parts[-2] for path in files_with(home.root, user)]
     assert kept == [ERASURES.name], "only that they are erased"
     assert removed[REJECTS.name] == 1
@@ -131,13 +133,28 @@ def test_no_file_and_no_state_has_them_and_the_others_keep_what_is_theirs(home: 
         assert removed[table.name] == rows[table.name] - len(before[table.name])
         assert removed[table.name] > 0 or table is CANDIDATES
     assert home.state.read(user) is None
-    assert set(erase(engine, home.state, [user]).values()) == {0}
+    assert set(erase(engine, home.state, home.root, [user]).values()) == {0}
+
+
+def test_what_incidents_show_of_them_goes_and_of_others_stays(home: Home, user: int) -> None:
+    found = Finding("events", date(2026, 11, 20), Part("type", None, "play"), "breach", 0, "few", 10, 20)
+    shown = [f"{{user_id: {user}, ts: 5}}", f"{{user_id: {user}7, ts: 6}}", f"{{ts: 7, query: of {user}}}"]
+    lost = Breach("few", [found], field="events", limit="10", examples=shown)
+    record(home.engine, home.root, lost, "events", [])
+    assert erase(home.engine, home.state, home.root, [user])["incidents"] == 2
+    [page] = (home.root / "incidents").iterdir()
+    text = page.read_text(encoding="utf-8")
+    assert shown[1] in text
+    assert shown[0] not in text
+    assert shown[2] not in text
+    assert "## What to do" in text
+    assert erase(home.engine, home.state, home.root, [user])["incidents"] == 0
 
 
 def test_the_flow_then_makes_the_tables_as_if_they_had_never_been(
     home: Home, user: int, tmp_path: Path
 ) -> None:
-    erase(home.engine, home.state, [user])
+    erase(home.engine, home.state, home.root, [user])
     run(home)
     never = Home.open(tmp_path / "never", environ={}, overrides=["warehouse.threads=1"])
     for table in TABLES.values():
@@ -160,7 +177,7 @@ def test_neither_the_log_nor_an_import_brings_them_back(home: Home, user: int, t
     shown = Exposure((1).to_bytes(16, "big"), event(user, 9).ts, user, "home", [1, 2], [0, 1])
     stranger = Exposure((2).to_bytes(16, "big"), event(user, 9).ts, None, "home", [1], [0])
     home.log.append(EXPOSURES_TOPIC, [encode_exposure(shown), encode_exposure(stranger)])
-    erase(home.engine, home.state, [user])
+    erase(home.engine, home.state, home.root, [user])
     landed = land(home.log, home.engine)
     assert (landed.landed, landed.rejected) == (1, {"erased": 2})
     landed = land_exposures(home.log, home.engine)
@@ -205,7 +222,7 @@ def test_killed_and_begun_again_it_ends_the_same(home: Home, user: int, after: f
     time.sleep(after)
     program.kill()
     assert program.wait() in (0, -9)
-    erase(engine, home.state, [user])
+    erase(engine, home.state, home.root, [user])
     assert [path.parts[-2] for path in files_with(home.root, user)] == [ERASURES.name]
     assert sum(engine.row_counts(ERASURES).values()) == 1
     assert of_others(home, user) == before

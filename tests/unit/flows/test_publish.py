@@ -10,10 +10,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from segue.contracts.errors import Conflict, NotFound
-from segue.contracts.tables import LISTENERS, RAW_EVENTS, VERDICTS
+from segue.contracts.ports import Days
+from segue.contracts.tables import EVENTS, LISTENERS, RAW_EVENTS, VERDICTS
 from segue.contracts.vocabulary import DAY
 from segue.flows.gate import OTHER_REQUESTS
 from segue.flows.lock import exclusive
@@ -21,6 +23,9 @@ from segue.flows.publish import evaluation
 from segue.flows.runner import State
 from segue.flows.steps import PUBLISH
 from segue.flows.verdicts import verdicts
+from segue.recommend.artifacts import Artifacts
+from segue.settings.tree import KeepDays
+from segue.warehouse import incidents
 from segue.wiring.flow import runner_of
 from segue.wiring.home import Home
 
@@ -148,6 +153,53 @@ def test_what_is_gone_is_made_again(home: Home, lose: Callable[[Home], None], ag
     assert said[0].startswith(again[0])
     assert home.bundles.open().version == home.bundles.versions()[0].version
     assert home.state.sample(1)
+
+
+def test_a_day_that_is_set_aside_is_in_no_model_until_it_is_accepted(home: Home) -> None:
+    """Also the gate judges without it, and the same day comes back when it is taken in again."""
+    last = home.engine.days(EVENTS)
+    assert last is not None
+    before = _popular(home)
+    incidents.set_aside(home.engine, last.last, "bots")
+    assert done(home) == ["train", "publish", "state"]
+    aside = _popular(home)
+    assert aside.sum() < before.sum()
+    assert home.bundles.versions()[0].version == home.bundles.current()
+    plays = home.engine.read(EVENTS, Days(last.last, last.last))
+    gone = home.engine.collect(plays.filter(plays.listened).track_id.nunique().as_table())[0][0].as_py()
+    assert 0 < np.count_nonzero(aside != before) <= gone
+    assert done(home) == []
+    incidents.accept(home.engine, f"aside-{last.last}", "they were few")
+    assert done(home)[:1] == ["train"]
+    np.testing.assert_array_equal(_popular(home), before)
+
+
+def test_training_goes_on_after_days_were_dropped(home: Home) -> None:
+    short = with_(
+        home,
+        training_history_days=10,
+        serving_max_event_age_days=2,
+        warehouse_keep_days=KeepDays(raw=5, derived=10),
+        gate_tolerance=1.0,
+    )
+    assert "train" in done(short)
+    before, there = _popular(short), {t.name: short.engine.days(t) for t in (RAW_EVENTS, EVENTS)}
+    assert done(short, "maintain") == ["maintain"]
+    for name, keep in ((RAW_EVENTS, 5), (EVENTS, 10)):
+        kept = short.engine.days(name)
+        assert kept is not None
+        assert (len(kept), kept.last) == (keep, there[name.name].last)  # type: ignore[union-attr]
+    assert done(short) == [], "what is gone on purpose makes nothing stale"
+    changed = with_(short, training_seed=21)
+    assert done(changed)[:2] == ["train", "publish"]
+    np.testing.assert_array_equal(_popular(changed), before)
+    assert changed.bundles.open().manifest.tracks == len(before)
+
+
+def _popular(home: Home) -> np.ndarray:
+    """What the newest bundle counts of each track."""
+    newest = home.bundles.versions()[0].version
+    return np.array(Artifacts.load(home.bundles.open(newest)).plays)
 
 
 def test_a_new_listener_reaches_state(home: Home) -> None:

@@ -18,14 +18,14 @@ from made_flow import D, commits, contents, home_with, raw_events, run, work
 from segue.contracts.errors import Conflict, ContractBroken, InvalidInput
 from segue.contracts.ports import Days
 from segue.contracts.schema import Column, Table
-from segue.contracts.tables import EVENTS, LISTENS, RAW_EVENTS, RUNS, SESSIONS, TABLES, TRACKS
+from segue.contracts.tables import DAILY_TRACKS, EVENTS, LISTENS, RAW_EVENTS, RUNS, SESSIONS, TABLES, TRACKS
 from segue.flows.ledger import Ledger
 from segue.flows.registry import Read, step
 from segue.flows.steps import BUILD
 from segue.flows.task import Task
 from segue.settings.tree import Training
 from segue.warehouse import incidents
-from segue.warehouse.findings import ROWS
+from segue.warehouse.findings import ROWS, Breach, Finding, Part
 
 DAILY = ("daily-tracks", "daily-artists", "daily-listeners")
 
@@ -265,6 +265,95 @@ def test_what_is_mended_needs_nobodys_consent(outage: made_flow.DuckDBDelta, tmp
     outage.append(RAW_EVENTS, raw_events([16], seed=3, per_day=1_060))
     assert "outcomes" in work(run(outage, tmp_path, as_of=OUTAGE))
     assert [one.status for one in incidents.incidents(outage)] == ["mended"]
+
+
+def test_good_days_go_on_without_the_day_that_stopped_the_flow(
+    outage: made_flow.DuckDBDelta, tmp_path: Path
+) -> None:
+    good = OUTAGE + timedelta(days=1)
+    outage.append(RAW_EVENTS, raw_events([17], seed=4, per_day=1_100))
+    said: list[tuple[str, str]] = []
+    with_popular = made_flow.runner(outage, tmp_path, (*BUILD, popular))
+    done = work(with_popular.run(say=lambda step, what: said.append((step, what))))
+    name = incidents.incidents(outage)[0].name
+    assert ("events", f"{OUTAGE} left out as long as {name} is open") in said
+    assert done["events"] == [Days(good, good)]
+    assert {"listens", "daily-tracks", "popular"} < set(done)
+    for table in (EVENTS, LISTENS, DAILY_TRACKS):
+        counts = outage.row_counts(table)
+        assert OUTAGE not in counts
+        assert counts[good] > 15
+    assert work(with_popular.run()) == {}
+    with pytest.raises(ContractBroken, match=name):
+        run(outage, tmp_path, as_of=OUTAGE)
+    incidents.accept(outage, name, "a holiday")
+    accepted = work(made_flow.runner(outage, tmp_path, (*BUILD, popular)).run())
+    # The day after it reads it too.
+    assert accepted["events"] == [Days(OUTAGE, OUTAGE)]
+    assert accepted["co-listens"] == [Days(OUTAGE, good)]
+    assert "popular" in accepted
+    assert OUTAGE in outage.row_counts(LISTENS)
+
+
+def test_a_day_that_was_stopped_is_tried_again_when_something_comes_and_then_waits_again(
+    outage: made_flow.DuckDBDelta, tmp_path: Path
+) -> None:
+    outage.append(RAW_EVENTS, raw_events([17], seed=4, per_day=1_100))
+    outage.append(RAW_EVENTS, raw_events([16], seed=5, per_day=1))
+    with pytest.raises(ContractBroken, match=f"{OUTAGE} holds 41 rows"):
+        run(outage, tmp_path)
+    [found] = incidents.incidents(outage)
+    assert (found.status, found.findings[0].seen) == ("open", 41)
+    assert "listens" in work(run(outage, tmp_path))
+    assert OUTAGE not in outage.row_counts(EVENTS)
+    outage.append(RAW_EVENTS, raw_events([16], seed=3, per_day=1_060))
+    assert work(run(outage, tmp_path))["events"]
+    assert [one.status for one in incidents.incidents(outage)] == ["mended"]
+    assert outage.row_counts(LISTENS)[OUTAGE] > 300
+
+
+def test_what_a_later_step_stopped_is_neither_learned_from_nor_built_behind_it(
+    built: made_flow.DuckDBDelta, tmp_path: Path
+) -> None:
+    """The events of the day were right by themselves, and are written; the incident is one of the sessions."""
+    flow = made_flow.runner(built, tmp_path, (*BUILD, popular))
+    list(flow.run())
+    whole = _heard(built)
+    found = Finding(SESSIONS.name, D[3], Part("plays", None, ">= 2"), "breach", 1, "few", 10, 20)
+    lost = Breach("few", [found], field="sessions", limit="10")
+    incidents.record(built, tmp_path, lost, "sessions", [])
+    assert list(work(flow.run())) == ["popular"]
+    of_day = built.row_counts(LISTENS)[D[3]]
+    assert of_day > 0
+    assert _heard(built) == whole - of_day
+    assert work(flow.run()) == {}
+    built.append(RAW_EVENTS, raw_events([3], seed=8, per_day=5))
+    done = work(flow.run(steps=["events", "listens"]))
+    assert done["events"] == [Days(D[3], D[4])]
+    assert done["listens"] == [Days(D[4], D[4])], "behind the sessions: that day waits"
+
+
+def test_a_day_that_is_set_aside_is_built_and_not_learned_from(
+    built: made_flow.DuckDBDelta, tmp_path: Path
+) -> None:
+    flow = made_flow.runner(built, tmp_path, (*BUILD, popular))
+    list(flow.run())
+    whole, of_day = _heard(built), built.row_counts(LISTENS)[D[4]]
+    incidents.set_aside(built, D[4], "bots")
+    assert list(work(flow.run())) == ["popular"]
+    assert _heard(built) == whole - of_day
+    built.append(RAW_EVENTS, raw_events([4], seed=8, per_day=5))
+    assert work(flow.run())["listens"] == [Days(D[4], D[5])]
+    assert [one.status for one in incidents.incidents(built)] == ["open"], "writing the day mends nothing"
+    assert _heard(built) <= whole - of_day
+    incidents.accept(built, f"aside-{D[4]}", "only a few")
+    list(flow.run())
+    assert _heard(built) == sum(built.row_counts(LISTENS).values())
+
+
+def _heard(engine: made_flow.DuckDBDelta) -> int:
+    found: int = engine.collect(engine.read(POPULAR).n.sum().as_table())[0][0].as_py()
+    return found
 
 
 def test_expectations_can_be_left_out_for_a_run(outage: made_flow.DuckDBDelta, tmp_path: Path) -> None:

@@ -10,7 +10,15 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from segue.contracts.errors import InvalidData, InvalidSettings
 from segue.models.interactions import Interactions
-from segue.models.popularity import ANY, DAY_US, Popular, Popularity, PopularityConfig
+from segue.models.popularity import (
+    ANY,
+    DAY_US,
+    DAYS_OF_TRACK,
+    Popular,
+    Popularity,
+    PopularityConfig,
+    latest_days,
+)
 
 NOW = 1_700_000_000_000_000
 
@@ -105,3 +113,31 @@ def test_popular_counts_listeners_not_plays() -> None:
     )
     model = Popular.from_arrays(Popular.fit(interactions).arrays())
     assert_array_equal(model.scores(interactions), [[0, 2, 1, 0]] * 2)
+
+
+def test_of_a_listeners_days_with_a_track_the_latest_count_once_each() -> None:
+    rng = np.random.default_rng(3)
+    listeners, tracks = rng.integers(0, 6, 900), rng.integers(0, 5, 900)
+    ts = NOW - rng.permutation(900) * DAY_US // 40
+    counted = latest_days(listeners, tracks, ts)
+    expected = set()
+    for pair in {*zip(listeners.tolist(), tracks.tolist(), strict=True)}:
+        mine = np.flatnonzero((listeners == pair[0]) & (tracks == pair[1]))
+        last = {int(ts[play] // DAY_US): int(play) for play in mine[np.argsort(ts[mine])]}
+        expected |= {last[day] for day in sorted(last)[-DAYS_OF_TRACK:]}
+    assert_array_equal(np.flatnonzero(counted == 1), sorted(expected))
+    assert counted.sum() == len(expected) < 150
+    assert len(latest_days(listeners[:0], tracks[:0], ts[:0])) == 0
+
+
+def test_who_plays_a_track_around_the_clock_moves_it_no_further_than_somebody_who_likes_it() -> None:
+    bot = np.full(5_000, 1), np.zeros(5_000, int), NOW - np.arange(5_000) * DAY_US // 700
+    people = np.arange(10, 20), np.ones(10, int), np.full(10, NOW - 7 * DAY_US)
+    listeners, tracks, ts = (np.concatenate(columns) for columns in zip(bot, people, strict=True))
+    unknown = np.full(len(ts), -1)
+    counted = latest_days(listeners, tracks, ts)
+    tops = [
+        Popularity.fit(tracks, ts, unknown, unknown, weights, NOW, PopularityConfig()).ranked()[0][0]
+        for weights in (np.ones(len(ts)), counted)
+    ]
+    assert tops == [0, 1]
