@@ -6,12 +6,14 @@ import shutil
 from datetime import date
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from command import Done, rows, segue
 
 from segue.contracts.ports import Days
 from segue.contracts.tables import EVENTS, LISTENS, RAW_EVENTS
+from segue.contracts.vocabulary import DAY
 from segue.wiring.home import Home
 
 SIZE = (
@@ -101,12 +103,45 @@ def test_what_is_accepted_goes_on_and_is_remembered(copy: Path) -> None:
     assert again.code == 0, again.err
 
 
+def test_the_next_good_day_goes_on_without_it(copy: Path) -> None:
+    next_day = date(2026, 11, 22)
+    opened = Home.open(copy, environ={}, overrides=["warehouse.threads=1"])
+    before = Days(date(2026, 11, 20), date(2026, 11, 20))
+    rows_of_next = opened.engine.collect(opened.engine.read(RAW_EVENTS, before).order_by("event_id"))
+    for name in ("ts", "received_at"):
+        later = pc.add(rows_of_next[name], 2 * DAY)
+        rows_of_next = rows_of_next.set_column(rows_of_next.column_names.index(name), name, later)
+    rows_of_next = rows_of_next.set_column(0, "day", pa.array([next_day] * rows_of_next.num_rows))
+    opened.engine.append(RAW_EVENTS, rows_of_next.cast(RAW_EVENTS.arrow))
+    opened.engine.close()
+    done = segue(copy, "step", "run", "co-listens", "--date", next_day.isoformat())
+    assert done.code == 0, done.err
+    assert f"{LAST} left out as long as events-{LAST}-" in done.err
+    days = set(rows(copy, LISTENS, "day")["day"].to_pylist())
+    assert next_day in days
+    assert LAST not in days
+    assert f"left out of training and of what bundles count, until mended or accepted: {LAST}" in (
+        segue(copy, "quality", more={"COLUMNS": "200"}).out
+    )
+
+
+def test_a_day_is_set_aside_by_hand_and_taken_back(copy: Path) -> None:
+    said = segue(copy, "quality", "set-aside", "2026-11-19", "--why", "bots all day", "--json").json
+    assert said["name"] == "aside-2026-11-19"
+    told = segue(copy, "quality", more={"COLUMNS": "200"}).out
+    assert "open aside-2026-11-19  bots all day" in told
+    assert f"until mended or accepted: 2026-11-19, {LAST}" in told
+    assert segue(copy, "quality", "accept", "aside-2026-11-19", "--why", "they were few").code == 0
+    assert "accepted aside-2026-11-19" in segue(copy, "quality", more={"COLUMNS": "200"}).out
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
         (("--inject", "dead-clients"), "did you mean 'dead-client'"),
         (("--table", "raw_events"), "not watched"),
         (("--date", "yesterday"), "no date"),
+        (("set-aside", "yesterday", "--why", "x"), "day: 'yesterday' is no date"),
         (("accept", "events-2026"), "there is no incident 'events-2026'"),
     ],
 )

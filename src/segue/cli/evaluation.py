@@ -66,8 +66,8 @@ def evaluate(
         chosen = open_home(home, settings, config)
         if html is not None and (html.is_dir() or not html.parent.is_dir()):
             raise InvalidInput(f"--html: {html} is no file in an existing directory", field="html")
-        history_days = chosen.settings.training.history_days
-        divided = load_split(chosen.engine, _moment(split), history_days, listens_only=targets == "listens")
+        engine, history_days = chosen.trusted, chosen.settings.training.history_days
+        divided = load_split(engine, _moment(split), history_days, listens_only=targets == "listens")
         if max_cases < 0:
             raise InvalidInput(
                 f"--max-cases: {max_cases} must be 0 (all) or more", field="max_cases", limit="0 or more"
@@ -76,7 +76,7 @@ def evaluate(
             divided = sampled(divided, max_cases)
         with working("evaluate") as say:
             tested = backtest(
-                chosen.engine,
+                engine,
                 chosen.settings,
                 divided,
                 say,

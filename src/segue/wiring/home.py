@@ -50,6 +50,16 @@ class Home:
 
         return open_engine(self.warehouse, self.settings.warehouse)
 
+    @property
+    def trusted(self) -> Engine:
+        """The warehouse without the days that are set aside: what models learn from and are judged by."""
+        from segue.warehouse.incidents import aside, incidents
+        from segue.warehouse.without import without
+
+        if not self.settings.warehouse.expect:
+            return self.engine
+        return without(self.engine, aside(incidents(self.engine)))
+
     @cached_property
     def state(self) -> ListenerStates:
         """Listener state."""

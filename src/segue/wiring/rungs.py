@@ -237,12 +237,12 @@ class Ladder:
     def train(self, until: int, rankers: dict[str, Ranker] | None = None) -> Trained:
         """Train on what happened before a moment, with rankers of its own unless some are given."""
         home = self.home
-        return train(home.engine, home.settings, until, lambda what: self.say(f"trains {what}"), rankers)
+        return train(home.trusted, home.settings, until, lambda what: self.say(f"trains {what}"), rankers)
 
     @cached_property
     def _split(self) -> Split:
         history_days = self.home.settings.training.history_days
-        split = load_split(self.home.engine, moment(self._first), history_days, listens_only=True)
+        split = load_split(self.home.trusted, moment(self._first), history_days, listens_only=True)
         return sampled(split, self.size.requests)
 
     def _plan(self, challenger: Challenger) -> Plan:
@@ -272,7 +272,7 @@ class Ladder:
         home, split = self.home, self._split
         cases = split.tasks[challenger.surface]
         at, settings = split.protocol.split, self._settings(challenger)
-        past = Replay.load(home.engine, np.unique(cases.user), at, settings.state)
+        past = Replay.load(home.trusted, np.unique(cases.user), at, settings.state)
         states = {int(user): past.state(int(user), at) for user in np.unique(cases.user)}
         artifacts = self._artifacts(challenger)
         served = _Paged(artifacts, settings.surfaces, lambda _: None, 1_000, clock=lambda: 0.0)
