@@ -38,4 +38,4 @@ def test_the_server_keeps_to_its_own_description(service: Home, tmp_path: Path) 
             check=False,
         )
     assert done.returncode == 0, done.stdout[-5_000:] + done.stderr[-2_000:]
-    assert "No issues found" in done.stdout
+    assert "No issues found" in done.stdout, done.stdout[-3_000:]

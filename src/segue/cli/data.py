@@ -1,14 +1,12 @@
-"""`segue import` and `segue simulate`: events in."""
+"""`segue import`: events in."""
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 
 from segue.cli.console import (
@@ -23,15 +21,13 @@ from segue.cli.console import (
     print_json,
     working,
 )
-from segue.contracts.errors import InvalidData, InvalidInput
+from segue.contracts.errors import InvalidData
 from segue.contracts.tables import RAW_EVENTS
 from segue.events.importers import IMPORTERS, ImportReport, choose_importer, import_path
 from segue.flows.ledger import Ledger
 from segue.flows.lock import exclusive
 from segue.settings import DEFAULT_HOME
-from segue.simulation import SimulationConfig
 from segue.wiring.home import Home
-from segue.wiring.simulate import SimulationReport, simulate_into
 
 MappingOption = Annotated[
     Path | None, typer.Option("--mapping", help="For `table`: a TOML file that says what the columns are.")
@@ -107,53 +103,3 @@ def run_import(
             say(f"import {name}: {report.read:,} read, {report.landed:,} landed")
         home.engine.compact(RAW_EVENTS)
     return report, warnings
-
-
-def simulate(
-    tracks: Annotated[int, typer.Option(help="Tracks in the catalogue.")] = SimulationConfig().tracks,
-    artists: Annotated[int, typer.Option(help="Artists.")] = SimulationConfig().artists,
-    listeners: Annotated[int, typer.Option(help="Listeners.")] = SimulationConfig().listeners,
-    days: Annotated[int, typer.Option(help="Days of history.")] = SimulationConfig().days,
-    end: Annotated[
-        str, typer.Option(help="Last day of history, YYYY-MM-DD.")
-    ] = SimulationConfig().end.isoformat(),
-    seed: Annotated[int, typer.Option(help="The same seed gives the same service, event by event.")] = 1,
-    json: JsonOption = False,
-    home: HomeOption = DEFAULT_HOME,
-    settings: SetOption = None,
-    config: ConfigOption = None,
-) -> None:
-    """Make up a whole music service and its history: catalogue, listeners, sessions, events, exposures.
-
-    The true preferences go to HOME/truth, apart from everything a model may read.
-
-    Example: `segue simulate --listeners 500 --tracks 2000 --artists 300 --days 20` takes seconds.
-
-    Next: `segue run`.
-    """
-    with plain_errors():
-        try:
-            last = date.fromisoformat(end)
-        except ValueError as error:
-            raise InvalidInput(f"--end: {end!r} is no date; write it as 2026-11-21", field="end") from error
-        size = SimulationConfig(
-            tracks=tracks, artists=artists, listeners=listeners, days=days, end=last, seed=seed
-        )
-        report = run_simulation(open_home(home, settings, config), size)
-    if json:
-        print_json(report)
-        return
-    out.print(
-        f"simulated {report.events:,} events and {report.exposures:,} exposures over {size.days} days: "
-        f"{size.tracks:,} tracks, {size.artists:,} artists, {size.listeners:,} listeners ({report.seconds:.0f} s)"
-    )
-    out.print("next: [bold]segue run[/]")
-
-
-def run_simulation(home: Home, size: SimulationConfig) -> SimulationReport:
-    """Simulate with a progress bar on standard error."""
-    with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
-        line = bar.add_task("simulating", total=size.days)
-        return simulate_into(
-            home, size, lambda day: bar.update(line, advance=1, description=f"simulating {day}")
-        )

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from segue.cli.console import ConfigOption, HomeOption, SetOption, open_home, out, plain_errors
-from segue.cli.data import run_import, run_simulation
+from segue.cli.data import run_import
 from segue.cli.flow import run_flow
+from segue.cli.simulate import run_simulation
 from segue.cli.tables import evaluation_tables
 from segue.contracts.errors import InvalidInput
 from segue.contracts.tables import RAW_EVENTS

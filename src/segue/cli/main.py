@@ -35,7 +35,11 @@ COMMANDS: Final = {
     "rejects": Command(
         "segue.cli.rejects", "rejects", "Show the rows that broke the contract when they came in."
     ),
-    "simulate": Command("segue.cli.data", "simulate", "Make up a whole music service and its history."),
+    "simulate": Command(
+        "segue.cli.simulate",
+        "simulate",
+        "Make up a whole music service and its history; run experiments and scenarios on it.",
+    ),
     "run": Command(
         "segue.cli.flow", "run", "Land the log, build the tables, train, judge against the champion, publish."
     ),
@@ -70,7 +74,7 @@ COMMANDS: Final = {
         "segue.cli.evaluation", "benchmark", "Our models on a published split, beside the published numbers."
     ),
     "experiment": Command(
-        "segue.cli.experiment", "app", "Analyse experiments, check the analysis, plan the next."
+        "segue.cli.experiment", "app", "Start, stop and analyse experiments, plan the next."
     ),
     "recommend": Command(
         "segue.cli.recommend", "recommend", "Answer one request from the published bundle, in this process."

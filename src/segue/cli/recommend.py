@@ -21,7 +21,7 @@ from segue.cli.console import (
 from segue.contracts.vocabulary import Removed
 from segue.recommend.api import Request, Response
 from segue.serving.operations import MAX_SESSION
-from segue.serving.parameters import Country, Form, Id, Ids, Integer, Parameter
+from segue.serving.parameters import Choices, Country, Form, Id, Ids, Integer, Parameter
 from segue.settings import DEFAULT_HOME
 from segue.wiring.platform import HomePlatform
 
@@ -46,6 +46,9 @@ def recommend(
         int | None, typer.Option(help="Moment of the request, UTC microseconds; default: the present.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of exploration, for a repeatable answer.")] = None,
+    variants: Annotated[
+        str | None, typer.Option(help="Show what a variant answers, whoever asks: EXPERIMENT:VARIANT,...")
+    ] = None,
     why: Annotated[bool, typer.Option("--why", help="Say why each track is there.")] = False,
     json: JsonOption = False,
     home: HomeOption = DEFAULT_HOME,
@@ -68,6 +71,7 @@ def recommend(
             "country": _read("--country", Country(), country),
             "now": _read("--now", Integer(), now),
             "seed": _read("--seed", Integer(), seed),
+            "variants": _read("--variants", Choices(), variants),
         }
         platform = HomePlatform(open_home(home, settings, config))
         try:
@@ -107,4 +111,7 @@ def _print(response: Response) -> None:
     )
     spent = sum(stage.ms for stage in response.trace.stages)
     person = "personal" if response.trace.personalized else "not personal: no history was read"
+    if response.trace.variants:
+        given = ", ".join(f"{name} {variant}" for name, variant in response.trace.variants.items())
+        out.print(f"experiments: {given}", highlight=False)
     out.print(f"{person}; {spent:.1f} ms; removed: {removed or 'nothing'}")

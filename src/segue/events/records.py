@@ -81,6 +81,8 @@ class Exposure(Struct, omit_defaults=True, frozen=True):
     bundle: str | None = None
     config: str | None = None
     variants: str | None = None
+    took_us: Integer | None = None
+    degraded: Integer | None = None
     score: list[float] | None = None
     sources: list[list[str]] | None = None
     propensity: list[float | None] | None = None
@@ -224,8 +226,18 @@ def _columns(items: list[Event], names: list[str], types: dict[str, pa.DataType]
 
 def _slots(items: list[Exposure]) -> pa.Table:
     columns: dict[str, pa.Array] = {}
-    for name in ("request_id", "ts", "user_id", "surface", "bundle", "config", "variants"):
-        kind = EXPOSURES.column(name).type
+    for name in (
+        "request_id",
+        "ts",
+        "user_id",
+        "surface",
+        "bundle",
+        "config",
+        "variants",
+        "took_us",
+        "degraded",
+    ):
+        kind = pa.int64() if name in ("took_us", "degraded") else EXPOSURES.column(name).type
         columns[name] = pa.array(_repeated([getattr(item, name) for item in items], items), kind)
     for name in ("position", "track_id", "score", "sources", "propensity"):
         kind = pa.int64() if name == "position" else EXPOSURES.column(name).type

@@ -31,7 +31,7 @@ from segue.recommend.api import Response
 
 MEDIA_TYPE: Final = "text/plain; version=1.0.0; charset=utf-8"
 MAX_REASONS: Final = 100
-PARTS: Final = ("state", "follower", "catalogue")
+PARTS: Final = ("state", "follower", "catalogue", "experiments")
 """What may not work while requests are answered."""
 _LATENCY: Final = (
     0.001,

@@ -18,10 +18,13 @@ class Request(Struct, frozen=True, forbid_unknown_fields=True):
     track_id: Id | None = None
     artist_id: Id | None = None
     session: tuple[Id, ...] | None = None
+    session_id: Id | None = None
     country: str | None = None
     now: int | None = None
     seed: int | None = None
     why: bool = False
+    variants: dict[str, str] | None = None
+    """Variants that are asked for, by experiment: whoever looks at an experiment, not a listener, asks so."""
 
 
 class Reason(Struct, frozen=True, omit_defaults=True):
@@ -73,6 +76,8 @@ class Trace(Struct, frozen=True):
     removed: dict[str, int]
     personalized: bool
     degraded: tuple[str, ...] = ()
+    variants: dict[str, str] = {}
+    """The variants that made it, by experiment, where they could make a difference; marked if forced or failed."""
 
 
 class Response(Struct, frozen=True):

@@ -147,15 +147,26 @@ class Recommender:
         """Answer one request. Raises InvalidInput, NotFound."""
         return self.answer(request).response
 
-    def answer(self, request: Request) -> Answer:
-        """Answer one request, and keep what the exposure log wants to know."""
+    def answer(
+        self,
+        request: Request,
+        *,
+        variants: dict[str, str] | None = None,
+        request_id: bytes | None = None,
+        read_state: ReadState | None = None,
+    ) -> Answer:
+        """Answer one request, and keep what the exposure log wants to know.
+
+        Whoever chose this recommender by the request's `variants` says so, and what was needed for it: the id that the answer
+        is to have, the listener's state as it was read.
+        """
         recipe = self._recipe(request)
         clock = Clock(self._clock)
-        query = self._hydrate(request, recipe, clock)
+        query = self._hydrate(request, recipe, clock, read_state or self._read_state)
         candidates, removals = self._gather(query, clock)
         scored = score(query, self.artifacts, candidates)
         clock.mark("scorer", len(candidates))
-        request_id = new_id()
+        request_id = request_id or new_id()
         seed = request.seed if request.seed is not None else int.from_bytes(request_id[8:], "big")
         selection = choose(query, self.artifacts, candidates, scored.final, _dice(seed))
         clock.mark("selector", len(selection.order))
@@ -177,6 +188,7 @@ class Recommender:
                 removals.counts() | ({Removed.LOST: lost} if lost else {}),
                 query.personal,
                 tuple(clock.degraded),
+                variants or {},
             ),
         )
         return Answer(response, query, candidates, scored, shown, removals)
@@ -224,10 +236,10 @@ class Recommender:
             )
         return recipe
 
-    def _hydrate(self, request: Request, recipe: Surface, clock: Clock) -> Query:
+    def _hydrate(self, request: Request, recipe: Surface, clock: Clock, read_state: ReadState) -> Query:
         degraded = None
         try:
-            state = self._read_state(request.user_id) if request.user_id is not None else None
+            state = read_state(request.user_id) if request.user_id is not None else None
         except Unavailable as error:
             if not self._without_state or request.country is None:
                 raise

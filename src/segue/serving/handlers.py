@@ -17,17 +17,16 @@ from segue.contracts.errors import NotFound, Unavailable
 from segue.monitoring.metrics import MEDIA_TYPE as METRICS_TYPE
 from segue.monitoring.metrics import Metrics
 from segue.recommend.api import Request, Stage
-from segue.serving.body import Held, Room, content_type, read_body
+from segue.serving.body import JSON, Held, Room, content_type, read_body
 from segue.serving.edge import KEY, REQUEST_ID, SURFACE, TIMING
 from segue.serving.keys import Keys
 from segue.serving.lanes import Lane
 from segue.serving.parameters import Values
-from segue.serving.platform import EventResult, ListenerSummary, Platform, TrackInfo
-from segue.serving.problems import nothing_accepted
+from segue.serving.platform import EventResult, ExperimentAnswer, ListenerSummary, Platform, TrackInfo
+from segue.serving.problems import WrongMediaType, nothing_accepted
 from segue.settings.tree import Settings
 
 _encode: Final = msgspec.json.Encoder().encode
-_JSON: Final = "application/json"
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 _TOKEN: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 
@@ -64,6 +63,12 @@ class Listeners(Struct, frozen=True):
     """Listeners that fit a query."""
 
     listeners: tuple[ListenerSummary, ...]
+
+
+class Experiments(Struct, frozen=True):
+    """All experiments."""
+
+    experiments: tuple[ExperimentAnswer, ...]
 
 
 class Tracks(Struct, frozen=True):
@@ -118,9 +123,11 @@ async def recommendations(service: Service, values: Values, http: HttpRequest) -
             limit=f"one of {names}",
         )
     http.scope[SURFACE] = surface
+    if values["variants"]:
+        service.keys.admit(http, "experiments")
     response = await service.reads.run(service.platform.recommend, Request(**values))
     service.metrics.answer(response)
-    service.metrics.bundle(response.bundle)
+    service.metrics.bundle(service.platform.bundle_version())
     http.scope[TIMING] = _timing(response.trace.stages)
     return _json(response)
 
@@ -197,6 +204,35 @@ async def post_tracks(service: Service, values: Values, http: HttpRequest) -> Re
     return _json(EventsAnswer(accepted, len(results) - accepted, results), 202)
 
 
+async def experiments(service: Service, values: Values, http: HttpRequest) -> Response:
+    """All experiments."""
+    return _json(Experiments(await service.writes.run(service.platform.experiments)))
+
+
+async def experiment(service: Service, values: Values, http: HttpRequest) -> Response:
+    """One experiment."""
+    return _json(await service.writes.run(service.platform.experiment, values["name"]))
+
+
+async def put_experiment(service: Service, values: Values, http: HttpRequest) -> Response:
+    """Keep an experiment."""
+    if content_type(http) != JSON:
+        raise WrongMediaType(f"Content-Type: send {JSON}", field="Content-Type", limit=JSON)
+    with Held(service.room) as held:
+        body = await read_body(http, service.settings.serving.max_body_bytes, held)
+        return _json(await service.writes.run(service.platform.put_experiment, values["name"], body))
+
+
+async def stop_experiment(service: Service, values: Values, http: HttpRequest) -> Response:
+    """End an experiment for good."""
+    return _json(await service.writes.run(service.platform.stop_experiment, values["name"]))
+
+
+async def delete_experiment(service: Service, values: Values, http: HttpRequest) -> Response:
+    """Take an experiment out."""
+    return _json(await service.writes.run(service.platform.delete_experiment, values["name"]))
+
+
 async def metrics(service: Service, values: Values, http: HttpRequest) -> Response:
     """The numbers of all workers of this host. Outside the lanes: they are wanted most when the lanes are full."""
     service.metrics.bundle(service.platform.bundle_version())
@@ -206,11 +242,11 @@ async def metrics(service: Service, values: Values, http: HttpRequest) -> Respon
 
 async def openapi(service: Service, values: Values, http: HttpRequest) -> Response:
     """The description of this interface."""
-    return Response(service.openapi, media_type=_JSON)
+    return Response(service.openapi, media_type=JSON)
 
 
 def _json(answer: Any, status: int = 200) -> Response:
-    return Response(_encode(answer), status, headers=_NO_STORE, media_type=_JSON)
+    return Response(_encode(answer), status, headers=_NO_STORE, media_type=JSON)
 
 
 def _timing(stages: tuple[Stage, ...]) -> list[str]:

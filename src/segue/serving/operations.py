@@ -17,6 +17,7 @@ from segue.serving import handlers, problems
 from segue.serving.body import JSON, NDJSON
 from segue.serving.handlers import (
     EventsAnswer,
+    Experiments,
     Health,
     Listeners,
     Readiness,
@@ -25,6 +26,7 @@ from segue.serving.handlers import (
     Tracks,
 )
 from segue.serving.parameters import (
+    Choices,
     Country,
     Flag,
     Id,
@@ -32,13 +34,16 @@ from segue.serving.parameters import (
     Integer,
     Name,
     Parameter,
+    Slug,
     Text,
     Values,
 )
-from segue.serving.platform import ListenerProfile, TrackInfo
+from segue.serving.platform import ExperimentAnswer, ListenerProfile, TrackInfo
 from segue.serving.problems import Kind
 from segue.settings.tree import Scope, Settings
 
+_SCOPES: Final[dict[str, Scope]] = {"Catalogue": "catalogue", "Experiments": "experiments"}
+"""What a key must allow for changes, where it is not `write`, by group."""
 Handler = Callable[[Service, Values, HttpRequest], Awaitable[HttpResponse]]
 
 MAX_SESSION: Final = 500
@@ -49,11 +54,11 @@ MAX_KEY: Final = 200
 
 @dataclass(frozen=True)
 class Body:
-    """A request body: an example for each media type it may have, and whether it is a list of events, of tracks, or one track."""
+    """A request body: an example for each media type it may have, and whether it is a list of events, of tracks, or one thing."""
 
     doc: str
     examples: dict[str, Any]
-    item: Literal["Event", "Track", "TrackFields"] = "Event"
+    item: Literal["Event", "Track", "TrackFields", "Experiment"] = "Event"
     many: bool = True
 
 
@@ -81,7 +86,7 @@ class Operation:
             return None
         if self.method == "GET":
             return "read"
-        return "catalogue" if self.group == "Catalogue" else "write"
+        return _SCOPES.get(self.group, "write")
 
 
 _READ: Final = (problems.INVALID, problems.OVERLOADED, problems.UNAVAILABLE)
@@ -96,6 +101,7 @@ def operations(settings: Settings) -> tuple[Operation, ...]:
         *_CATALOGUE,
         *_changes(settings),
         *_PEOPLE,
+        *_EXPERIMENTS,
         *_OPERATIONS,
     )
 
@@ -137,6 +143,7 @@ def _recommendations(settings: Settings) -> Operation:
                 "tracks of the current session, oldest first",
                 "3,5,8",
             ),
+            Parameter("session_id", Integer(), "the client's session, which experiments may be split by", 3),
             Parameter("country", Country(), "where the listener is now, if not at home", "DE"),
             Parameter("why", Flag(), "give the reasons of every item", "1", default=False),
             Parameter(
@@ -144,6 +151,12 @@ def _recommendations(settings: Settings) -> Operation:
                 Integer(),
                 "makes exploration repeatable: same seed, same answer",
                 1,
+            ),
+            Parameter(
+                "variants",
+                Choices(),
+                "show what these variants answer, whoever asks; needs the scope `experiments`, and is never counted",
+                "more-diverse-home:treatment",
             ),
         ),
         problems=(problems.NOT_FOUND, *_READ),
@@ -339,6 +352,84 @@ _PEOPLE: Final = (
         ListenerProfile,
         parameters=(Parameter("user_id", Id("user"), "the listener", 17, where="path", required=True),),
         problems=_READ,
+    ),
+)
+
+_EXPERIMENT: Final = {
+    "name": "more-diverse-home",
+    "layer": "home",
+    "share": 0.1,
+    "starts": "2026-11-22",
+    "ends": "2026-12-06",
+    "variants": {"control": {}, "treatment": {"set": {"surfaces.home.selector.diversity": 0.5}}},
+    "metrics": {"goals": ["listens_per_listener"], "guardrails": {"skip_rate": 0.02}},
+}
+_NAMED: Final = (
+    Parameter("name", Slug(), "the experiment", "more-diverse-home", where="path", required=True),
+)
+_EXPERIMENTS: Final = (
+    Operation(
+        "GET",
+        "/v1/experiments",
+        "experiments",
+        "Experiments",
+        "List the experiments",
+        "Every experiment of this home, and how it is today.",
+        handlers.experiments,
+        Experiments,
+        problems=_READ,
+    ),
+    Operation(
+        "GET",
+        "/v1/experiments/{name}",
+        "experiment",
+        "Experiments",
+        "Look at an experiment",
+        "Its file as JSON, without what is left to defaults, and how it is today.",
+        handlers.experiment,
+        ExperimentAnswer,
+        parameters=_NAMED,
+        problems=(problems.NOT_FOUND, *_READ),
+    ),
+    Operation(
+        "PUT",
+        "/v1/experiments/{name}",
+        "put-experiment",
+        "Experiments",
+        "Start or change an experiment",
+        "It is checked by itself, against the settings, and beside the other experiments: slices of one layer may not overlap. "
+        "Every worker of this host has it within a second or two. While it runs its `share` may grow, and words, metrics and "
+        "`ends` may change; whatever would move listeners, or change what they get, is a 409: put it under another name.",
+        handlers.put_experiment,
+        ExperimentAnswer,
+        parameters=_NAMED,
+        body=Body("An experiment.", {JSON: _EXPERIMENT}, "Experiment", many=False),
+        problems=(*_BODIES, problems.NOT_FOUND, problems.CONFLICT, *_CHANGING),
+    ),
+    Operation(
+        "POST",
+        "/v1/experiments/{name}/stop",
+        "stop-experiment",
+        "Experiments",
+        "Stop an experiment",
+        "The kill switch: within a second or two every worker of this host answers all of its units as everybody else. It stays "
+        "stopped.",
+        handlers.stop_experiment,
+        ExperimentAnswer,
+        parameters=_NAMED,
+        problems=(problems.NOT_FOUND, *_CHANGING),
+    ),
+    Operation(
+        "DELETE",
+        "/v1/experiments/{name}",
+        "delete-experiment",
+        "Experiments",
+        "Take an experiment out",
+        "What was logged of it stays in the log; the name is free again.",
+        handlers.delete_experiment,
+        ExperimentAnswer,
+        parameters=_NAMED,
+        problems=(problems.NOT_FOUND, *_CHANGING),
     ),
 )
 

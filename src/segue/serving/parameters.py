@@ -23,6 +23,8 @@ MAX_FIELDS: Final = 50
 
 Schema = dict[str, Any]
 Values = dict[str, Any]
+_SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
+_CHOICES: Final = re.compile(f"{_SLUG.pattern}:{_SLUG.pattern}(,{_SLUG.pattern}:{_SLUG.pattern})*")
 _DIGITS: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
 
@@ -183,6 +185,43 @@ class Ids:
             "items": Integer().schema(),
             "maxItems": self.max_items,
         }
+
+
+@dataclass(frozen=True)
+class Slug:
+    """A name in small letters, digits and dashes."""
+
+    limit: str = "1 to 60 small letters, digits and dashes, such as more-diverse-home"
+
+    def parse(self, text: str) -> str:
+        """The name. Raises ValueError."""
+        if not _SLUG.fullmatch(text):
+            raise ValueError(text)
+        return text
+
+    def schema(self) -> Schema:
+        """A string with its pattern."""
+        return {"type": "string", "pattern": f"^{_SLUG.pattern}$"}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Variants by experiment."""
+
+    limit: str = "EXPERIMENT:VARIANT, several with commas between"
+
+    def parse(self, text: str) -> dict[str, str]:
+        """The variants by experiment. Raises ValueError."""
+        if not _CHOICES.fullmatch(text):
+            raise ValueError(text)
+        pairs = [(name, variant) for name, _, variant in (part.partition(":") for part in text.split(","))]
+        if len({name for name, _ in pairs}) < len(pairs):
+            raise ValueError(text)
+        return dict(pairs)
+
+    def schema(self) -> Schema:
+        """A string with its pattern."""
+        return {"type": "string", "pattern": f"^{_CHOICES.pattern}$"}
 
 
 @dataclass(frozen=True)

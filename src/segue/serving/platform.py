@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Protocol
 
 from msgspec import Meta, Struct
 
+from segue.contracts.experiments import Experiment
 from segue.recommend.api import Id, Request, Response
 
 Micros = Annotated[int, Meta(description="UTC microseconds since 1970")]
@@ -96,6 +97,14 @@ class EventResult(Struct, frozen=True, omit_defaults=True):
     detail: str | None = None
 
 
+class ExperimentAnswer(Struct, frozen=True, omit_defaults=True):
+    """An experiment, how it is today, and when it was stopped, if it was."""
+
+    experiment: Experiment
+    status: Literal["scheduled", "running", "ended", "stopped"]
+    stopped_at: Micros | None = None
+
+
 @dataclass(frozen=True)
 class Receipt:
     """An answer per item sent, in order. `acknowledged` is done when those accepted are durable, or fails with why not.
@@ -158,6 +167,24 @@ class Platform(Protocol):
 
     def change_tracks(self, body: bytes, content_type: str) -> Receipt:
         """The same for a batch of tracks, each with its `track_id`. Raises InvalidInput, Overloaded."""
+
+    def experiments(self) -> tuple[ExperimentAnswer, ...]:
+        """All experiments, by name."""
+
+    def experiment(self, name: str) -> ExperimentAnswer:
+        """One experiment. Raises NotFound."""
+
+    def put_experiment(self, name: str, body: bytes) -> ExperimentAnswer:
+        """Keep what a JSON object says of an experiment; workers take it in within a second or two.
+
+        Raises InvalidInput for what is wrong with it, alone or beside the others; Conflict for a change that may not be made.
+        """
+
+    def stop_experiment(self, name: str) -> ExperimentAnswer:
+        """End an experiment, now and for good. Raises NotFound."""
+
+    def delete_experiment(self, name: str) -> ExperimentAnswer:
+        """Take an experiment out; answers with what it was. Raises NotFound."""
 
     def ready(self) -> tuple[bool, str]:
         """Whether requests can be answered now and, if not, why. Cheap: called on the event loop."""

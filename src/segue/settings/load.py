@@ -32,12 +32,33 @@ def load_settings(
 
     Raises InvalidSettings naming the key, what it must be, and the nearest known key.
     """
-    tree: Tree = msgspec.to_builtins(Settings())
-    changes = [_set(tree, change) for change in _changes(home, config, environ, overrides)]
+    return _changed(Settings(), _changes(home, config, environ, overrides))
+
+
+def change_settings(settings: Settings, changes: Mapping[str, Any], origin: str) -> Settings:
+    """The settings with others' values under some dotted keys; a table as value changes the keys that it has.
+
+    Raises InvalidSettings, as `load_settings`, naming `origin` as where the change is from.
+    """
+    return _changed(settings, _leaf_changes(changes, origin))
+
+
+def leaf_keys(changes: Mapping[str, Any]) -> set[str]:
+    """The dotted keys of the single settings that `change_settings` would change."""
+    return {".".join(change.key) for change in _leaf_changes(changes, "")}
+
+
+def _leaf_changes(changes: Mapping[str, Any], origin: str) -> list[Change]:
+    return [change for key, value in changes.items() for change in _below(origin, key.split("."), value)]
+
+
+def _changed(settings: Settings, changes: Iterable[Change]) -> Settings:
+    tree: Tree = msgspec.to_builtins(settings)
+    made = [_set(tree, change) for change in changes]
     try:
         return msgspec.convert(tree, Settings)
     except msgspec.ValidationError as error:
-        raise invalid(tree, changes, error) from error
+        raise invalid(tree, made, error) from error
 
 
 def _changes(
@@ -80,7 +101,10 @@ def _leaves(tree: Tree, prefix: tuple[str, ...] = ()) -> list[tuple[list[str], A
 
 
 def _given(origin: str, key: list[str], text: str) -> list[Change]:
-    value = _value(text)
+    return _below(origin, key, _value(text))
+
+
+def _below(origin: str, key: list[str], value: Any) -> list[Change]:
     leaves = _leaves(value, tuple(key)) if isinstance(value, dict) and value else [(key, value)]
     return [Change(origin, *leaf) for leaf in leaves]
 

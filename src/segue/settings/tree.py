@@ -386,7 +386,7 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True):
     pubsub: Annotated[PubSub, Meta(description="where Pub/Sub is")] = PubSub()
 
 
-Scope = Literal["read", "write", "catalogue"]
+Scope = Literal["read", "write", "catalogue", "experiments"]
 
 
 class Key(Struct, frozen=True, forbid_unknown_fields=True):
@@ -398,7 +398,8 @@ class Key(Struct, frozen=True, forbid_unknown_fields=True):
     scopes: Annotated[
         tuple[Scope, ...],
         Meta(
-            description="`read`: everything that is asked; `write`: events may be sent; `catalogue`: tracks may be changed"
+            description="`read`: everything that is asked; `write`: events may be sent; `catalogue`: tracks may be changed; "
+            "`experiments`: they may be put and stopped, and variants asked for"
         ),
     ] = ("write",)
     events_per_s: Annotated[

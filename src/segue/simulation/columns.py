@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any, NamedTuple, TypeVar
 
@@ -30,9 +30,9 @@ from segue.simulation.session import (
     Slates,
 )
 from segue.simulation.words import COUNTRIES, DEVICES
-from segue.simulation.world import ARTIST_BASE, F32, F64, FLAGS, I16, I32, I64, TRACK_BASE, U8, USER_BASE
+from segue.simulation.world import ARTIST_BASE, F32, F64, FLAGS, I16, I32, I64, TRACK_BASE, U8, U64, USER_BASE
 
-__all__ = ["EventColumns", "ExposureColumns", "Writer", "join", "pick"]
+__all__ = ["Answerer", "EventColumns", "ExposureColumns", "Writer", "join", "pick"]
 
 POLICY_VERSION = "logging-policy-1"
 _LATE = 0.01
@@ -69,8 +69,17 @@ class ExposureColumns(NamedTuple):
     position: I16
     track: I32
     score: F32
-    sources: U8
+    sources: U64
     propensity: F64
+    by: I16
+
+
+class Answerer(NamedTuple):
+    """What the exposure log says of who answered: version of the models, hash of the recipe by surface, variants as JSON."""
+
+    bundle: str
+    config: Mapping[str, str] = {}
+    variants: str | None = None
 
 
 Columns = TypeVar("Columns", EventColumns, ExposureColumns)
@@ -131,13 +140,19 @@ def exposure_columns(requests: Requests, slates: Slates, ids: U8) -> ExposureCol
         score=slates.score[r, slot],
         sources=slates.sources[r, slot],
         propensity=slates.propensity[r, slot],
+        by=slates.by[r],
     )
 
 
 class Writer:
     """Builds Arrow tables; holds the words that rows refer to by number."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(
+        self, catalogue: Catalogue, arms: Sequence[Answerer] = (), sources: Sequence[str] = SOURCE_NAMES
+    ) -> None:
+        """`arms` are who may have answered besides the logging policy, `sources` the names of the bits of `sources`."""
+        self._answerers = (Answerer(POLICY_VERSION), *arms)
+        self._sources = tuple(sources)
         tracks = catalogue.tracks
         self._artist = np.ascontiguousarray(catalogue.music.track["artist"])
         self._country = catalogue.habits.country
@@ -189,17 +204,25 @@ class Writer:
                 pa.array(c.ts),
                 pa.array(c.user.astype(np.int64) + USER_BASE),
                 _named(c.surface, [str(s) for s in SURFACES]),
-                _named(np.zeros(n, np.int8), [POLICY_VERSION]),
-                pa.nulls(n, pa.string()),
-                pa.nulls(n, pa.string()),
+                _named(c.by + 1, [a.bundle for a in self._answerers]),
+                self._configs(c),
+                pa.array([a.variants for a in self._answerers], pa.string()).take(pa.array(c.by + 1)),
+                pa.nulls(n, pa.int32()),
+                pa.nulls(n, pa.int16()),
                 pa.array(c.position),
                 pa.array(c.track.astype(np.int64) + TRACK_BASE),
                 pa.array(c.score),
-                _source_lists(c.sources),
+                _source_lists(c.sources, self._sources),
                 pa.array(c.propensity),
                 pa.nulls(n, pa.list_(pa.float32())),
             ],
             schema=EXPOSURES.arrow,
+        )
+
+    def _configs(self, c: ExposureColumns) -> pa.Array:
+        every = [a.config.get(surface) for a in self._answerers for surface in SURFACES]
+        return pa.array(every, pa.string()).take(
+            pa.array((c.by.astype(np.int64) + 1) * len(SURFACES) + c.surface)
         )
 
     def _query_column(self, c: EventColumns, searched: FLAGS) -> pa.Array:
@@ -234,9 +257,8 @@ def _binary(raw: U8, valid: FLAGS | None) -> pa.Array:
     return pa.BinaryArray.from_buffers(pa.binary(), n, [bitmap, pa.py_buffer(offsets), data])
 
 
-def _source_lists(mask: U8) -> pa.Array:
+def _source_lists(mask: U64, names: Sequence[str]) -> pa.Array:
     """A list of source names for each bit mask."""
-    every = [
-        [name for bit, name in enumerate(SOURCE_NAMES) if m >> bit & 1] for m in range(2 ** len(SOURCE_NAMES))
-    ]
-    return pa.array(every, pa.list_(pa.string())).take(pa.array(mask))
+    masks, place = np.unique(mask, return_inverse=True)
+    every = [[name for bit, name in enumerate(names) if m >> bit & 1] for m in masks.tolist()]
+    return pa.array(every, pa.list_(pa.string())).take(pa.array(place))

@@ -92,6 +92,8 @@ _NONE: Final = np.int64(-1)
 _ANY_MOOD: Final = np.int64(255)
 _SHORT_SKIP_MS = 5_000
 """Given up within this, the row is a skip; later, a short play."""
+_OF_SCENE = 0.25
+"""How much a play of the same scene bores, where one of the same artist counts 1."""
 _LOOKS = 4
 """Tracks a browsing listener compares."""
 
@@ -221,7 +223,7 @@ def _look(scene: _Scene, s: int, surface: int, request: int, slates: I32, limit:
         _write(scene, s, sessions["clock"][s], IMPRESSION, track, _NONE, surface, slot, request, _NONE)
         sessions["clock"][s] += SECOND // 4 + int(uniform(memory["rng"], user) * SECOND)
         like = relevance(scene.music, scene.people, user, track, _drift(sessions["clock"][s], scene.period))
-        looks = like + _GLIMPSE * normal(memory["rng"], user)
+        looks = like - _boredom(scene, user, track) + _GLIMPSE * normal(memory["rng"], user)
         if uniform(memory["rng"], user) < 1.0 / (1.0 + math.exp(-(bias + _PICK_SLOPE * looks))):
             if uniform(memory["rng"], user) < 0.3:
                 _write(scene, s, sessions["clock"][s], CLICK, track, _NONE, surface, slot, request, _NONE)
@@ -434,6 +436,7 @@ def _play(scene: _Scene, s: int, track: int, surface: int, slot: int, request: i
     moment = like + (FAMILIAR if known >= 0 else 0.0)
     moment -= TIRED if _just_heard(memory, user, track) else 0.0
     moment -= OFF_MOOD if music.track["mood"][track] != sessions["mood"][s] else 0.0
+    moment -= _boredom(scene, user, track) if request >= 0 else 0.0
     stayed = uniform(memory["rng"], user) < listen_chance(moment)
     if stayed:
         ms = duration
@@ -456,6 +459,24 @@ def _play(scene: _Scene, s: int, track: int, surface: int, slot: int, request: i
         pause = min(300.0 * math.exp(0.8 * normal(memory["rng"], user)), 1_500.0)
         sessions["clock"][s] += int(pause) * SECOND
     return bool(stayed)
+
+
+@njit(cache=True, nogil=True)
+def _boredom(scene: _Scene, user: int, track: int) -> float:
+    """What a recommended track loses because the latest plays were of its artist or its scene: who goes to an artist of
+    their own accord wants more of them, who is handed the same again and again does not."""
+    music, memory = scene.music, scene.memory
+    strength = memory["bored"][user]
+    if strength == 0.0:
+        return 0.0
+    same = 0.0
+    for i in range(min(memory["n_recent"][user], RECENT)):
+        other = memory[user]["recent"][i]
+        if music.track["artist"][other] == music.track["artist"][track]:
+            same += 1.0
+        elif music.track["scene"][other] == music.track["scene"][track]:
+            same += _OF_SCENE
+    return float(strength * same / RECENT)
 
 
 @njit(cache=True, nogil=True)

@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 
 from segue.simulation.draws import uniform
-from segue.simulation.session import HOME, SLATE_SIZES, SLOTS, Requests, Slates
+from segue.simulation.session import HOME, SLATE_SIZES, Requests, Slates, empty_slates
 from segue.simulation.world import (
     F32,
     F64,
@@ -30,7 +30,6 @@ from segue.simulation.world import (
     LIBRARY,
     NEIGHBOURS,
     RECENT,
-    U8,
     U64,
     Crowd,
     Memory,
@@ -58,13 +57,7 @@ class LoggingPolicy:
 
     def answer(self, requests: Requests, crowd: Crowd) -> Slates:
         """A slate for each request; draws from the listeners' own random streams."""
-        shape = (len(requests.user), SLOTS)
-        slates = Slates(
-            np.full(shape, -1, np.int32),
-            np.zeros(shape, np.float32),
-            np.zeros(shape),
-            np.zeros(shape, np.uint8),
-        )
+        slates = empty_slates(len(requests.user))
         _answer(self._music, self._people, self._memory, crowd, requests, slates)
         return slates
 
@@ -134,12 +127,12 @@ def fill_slate(
     track: I32,
     score: F32,
     propensity: F64,
-    sources: U8,
+    sources: U64,
 ) -> int:
     """Fill one slate of `size` slots: see the module's formula.
 
     pool int32[3, POOL] and weight float64[3, POOL] hold count int64[3] tracks each, no track twice in a pool; shares
-    float64[3]. Writes track int32, score float32 (log of the chance to be first), propensity float64, sources uint8.
+    float64[3]. Writes track int32, score float32 (log of the chance to be first), propensity float64, sources uint64.
     Returns how many slots were filled.
     """
     left = np.zeros(3)

@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from segue.contracts.vocabulary import EventType, Surface
-from segue.simulation.world import F32, F64, I32, I64, U8, Records
+from segue.simulation.world import F32, F64, I16, I32, I64, U64, Records
 
-__all__ = ["EVENT_ROW", "SESSION_ROW", "Requests", "Rows", "Sessions", "Slates"]
+__all__ = ["EVENT_ROW", "SESSION_ROW", "Requests", "Rows", "Sessions", "Slates", "empty_slates"]
 
 SLOTS: Final = 12
 """Slots of the longest slate."""
@@ -108,12 +108,31 @@ class Requests(NamedTuple):
     uploaded: I32
     ts: I64
 
+    def pick(self, rows: I64) -> Requests:
+        """Some of them, by index."""
+        return Requests(
+            self.user[rows], self.surface[rows], self.seed[rows], self.uploaded[rows], self.ts[rows]
+        )
+
 
 class Slates(NamedTuple):
-    """What it answers: track int32[n, SLOTS] (-1 behind the end), score float32, propensity float64 and sources uint8
-    (a bit per source) of the same shape."""
+    """What it answers: track int32[n, SLOTS] (-1 behind the end), score float32, propensity float64 and sources uint64
+    (a bit per source) of the same shape; by int16[n], who answered: -1 for the logging policy, else an arm."""
 
     track: I32
     score: F32
     propensity: F64
-    sources: U8
+    sources: U64
+    by: I16
+
+
+def empty_slates(n: int) -> Slates:
+    """Slates for `n` requests, still to be filled, by the logging policy if nobody else."""
+    shape = (n, SLOTS)
+    return Slates(
+        np.full(shape, -1, np.int32),
+        np.zeros(shape, np.float32),
+        np.zeros(shape),
+        np.zeros(shape, np.uint64),
+        np.full(n, -1, np.int16),
+    )

@@ -104,6 +104,8 @@ MEMORY_ROW: Final = np.dtype(
         ("n_follows", np.int64),
         ("n_hidden", np.int64),
         ("n_blocked", np.int64),
+        ("bored", np.float32),
+        ("joy", np.float32),
         ("library", np.int32, LIBRARY),
         ("liked", np.uint8, LIBRARY),
         ("recent", np.int32, RECENT),
@@ -116,7 +118,8 @@ MEMORY_ROW: Final = np.dtype(
 """What a listener remembers, changed as they listen. rng is their random stream, busy when their last session ended.
 library and recent are rings (n_* counts what was ever written); follows, hidden and blocked are lists. A library entry
 is a track they came to like, written again at every return, so that what is played often is chosen often (Simon
-1955)."""
+1955). bored is how much a recommended track loses in relevance if all of the latest plays were of its artist, joy how
+content the last sessions left them; both are 0 in a history, and used where listeners react (segue.simulation.environment)."""
 
 Records = npt.NDArray[np.void]
 Memory = Records

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -11,6 +12,8 @@ from segue.contracts.ids import parse_id
 from segue.events.records import Exposure, Lost
 from segue.recommend.pipeline import Answer
 from segue.recommend.scorers import Scored
+
+_json = msgspec.json.Encoder(order="sorted").encode
 
 
 def exposure_of(answer: Answer, *, losers: int | None) -> Exposure:
@@ -33,6 +36,9 @@ def exposure_of(answer: Answer, *, losers: int | None) -> Exposure:
         position=[item.position for item in shown],
         bundle=response.bundle,
         config=response.config,
+        variants=_json(response.trace.variants).decode() if response.trace.variants else None,
+        took_us=round(1_000 * sum(stage.ms for stage in response.trace.stages)),
+        degraded=len(response.trace.degraded),
         score=[item.score for item in shown],
         sources=[list(item.sources) for item in shown],
         propensity=[item.propensity for item in shown],

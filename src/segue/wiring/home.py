@@ -13,12 +13,14 @@ from segue.contracts.ports import Engine, Log
 from segue.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from segue.experiments.store import ExperimentStore
     from segue.listener.states import ListenerStates
 
 
 @dataclass(frozen=True)
 class Home:
-    """`root/warehouse`, `root/bundles`, `root/log`, `root/state`, `root/truth`; `root/following` while a server runs.
+    """`root/warehouse`, `root/bundles`, `root/experiments`, `root/log`, `root/state`, `root/truth`; `root/following` while a
+    server runs.
 
     An adapter is imported and opened on first use.
     """
@@ -65,6 +67,13 @@ class Home:
     def bundles(self) -> BundleStore:
         """Published models."""
         return BundleStore(self.root / "bundles")
+
+    @cached_property
+    def experiments(self) -> ExperimentStore:
+        """Experiments."""
+        from segue.experiments.store import ExperimentStore
+
+        return ExperimentStore(self.root / "experiments", self.settings, self.bundles)
 
     @property
     def truth(self) -> Path:

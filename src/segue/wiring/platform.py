@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import Future
 from contextlib import suppress
+from datetime import UTC, date, datetime
 from itertools import product
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from segue.bundle import Bundle
 from segue.bundle.catalogue import EXPLICIT, PUBLIC, Catalogue
 from segue.contracts.errors import InvalidInput, NotFound, SegueError, Unavailable
+from segue.contracts.experiments import Experiment
 from segue.contracts.ids import named_id
 from segue.contracts.vocabulary import MINUTE
 from segue.events import changes
@@ -26,12 +28,14 @@ from segue.events.flood import ListenerLimit
 from segue.events.incoming import decode_body
 from segue.events.records import EXPOSURES_TOPIC, encode_exposure
 from segue.events.tracks import decode_track, decode_tracks, removal
+from segue.experiments.store import Kept, Stamp
 from segue.listener.state import ADD, BLOCK, FOLLOW, HIDE, LIKE, PLAY, REPOST, ListenerState, anonymous
 from segue.recommend.api import Request, Response
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.pipeline import Answer, Recommender
 from segue.serving.platform import (
     EventResult,
+    ExperimentAnswer,
     Health,
     ListenerProfile,
     ListenerSummary,
@@ -40,6 +44,7 @@ from segue.serving.platform import (
     Receipt,
     TrackInfo,
 )
+from segue.settings.surfaces import Surface
 from segue.settings.tree import Settings
 from segue.wiring.background import BackgroundWriter
 from segue.wiring.catalogue import Changes
@@ -50,9 +55,12 @@ from segue.wiring.follower import TOPIC, Follower, group_of
 from segue.wiring.health import StateWatch
 from segue.wiring.home import Home
 from segue.wiring.slips import all_reached
+from segue.wiring.variants import Beside, Variants
 
 LOOK_EVERY_S = 0.5
-"""How often a worker looks whether another bundle is CURRENT."""
+"""How often a worker looks whether another bundle is CURRENT, and whether experiments changed."""
+RETRY_S = 10.0
+"""How long after an experiment's bundle did not open it is tried again."""
 PROFILE_PLAYS = 50
 EXPOSURES_WAITING = 100_000
 """Responses that wait for the log while it cannot be written."""
@@ -92,6 +100,17 @@ class HomePlatform:
         self._listener_limit = ListenerLimit(limits.listener_events_per_s)
         self._dead_letters = DeadLetters(home.log, limits.dead_letters_per_s)
         self._dice = random.Random()
+        self._beside = Beside(home.bundles, home.log, self._stamps, self._slips, self._warmed)
+        self._variants: Variants | None = None
+        """Answers by the experiments, over the champion."""
+        self._live: tuple[Experiment, ...] = ()
+        self._artifacts: dict[str, Artifacts] = {}
+        """Of the bundles that variants answer from."""
+        self._unfit: dict[str, str] = {}
+        """What is wrong with experiments that therefore do not run."""
+        self._seen: tuple[Stamp, str] | None = None
+        """The experiments' directory and the champion as last looked at."""
+        self._retry_at = 0.0
         self._champion: Recommender | None = None
         """Answers from the bundle that is CURRENT."""
         self._bundle: Bundle | None = None
@@ -111,7 +130,9 @@ class HomePlatform:
 
     def answer(self, request: Request) -> Answer:
         """Answer one request, with what the exposure log keeps of it."""
-        answer = self._open().answer(request)
+        if self._variants is None:
+            raise self._no_bundle()
+        answer = self._variants.answer(request)
         logged = self._home.settings.serving
         sampled = self._dice.random() < logged.log_sample_share
         exposure = exposure_of(answer, losers=logged.log_losers if sampled else None)
@@ -204,13 +225,39 @@ class HomePlatform:
         """Whether a bundle is open and warm."""
         return (True, "ready") if self._champion is not None else (False, self._reason)
 
+    def experiments(self) -> tuple[ExperimentAnswer, ...]:
+        """The experiments of the home whose files can be read."""
+        return tuple(map(_answered, self._home.experiments.all()[0]))
+
+    def experiment(self, name: str) -> ExperimentAnswer:
+        """One of them. Raises NotFound."""
+        return _answered(self._home.experiments.get(name))
+
+    def put_experiment(self, name: str, body: bytes) -> ExperimentAnswer:
+        """Keep an experiment. Raises InvalidInput, Conflict."""
+        try:
+            tree = msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidInput(f"body: not JSON: {error}", field="body", limit="a JSON object") from error
+        return _answered(self._home.experiments.put_tree(tree, name, _today()))
+
+    def stop_experiment(self, name: str) -> ExperimentAnswer:
+        """End one for good. Raises NotFound."""
+        return _answered(self._home.experiments.stop(name, time.time_ns() // 1000))
+
+    def delete_experiment(self, name: str) -> ExperimentAnswer:
+        """Take one out. Raises NotFound."""
+        return _answered(self._home.experiments.delete(name))
+
     def health(self) -> Health:
-        """Whether listener state is read, and it and the catalogue are kept up to date."""
-        following = self._following
+        """Whether listener state is read, it and the catalogue are kept up to date, and variants can be given."""
+        following, variants = self._following, self._variants
+        unable = {**self._unfit, **(variants.trouble if variants is not None else {})}
         parts = {
             "state": self._state_watch.trouble,
             "follower": self._follower.trouble,
-            "catalogue": following.trouble if following is not None else None,
+            "catalogue": (following.trouble if following is not None else None) or self._beside.trouble,
+            "experiments": "; ".join(f"{name}: {why}" for name, why in unable.items()) or None,
         }
         lacking = {part: trouble for part, trouble in parts.items() if trouble is not None}
         return Health(lacking, self._follower.lag_s(), self._follower.backlog)
@@ -225,6 +272,7 @@ class HomePlatform:
         self._watcher.join()
         if self._following is not None:
             self._following.close()
+        self._beside.drop(keep=())
         self._collector.close()
         self._changes.close()
         self._follower.close()
@@ -239,8 +287,11 @@ class HomePlatform:
 
     def _open(self) -> Recommender:
         if self._champion is None:
-            raise Unavailable(f"no bundle to answer from: {self._reason}", field="bundle")
+            raise self._no_bundle()
         return self._champion
+
+    def _no_bundle(self) -> Unavailable:
+        return Unavailable(f"no bundle to answer from: {self._reason}", field="bundle")
 
     def _watch(self) -> None:
         while not self._closing.wait(LOOK_EVERY_S):
@@ -250,6 +301,36 @@ class HomePlatform:
                 _log.exception("the published bundle could not be opened")
 
     def _look(self) -> None:
+        """See what is published and what is tried."""
+        self._look_at_bundle()
+        self._look_at_experiments()
+
+    def _look_at_experiments(self) -> None:
+        """Take in another set of experiments, or another champion for them. Bundles that did not open are tried again."""
+        champion, store = self._champion, self._home.experiments
+        if champion is None:
+            return
+        seen = (store.stamp(), champion.artifacts.version)
+        if seen == self._seen and not (self._retry_at and time.monotonic() > self._retry_at):
+            return
+        self._live, unfit = store.live(_today())
+        versions = {v.bundle for e in self._live for v in e.variants.values() if v.bundle is not None}
+        versions.discard(champion.artifacts.version)
+        self._artifacts, trouble = self._beside.need(versions)
+        self._variants, self._unfit = self._varied(champion), unfit
+        self._beside.drop(keep=versions)
+        for version, why in trouble.items():
+            _log.error("the bundle %s of an experiment does not open: %s", version, why)
+        self._retry_at = time.monotonic() + RETRY_S if trouble else 0.0
+        self._seen = seen
+
+    def _varied(self, champion: Recommender) -> Variants:
+        """Answers by the experiments as last seen."""
+        return Variants(
+            champion, self._live, self._home.settings, self._artifacts, self._recommender, self._state.read
+        )
+
+    def _look_at_bundle(self) -> None:
         """Open CURRENT if it is another bundle than ours. A bundle that does not open leaves the one before in place."""
         try:
             version = self._home.bundles.current()
@@ -257,7 +338,7 @@ class HomePlatform:
                 self._reason = f"{self._home.root}: no bundle is published yet; run `segue run`"
             elif self._champion is None or version != self._champion.artifacts.version:
                 before, opened = self._bundle, self._home.bundles.open(version)
-                self._switch(self._warm(opened))
+                self._switch(self._recommender(self._warmed(opened), self._home.settings.surfaces))
                 self._bundle = opened
                 if before is not None:
                     before.give_back()
@@ -279,18 +360,22 @@ class HomePlatform:
             self._slips,
             later=before is None and self._home.settings.log.when_down == "bundle",
         )
+        self._variants = self._varied(champion)
         self._champion = champion
         if before is not None:
             before.close()
 
-    def _warm(self, bundle: Bundle) -> Recommender:
+    def _warmed(self, bundle: Bundle) -> Artifacts:
         """Load a bundle and answer one request of each surface, so that no listener pays for compiling."""
-        settings = self._home.settings
         artifacts = Artifacts.load(bundle)
-        warm_up(artifacts, settings)
+        warm_up(artifacts, self._home.settings)
+        return artifacts
+
+    def _recommender(self, artifacts: Artifacts, surfaces: dict[str, Surface]) -> Recommender:
+        settings = self._home.settings
         return Recommender(
             artifacts,
-            settings.surfaces,
+            surfaces,
             self._state.read,
             settings.serving.max_k,
             without_state=settings.state.when_down == "popular",
@@ -335,6 +420,14 @@ def warm_up(artifacts: Artifacts, settings: Settings) -> None:
             recommender.recommend(
                 msgspec.structs.replace(seed, surface=surface, k=1, now=now, seed=0, why=True)
             )
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+def _answered(kept: Kept) -> ExperimentAnswer:
+    return ExperimentAnswer(kept.experiment, kept.status(_today()), kept.stopped_at)
 
 
 def _info(catalogue: Catalogue, at: int) -> TrackInfo:

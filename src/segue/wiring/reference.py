@@ -11,6 +11,8 @@ import msgspec
 from segue.contracts import errors
 from segue.contracts.schema import Table
 from segue.contracts.tables import TABLES
+from segue.experiments.metrics import METRICS
+from segue.experiments.metrics import SOURCES as METRIC_SOURCES
 from segue.features.page import features_page
 from segue.recommend.sources import PHRASES, SOURCES
 from segue.settings.tree import Settings
@@ -25,6 +27,7 @@ def pages() -> dict[str, str]:
         "tables.md": GENERATED + _tables(),
         "features.md": GENERATED + features_page(),
         "sources.md": GENERATED + _sources(),
+        "metrics.md": GENERATED + _metrics(),
         "errors.md": GENERATED + _errors(),
     }
 
@@ -114,6 +117,28 @@ def _sources() -> str:
         module = inspect.getmodule(function)
         doc = (module.__doc__ or "").strip().splitlines()[0] if module else ""
         lines.append(f"| `{name}` | {PHRASES[name]} | {doc} |")
+    return "\n".join(lines) + "\n"
+
+
+def _metrics() -> str:
+    lines = [
+        "# Metrics of experiments",
+        "",
+        "From a unit's first exposure to the end of the experiment, or within its window. A ratio is of sums over units,",
+        "analysed by the delta method. Metrics of requests exist for every kind of unit, the others for listeners.",
+        "",
+        "| metric | what it is | adds up | per | good | window | units |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for one in METRICS.values():
+        top, *bottom = (f"`{part.source.name}.{part.column}`" for part in one.sums)
+        window = f"{one.window_days} days" if one.window_days else ""
+        lines.append(
+            f"| `{one.name}` | {one.doc} | {top} | {bottom[0] if bottom else 'unit'} | {one.direction} | {window} | "
+            f"{'all' if one.fits('request') else 'listener'} |"
+        )
+    lines += ["", "## What they add up", "", "| source | rows | columns |", "| --- | --- | --- |"]
+    lines += [f"| `{s.name}` | {s.doc} | {', '.join(f'`{c}`' for c in s.columns)} |" for s in METRIC_SOURCES]
     return "\n".join(lines) + "\n"
 
 

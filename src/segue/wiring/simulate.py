@@ -13,6 +13,8 @@ from segue.contracts.errors import Conflict
 from segue.contracts.tables import ARTISTS, EXPOSURES, FRIENDSHIPS, LISTENERS, RAW_EVENTS, TRACKS
 from segue.flows.lock import exclusive
 from segue.simulation import SimulationConfig, generate_catalogue, simulate_days
+from segue.simulation.history import begin
+from segue.simulation.service import write_service
 from segue.wiring.home import Home
 
 
@@ -53,12 +55,14 @@ def _simulate(home: Home, size: SimulationConfig, advance: Callable[[date], None
     catalogue.truth.write(home.truth)
     source = _source(size)
     events = exposures = 0
-    for number, day in enumerate(simulate_days(size, catalogue), start=1):
+    service = begin(size, catalogue)
+    for number, day in enumerate(simulate_days(size, catalogue, service), start=1):
         engine.append(RAW_EVENTS, day.events, marker=(source, number))
         engine.append(EXPOSURES, day.exposures, marker=(source, number))
         events += len(day.events)
         exposures += len(day.exposures)
         advance(day.day)
+    write_service(home.truth, size, service)
     return SimulationReport(events, exposures, time.perf_counter() - started)
 
 

@@ -19,19 +19,23 @@ import time
 from collections import Counter
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from segue.bundle import BundleStore
 from segue.contracts.errors import InvalidInput, NotFound, Overloaded, Unavailable
 from segue.contracts.ids import format_id, new_id
 from segue.contracts.vocabulary import NEEDS_ARTIST, EventType
 from segue.events.incoming import decode_body
 from segue.events.records import Event
 from segue.events.tracks import decode_track, decode_tracks, removal
+from segue.experiments.store import ExperimentStore, Kept
 from segue.recommend.api import Item, Reason, Request, Response, Shelf, Stage, Trace
 from segue.serving.platform import (
     EventResult,
+    ExperimentAnswer,
     Health,
     ListenerProfile,
     ListenerSummary,
@@ -51,6 +55,7 @@ NO_CONSENT_USER = 58
 CRASHES, IS_DOWN, IS_BUSY, IS_SLOW, IS_SLOWER = range(900_001, 900_006)
 MARKUP_TRACK = 3
 NOW = 1_795_000_000_000_000
+TODAY = datetime.fromtimestamp(NOW / 1e6, UTC).date()
 
 GENRES = ("ambient", "techno", "folk", "jazz", "hip-hop", "indie", "classical", "dub")
 _FIRST = (
@@ -153,6 +158,8 @@ class SmallPlatform:
         self._ready_after = ready_after
         self._tracks = catalogue()
         self._shuffle = random.Random()
+        folder = events.parent
+        self._store = ExperimentStore(folder / "experiments", Settings(), BundleStore(folder / "bundles"))
         events.touch()
 
     def recommend(self, request: Request) -> Response:
@@ -279,6 +286,30 @@ class SmallPlatform:
         written: Future[None] = Future()
         written.set_result(None)
         return written
+
+    def experiments(self) -> tuple[ExperimentAnswer, ...]:
+        """Those in the folder beside the events."""
+        return tuple(map(_answered, self._store.all()[0]))
+
+    def experiment(self, name: str) -> ExperimentAnswer:
+        """One of them."""
+        return _answered(self._store.get(name))
+
+    def put_experiment(self, name: str, body: bytes) -> ExperimentAnswer:
+        """Keep one."""
+        try:
+            tree = msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidInput(f"body: not JSON: {error}", field="body") from error
+        return _answered(self._store.put_tree(tree, name, TODAY))
+
+    def stop_experiment(self, name: str) -> ExperimentAnswer:
+        """End one."""
+        return _answered(self._store.stop(name, NOW))
+
+    def delete_experiment(self, name: str) -> ExperimentAnswer:
+        """Take one out."""
+        return _answered(self._store.delete(name))
 
     def ready(self) -> tuple[bool, str]:
         """Ready, unless it waits for a file that is not there yet."""
@@ -416,6 +447,10 @@ class SmallPlatform:
             return next((t.artist for t in self._tracks.values() if t.artist_id == target), None)
         track = self._tracks.get(target)
         return track.title if track else None
+
+
+def _answered(kept: Kept) -> ExperimentAnswer:
+    return ExperimentAnswer(kept.experiment, kept.status(TODAY), kept.stopped_at)
 
 
 def _shelves(items: tuple[Item, ...], below: tuple[Item, ...]) -> tuple[Shelf, ...]:

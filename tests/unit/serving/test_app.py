@@ -203,6 +203,6 @@ def test_the_small_platform_is_a_platform(tmp_path: Path) -> None:
     methods: list[Callable[..., Any]] = [
         v for n, v in vars(Platform).items() if callable(v) and not n.startswith("_")
     ]
-    assert len(methods) == 13
+    assert len(methods) == 18
     for method in methods:
         assert callable(getattr(SmallPlatform, method.__name__))

@@ -1,0 +1,140 @@
+"""Who answers a request: the champion, or a recommender with what the request's variants change.
+
+One is made for each combination of variants that is met, over the champion's bundle or over another that is open beside it. A
+variant that cannot be given is not hidden: its units get what everybody gets, the log says `failed:`, and health says why.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from segue.bundle import Bundle, BundleStore
+from segue.contracts.errors import SegueError
+from segue.contracts.experiments import FAILED, Experiment
+from segue.contracts.ports import Log
+from segue.events.changes import Stamps
+from segue.experiments.definition import changed
+from segue.recommend.api import Request
+from segue.recommend.artifacts import Artifacts
+from segue.recommend.pipeline import Answer, ReadState, Recommender
+from segue.settings.surfaces import Surface
+from segue.settings.tree import Settings
+from segue.wiring.catalogue import Changes
+from segue.wiring.trials import Asked, Trials
+
+_log = logging.getLogger("segue.variants")
+Build = Callable[[Artifacts, dict[str, Surface]], Recommender]
+Treatments = tuple[tuple[str, str], ...]
+
+
+class Beside:
+    """Bundles of variants, open beside the champion; each follows the catalogue, as the champion does."""
+
+    def __init__(
+        self, bundles: BundleStore, log: Log, stamps: Stamps, slips: Path, warm: Callable[[Bundle], Artifacts]
+    ) -> None:
+        self._bundles = bundles
+        self._log = log
+        self._stamps = stamps
+        self._slips = slips
+        self._warm = warm
+        self._open: dict[str, tuple[Bundle, Artifacts, Changes]] = {}
+
+    def need(self, versions: Iterable[str]) -> tuple[dict[str, Artifacts], dict[str, str]]:
+        """Have just these open. Returns what is, and what is wrong with the others."""
+        wanted, trouble = set(versions), {}
+        for version in wanted - set(self._open):
+            try:
+                bundle = self._bundles.open(version)
+                artifacts = self._warm(bundle)
+                following = Changes(self._log, artifacts, self._stamps, self._slips)
+            except (SegueError, OSError) as error:
+                trouble[version] = str(error)
+                continue
+            self._open[version] = (bundle, artifacts, following)
+        return {version: self._open[version][1] for version in wanted & set(self._open)}, trouble
+
+    def drop(self, keep: Iterable[str]) -> None:
+        """Close what is needed no more, once nobody is sent there."""
+        for version in set(self._open) - set(keep):
+            bundle, _, following = self._open.pop(version)
+            following.close()
+            bundle.give_back()
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps changes of the catalogue from one of them."""
+        return next((f.trouble for _, _, f in self._open.values() if f.trouble is not None), None)
+
+
+class Variants:
+    """Answers requests over one champion and one set of experiments. Nothing is written after construction but a cache."""
+
+    def __init__(
+        self,
+        champion: Recommender,
+        experiments: Iterable[Experiment],
+        settings: Settings,
+        beside: Mapping[str, Artifacts],
+        build: Build,
+        read_state: ReadState,
+    ) -> None:
+        self.champion = champion
+        self._experiments = {experiment.name: experiment for experiment in experiments}
+        self._trials = Trials(self._experiments.values(), settings)
+        self._settings = settings
+        self._beside = {champion.artifacts.version: champion.artifacts, **beside}
+        self._build = build
+        self._read_state = read_state
+        self.trouble: dict[str, str] = {}
+        """What keeps a variant from being given, by EXPERIMENT:VARIANT."""
+        self._made: dict[Treatments, Recommender] = {(): champion}
+        for experiment in self._experiments.values():
+            self._try_each(experiment)
+
+    def answer(self, request: Request) -> Answer:
+        """Answer one request. Raises InvalidInput, NotFound, Unavailable."""
+        if not self._trials.concern(request):
+            return self.champion.answer(request)
+        asked = Asked(request, self.champion.artifacts.catalogue, self._read_state)
+        given = self._trials.given(asked)
+        variants, treatments = given.variants, given.treatments
+        recommender = self._made.get(treatments)
+        if recommender is None:
+            recommender, failed = self._recommender(treatments)
+            variants |= {name: f"{FAILED}{variant}" for name, variant in failed}
+        return recommender.answer(
+            request, variants=variants, request_id=given.request_id, read_state=given.read_state
+        )
+
+    def _recommender(self, treatments: Treatments) -> tuple[Recommender, Treatments]:
+        """The recommender for these variants, or for those of them that can be given, and which cannot."""
+        failed = tuple(t for t in treatments if ":".join(t) in self.trouble)
+        possible = tuple(t for t in treatments if t not in failed)
+        found = self._made.get(possible)
+        if found is None:
+            found = self._made[possible] = self._combined(possible)
+        return found, failed
+
+    def _combined(self, treatments: Treatments) -> Recommender:
+        settings, artifacts = self._settings, self.champion.artifacts
+        for name, chosen in treatments:
+            experiment = self._experiments[name]
+            variant = experiment.variants[chosen]
+            settings = changed(settings, experiment, chosen, variant)
+            if variant.bundle is not None:
+                artifacts = self._beside[variant.bundle]
+        return self._build(artifacts, settings.surfaces)
+
+    def _try_each(self, experiment: Experiment) -> None:
+        """Find out what cannot be given before somebody is to get it."""
+        for name, variant in experiment.variants.items():
+            if variant.bundle is not None and variant.bundle not in self._beside:
+                self.trouble[f"{experiment.name}:{name}"] = f"bundle {variant.bundle} is not open"
+                continue
+            try:
+                self._combined(((experiment.name, name),))
+            except SegueError as error:
+                self.trouble[f"{experiment.name}:{name}"] = error.message

@@ -1,0 +1,65 @@
+"""`segue simulate` after a history: an experiment's file, a running server, scenarios, as a user calls them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import httpx
+import pytest
+from command import program, segue
+from serving_home import serving
+
+from segue.simulation.service import read_config
+from segue.wiring.home import Home
+
+MMR = Path(__file__).parents[2] / "examples/experiments/mmr.toml"
+
+
+@pytest.fixture
+def home(service: Home, tmp_path: Path) -> Path:
+    """A copy of the published service."""
+    return Path(shutil.copytree(service.root, tmp_path / "home"))
+
+
+def test_listeners_use_a_running_server_and_it_knows_what_they_did(home: Path) -> None:
+    with serving(home, "readyz", {}) as server:
+        done = segue(home, "simulate", "--against", server.url, "--listeners", "200", "--json")
+        visited = done.json
+        assert visited["requests"] > 20
+        assert visited["accepted"] == visited["events"] > 200
+        assert visited["plays_of_slots"] > 0
+        known = [httpx.get(f"{server.url}/v1/listeners/{user}").json()["plays"] for user in range(1, 201)]
+    latest = max(play["ts"] for plays in known for play in plays)
+    assert latest > read_config(home / "truth").end_us
+
+
+def test_an_experiment_is_simulated_from_its_file(home: Path, tmp_path: Path) -> None:
+    page = tmp_path / "mmr.html"
+    done = program(home, "simulate", "--experiment", str(MMR), "--days", "3", "--json", "--report", str(page))
+    found = done.json
+    assert found["experiment"] == "mmr"
+    assert {one["metric"] for one in found["held"]} >= {"listens_per_listener", "skip_rate", "days_active"}
+    assert all("standard_error" in one["truth"] for one in found["held"])
+    assert "What is true" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--scenario", "flood"], "there is no 'flood'; there are a-a, broken-model"),
+        (["--scenario", "a-a", "--experiment", str(MMR)], "give one of them"),
+        (["--experiment", str(MMR), "--tracks", "9"], "--tracks and --artists"),
+        (["--report", "x.html"], "--report goes with --experiment"),
+        (["--against", "https://example.org"], "write it as http://127.0.0.1:8080"),
+        (["--against", "http://127.0.0.1:1"], "no answer"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(home: Path, options: list[str], says: str) -> None:
+    assert says in segue(home, "simulate", *options).error
+
+
+def test_scenarios_are_listed(home: Path) -> None:
+    done = segue(home, "simulate", "--scenario", "list")
+    assert done.code == 0
+    assert "bot-attack" in done.out
