@@ -76,6 +76,9 @@ COMMANDS: Final = {
     "experiment": Command(
         "segue.cli.experiment", "app", "Start, stop and analyse experiments, plan the next."
     ),
+    "artists": Command(
+        "segue.cli.artists", "app", "Whom an artist's new uploads reached, and what is still owed."
+    ),
     "recommend": Command(
         "segue.cli.recommend", "recommend", "Answer one request from the published bundle, in this process."
     ),

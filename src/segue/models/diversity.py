@@ -8,8 +8,8 @@ Greedy maximal marginal relevance (Carbonell & Goldstein, SIGIR 1998). With S th
 `similarity` is the cosine of the item vectors or, without vectors, 1 for two tracks of one artist and 0 otherwise.
 
 Artist spacing narrows "allowed" slot by slot. Exploration replaces the greedy choice with probability `explore` by
-a uniform draw from the allowed part of a pool, so the probability of what was shown is known exactly and can be
-logged: off-policy estimates divide by it.
+a draw from the allowed part of a pool, each with the chance `weight / sum of the weights`: the probability of what was
+shown is known exactly and can be logged, and off-policy estimates divide by it.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def select(
     artists: npt.NDArray[np.int64],
     vectors: npt.NDArray[np.float32] | None = None,
     rows: npt.NDArray[np.int32] | None = None,
-    pool: npt.NDArray[np.bool_] | None = None,
+    pool: npt.NDArray[np.bool_] | npt.NDArray[np.float64] | None = None,
+    once: npt.NDArray[np.bool_] | None = None,
     uniforms: npt.NDArray[np.float64] | None = None,
 ) -> Selection:
     """Fill k slots from n candidates.
@@ -82,16 +83,18 @@ def select(
     scores: float32[n], finite, higher is better. artists: int64[n]; 0 and below is unknown and clashes with nobody.
     vectors: float32[n, d] of any length (they are normalised); a zero vector is similar to nothing. With `rows` int32[n] given,
     that of candidate i is vectors[rows[i]].
-    pool: bool[n], what exploration may draw. uniforms: float64[>= k, 2] in [0, 1), needed when `config.explore` > 0:
-    the first number of a row decides whether the slot explores, the second which member of the pool it shows.
+    pool: what exploration may draw: bool[n], all alike, or float64[n], weights; 0 is not in it. once: bool[n], those of the
+    pool of which a page draws one at most: behind one of them the others are not in the pool. uniforms: float64[>= k, 2] in
+    [0, 1), needed when `config.explore` > 0: the first number of a row decides whether the slot explores, the second which
+    member of the pool it shows.
 
     The order of the input does not matter, except between equal scores. Raises InvalidInput for arrays that do not
     fit together or scores that are not finite.
     """
     n = len(scores)
-    _check(scores, k, config, artists, vectors if rows is None else rows, pool, uniforms)
+    _check(scores, k, config, artists, vectors if rows is None else rows, pool, once, uniforms)
     by_score = np.argsort(-scores, kind="stable")
-    drawn_from = np.zeros(n, np.bool_) if pool is None or config.explore == 0.0 else pool[by_score]
+    weights = np.zeros(n) if pool is None or config.explore == 0.0 else np.asarray(pool, np.float64)[by_score]
     order, propensity, moved_by = _select(
         scores[by_score],
         min(k, n),
@@ -104,7 +107,8 @@ def select(
         config.artist_spacing,
         config.max_per_artist if config.max_per_artist > 0 else n,
         config.explore,
-        drawn_from,
+        weights,
+        np.zeros(n, np.bool_) if once is None else once[by_score],
         np.zeros((0, 2)) if uniforms is None else uniforms,
     )
     return Selection(by_score[order].astype(np.int32), propensity, order, moved_by)
@@ -116,17 +120,20 @@ def _check(
     config: SelectionConfig,
     artists: npt.NDArray[np.int64],
     vectors: npt.NDArray[Any] | None,
-    pool: npt.NDArray[np.bool_] | None,
+    pool: npt.NDArray[Any] | None,
+    once: npt.NDArray[np.bool_] | None,
     uniforms: npt.NDArray[np.float64] | None,
 ) -> None:
     n = len(scores)
     if k < 0:
         raise InvalidInput(f"k must not be negative, got {k}", field="k", limit=">= 0")
-    for name, array in (("artists", artists), ("vectors", vectors), ("pool", pool)):
+    for name, array in (("artists", artists), ("vectors", vectors), ("pool", pool), ("once", once)):
         if array is not None and len(array) != n:
             raise InvalidInput(f"{name} has {len(array)} rows for {n} scores", field=name, limit=f"{n} rows")
     if not np.isfinite(scores).all():
         raise InvalidInput("scores must be finite", field="scores", limit="finite")
+    if pool is not None and not (np.isfinite(pool).all() and (pool >= 0).all()):
+        raise InvalidInput("pool: weights must be finite and not negative", field="pool", limit=">= 0")
     if config.explore > 0.0 and (
         uniforms is None or uniforms.shape[0] < min(k, n) or uniforms.shape[1:] != (2,)
     ):
@@ -163,7 +170,8 @@ def _select(
     spacing: int,
     most: int,
     explore: float,
-    pool: npt.NDArray[np.bool_],
+    pool: npt.NDArray[np.float64],
+    once: npt.NDArray[np.bool_],
     uniforms: npt.NDArray[np.float64],
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
     """The greedy loop over candidates sorted by falling score; ties go to the earlier one.
@@ -172,6 +180,7 @@ def _select(
     that leaves the latest slots out, and are compared with those only once they might win (Minoux's lazy greedy, 1978).
     """
     n = scores.size
+    pool = pool.copy()
     one = np.float32(1)
     spread = scores[0] - scores[-1] if n else np.float32(0)
     relevance = np.zeros(n, np.float32)
@@ -193,7 +202,7 @@ def _select(
         greedy = -1  # greedy choice among those that keep the spacing
         top = -1  # best score among those that keep the spacing
         free_value = greedy_value = np.float32(-np.inf)
-        in_pool = 0
+        in_pool = 0.0  # weight of those that may be drawn for this slot
         for i in range(n):
             if taken[i]:
                 continue
@@ -221,7 +230,7 @@ def _select(
         if relaxed:  # every candidate left would break the spacing: then it does not apply to this slot
             greedy = free
             for i in range(n):
-                in_pool += pool[i] and not taken[i]
+                in_pool += 0.0 if taken[i] else pool[i]
         else:
             if top != greedy:
                 moved[top] |= MOVED_BY_DIVERSITY
@@ -229,20 +238,24 @@ def _select(
                 moved[free] |= MOVED_BY_SPACING
         chosen = greedy
         if in_pool > 0 and explore > 0.0 and uniforms[slot, 0] < explore:
-            skip = min(int(uniforms[slot, 1] * in_pool), in_pool - 1)
+            left = uniforms[slot, 1] * in_pool
             for i in range(n):
-                if pool[i] and not taken[i] and (relaxed or blocked_to[i] < slot):
-                    if skip == 0:
-                        chosen = i
+                if pool[i] > 0.0 and not taken[i] and (relaxed or blocked_to[i] < slot):
+                    chosen = i  # stays if rounding leaves something over behind the last one
+                    left -= pool[i]
+                    if left < 0.0:
                         break
-                    skip -= 1
             moved[chosen] |= DRAWN
             if chosen != greedy:
                 moved[greedy] |= MOVED_BY_EXPLORATION
         # With nothing to draw from, the greedy choice is certain.
         aimed = 1.0 - explore if in_pool > 0 else 1.0
-        drawn = explore / in_pool if in_pool > 0 and pool[chosen] else 0.0
+        drawn = explore * pool[chosen] / in_pool if in_pool > 0 else 0.0
         propensity[slot] = (aimed if chosen == greedy else 0.0) + drawn
+        # Why however it came here: chances must follow from the slots before, not from how they were filled.
+        if once[chosen]:
+            for i in range(n):
+                pool[i] = 0.0 if once[i] else pool[i]
         order[slot] = chosen
         taken[chosen] = True
         artist = artists[chosen]

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
+from segue.models.bandit import share_of_draws
 from segue.models.diversity import Selection, SelectionConfig, select
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.candidates import Candidates
 from segue.recommend.query import Floats, Query
+from segue.recommend.sources.fresh import POOL
+
+Weights = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 
 def choose(
@@ -19,12 +25,15 @@ def choose(
         strength=recipe.diversity, artist_spacing=recipe.artist_spacing, explore=recipe.explore
     )
     vectors = artifacts.retrieval.ials.item_factors if recipe.diversity > 0 else None
-    pool = uniforms = None
+    pool: Weights | Mask | None = None
+    once = uniforms = None
     if recipe.explore > 0:
         place = np.empty(len(final), np.intp)
         place[np.argsort(-final, kind="stable")] = np.arange(len(final))
         unplayed = artifacts.plays[candidates.tracks] == 0  # by its score alone it would never be
-        pool = (place >= k) & ((place < k + recipe.explore_pool) | unplayed)
+        pool = alike = (place >= k) & ((place < k + recipe.explore_pool) | unplayed)
+        if recipe.debuts > 0:
+            pool, once = _with_debuts(query, artifacts, candidates, alike, place >= k)
         uniforms = rng.random((k, 2))
     artists = artifacts.catalogue.artist[candidates.tracks].astype(np.int64) + 1
     return select(
@@ -35,5 +44,30 @@ def choose(
         vectors=vectors,
         rows=candidates.tracks,
         pool=pool,
+        once=once,
         uniforms=uniforms,
     )
+
+
+def _with_debuts(
+    query: Query, artifacts: Artifacts, candidates: Candidates, pool: Mask, below: Mask
+) -> tuple[Weights | Mask, Mask | None]:
+    """The pool as weights, among them the debuts that are `below` the page; and which they are.
+
+    As much of the exploration goes to them as gives all debuts what they want today, `selector.debuts` at most.
+    """
+    recipe = query.recipe.selector
+    if "debuts" not in candidates.sources:
+        return pool, None
+    weight = candidates.scores[:, candidates.sources.index("debuts")].astype(np.float64)
+    debut = below & (weight > 0)
+    if not debut.any():
+        return pool, None
+    programme = artifacts.debuts
+    active = programme.active(artifacts.indexes.uploads(POOL), artifacts.catalogue.uploaded_at, query.now)
+    share = min(share_of_draws(programme.chance(active), query.request.k, recipe.explore), recipe.debuts)
+    others = pool & ~debut
+    weights = np.where(others & (share < 1.0), 1.0, 0.0)
+    total = float(others.sum()) * share / (1.0 - share) if share < 1.0 and others.any() else 1.0
+    weights[debut] = weight[debut] * (total / weight[debut].sum())
+    return weights, debut

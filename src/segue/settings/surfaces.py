@@ -62,6 +62,15 @@ class Selector(Struct, frozen=True, forbid_unknown_fields=True):
     explore_pool: Annotated[
         int, Meta(ge=1, le=1000, description="candidates in the exploration pool, besides those never played")
     ] = 50
+    debuts: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="largest share of the exploration draws that goes to new uploads of the new-artist programme, one of a "
+            "page at most; needs the source `debuts`",
+        ),
+    ] = 0.0
 
 
 class Surface(Struct, frozen=True, forbid_unknown_fields=True):

@@ -289,3 +289,56 @@ def test_refusals() -> None:
     for bad in ({"strength": 1.1}, {"explore": -0.1}, {"artist_spacing": -1}, {"max_per_artist": -1}):
         with pytest.raises(InvalidSettings, match=next(iter(bad))):
             SelectionConfig(**bad)
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases())
+def test_equal_weights_are_a_uniform_pool_bit_for_bit(case: Case) -> None:
+    def run(pool: npt.NDArray[np.generic]) -> Selection:
+        return select(
+            case.scores,
+            case.k,
+            case.config,
+            artists=case.artists,
+            vectors=case.vectors,
+            pool=pool,  # type: ignore[arg-type]
+            uniforms=case.uniforms,
+        )
+
+    plain, weighted = run(case.pool), run(case.pool.astype(np.float64))
+    for name in ("order", "propensity", "rank", "moved_by"):
+        np.testing.assert_array_equal(getattr(plain, name), getattr(weighted, name))
+
+
+def test_propensities_of_weights_with_one_draw_of_a_kind_are_the_frequencies() -> None:
+    rng = np.random.default_rng(2)
+    n, k, runs = 6, 3, 40_000
+    scores = np.arange(n, 0, -1).astype(np.float32)
+    pool = np.array([0.0, 0.5, 2.0, 4.0, 1.0, 0.25])
+    once = np.array([False, False, True, True, False, True])
+    config = SelectionConfig(strength=0.0, artist_spacing=1, explore=0.6)
+    artists = np.array([1, 1, 2, 2, 3, 0])
+    seen: Counter[tuple[int, ...]] = Counter()
+    chance: dict[tuple[int, ...], float] = {}
+    for uniforms in rng.random((runs, k, 2)):
+        got = select(scores, k, config, artists=artists, pool=pool, once=once, uniforms=uniforms)
+        path = tuple(got.order.tolist())
+        assert ((got.moved_by & DRAWN > 0) & once[got.order]).sum() <= 1
+        seen[path] += 1
+        assert chance.setdefault(path, float(got.propensity.prod())) == float(got.propensity.prod())
+    assert sum(chance.values()) == pytest.approx(1.0, abs=1e-3)  # what was never seen is rarer than that
+    for path, p in chance.items():
+        assert abs(seen[path] / runs - p) < 5 * np.sqrt(p * (1 - p) / runs) + 1e-4
+
+
+@pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])
+def test_weights_that_are_none_are_refused(bad: float) -> None:
+    with pytest.raises(InvalidInput, match="pool"):
+        select(
+            np.ones(2, np.float32),
+            1,
+            SelectionConfig(explore=0.1),
+            artists=np.zeros(2, np.int64),
+            pool=np.array([1.0, bad]),
+            uniforms=np.zeros((1, 2)),
+        )
