@@ -100,16 +100,17 @@ def test_what_is_shown_to_nobody_is_owed_all() -> None:
 
 def test_the_guard_pauses_what_is_listened_to_far_less_than_its_genre() -> None:
     log = Log()
-    for user in range(40):
+    for user in range(100):
         log.show(1, TODAY, user, ["fresh"], "listened" if user % 2 else "")
         log.show(2, TODAY, user, ["fresh"])
         if user < 10:
             log.show(3, TODAY, user, ["fresh"])
     good, bad, few = log.debuts(track(1, TODAY), track(2, TODAY), track(3, TODAY))
-    overall = (20 + 20 * 0.1) / (90 + 20)
-    prior = (20 + 20 * overall) / (90 + 20)
+    overall = (50 + 20 * 0.1) / (210 + 20)
+    prior = (50 + 20 * overall) / (210 + 20)
     assert good["prior"] == pytest.approx(prior)
-    assert bad["rate"] == pytest.approx(20 * prior / 60)
+    assert bad["rate"] == pytest.approx(20 * prior / 120)
     assert good["paused"] is None
     assert few["paused"] is None, "ten exposures are too few to be judged by"
-    assert (bad["paused"] is not None) == (bad["upper"] < 0.5 * prior)
+    assert bad["paused"] == "listened to far less than its genre"
+    assert bad["upper"] < 0.5 * prior
