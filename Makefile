@@ -11,8 +11,10 @@ DATA ?=
 ROUNDS ?= 20
 MINUTES ?= 10
 N ?= 20e6
+SMALL ?=
+EVIDENCE ?=
 
-.PHONY: help demo engines bigquery-emulator golden test check lint types imports faults soak bench bench-scale airflow airflow-test reference docs lock clean
+.PHONY: help demo engines bigquery-emulator golden test check lint types imports faults soak bench bench-scale bench-evidence airflow airflow-test reference docs lock obp-answers clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -70,10 +72,14 @@ soak: .venv/.ready ## Load a small service for MINUTES=10, landing every minute:
 
 bench: .venv/.ready ## Measure against named peers; writes benchmarks/results.json and docs/reference/benchmarks.md
 	@$(BIN)/uv pip install -q -r requirements-bench.lock
+	@$(MAKE) -s .obp/.ready || echo "note: Open Bandit Pipeline could not be installed; its rows are left out"
 	@$(BIN)/python -m benchmarks
 
 bench-scale: .venv/.ready ## Build the tables of N=20e6 simulated events, an eighth and a 64th of them: speed, memory, growth
 	@$(BIN)/python -m benchmarks.scale --events $(N)
+
+bench-evidence: .venv/.ready ## Measure how often each rung of evidence is right, on known challengers (SMALL=1: a quick look, not kept)
+	@$(BIN)/python -m benchmarks.evidence $(if $(SMALL),--small) $(EVIDENCE)
 
 .airflow/.ready: .venv/.ready requirements-airflow.lock
 	@echo "setting up .airflow (once)"
@@ -88,6 +94,15 @@ airflow: .airflow/.ready ## Airflow with its UI on 127.0.0.1:8081, over the demo
 airflow-test: .airflow/.ready ## Check the DAGs; a simulated day through real Airflow must equal the in-process runner's
 	@AIRFLOW_HOME=$(CURDIR)/.airflow/home .airflow/bin/python -m pytest -q -c /dev/null --rootdir tests/airflow --confcutdir tests/airflow -p no:cacheprovider tests/airflow/test_dags.py
 	@$(BIN)/python tests/airflow/day.py
+
+.obp/.ready: .venv/.ready requirements-obp.lock
+	@echo "setting up Open Bandit Pipeline in .obp (once)"
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python .obp
+	@$(BIN)/uv pip install -q --python .obp/bin/python --no-deps -r requirements-obp.lock obp==0.5.7
+	@touch $@
+
+obp-answers: .obp/.ready ## Write anew what Open Bandit Pipeline answers, for the tests of off-policy estimates
+	@.obp/bin/python tests/reference/obp_answers.py
 
 golden: .venv/.engines ## Accept what the flow asks of BigQuery as it is now: see the difference with git, and review it
 	@$(BIN)/python tests/golden_sql.py
@@ -112,7 +127,8 @@ lock: ## Resolve the dependencies anew
 	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --no-binary pyspark --extra dev --extra spark --extra bigquery pyproject.toml -c requirements.lock -o requirements-engines.lock
 	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --group bigquery-emulator -o requirements-emulator.lock
 	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --group reference -o requirements-reference.lock
+	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --group obp -o requirements-obp.lock
 
 clean: ## Remove what the targets made
-	rm -rf .venv .airflow .bqemulator .reference .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .airflow .bqemulator .reference .obp .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

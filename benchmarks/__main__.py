@@ -16,9 +16,11 @@ from benchmarks import (  # noqa: E402
     bench_flow,
     bench_http,
     bench_ials,
+    bench_interleaving,
     bench_large,
     bench_live,
     bench_nearest,
+    bench_ope,
     bench_request,
     bench_simulator,
     bench_state,
@@ -39,6 +41,8 @@ BENCHES: dict[str, Bench] = {
     "effect": bench_effect.run,
     "large": bench_large.run,
     "live": bench_live.run,
+    "ope": bench_ope.run,
+    "interleaving": bench_interleaving.run,
 }
 
 if __name__ == "__main__":

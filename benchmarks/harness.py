@@ -7,6 +7,7 @@ that process's CPU clock, which a busy neighbour does not stretch.
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 import statistics
@@ -103,6 +104,8 @@ def main(benches: Mapping[str, Bench], names: Sequence[str]) -> None:
         print(f"{name} ...", flush=True)
         start = time.perf_counter()
         rows = benches[name]()
+        gc.unfreeze()  # what one has frozen and left, its stores among it, must be gone for the next
+        gc.collect()
         record(name, rows, time.perf_counter() - start)
         for row in rows:
             print("  " + " | ".join(_cells(row)), flush=True)

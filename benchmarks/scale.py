@@ -167,7 +167,9 @@ def _joined(engine: Engine) -> int:
     given = some.append_column("row", pa.array(rows)).append_column("request_id", pa.array(rows))
     given = given.append_column("surface", pa.array(["home"] * some.num_rows))
     names = [name for name, feature in FEATURES.items() if feature.entity is not Candidate]
-    joined = training_join(ibis.memtable(given), feature_tables(engine), State(), names)
+    moments = some["ts"].to_numpy()
+    tables = feature_tables(engine, names, int(moments.min()), int(moments.max()))
+    joined = training_join(ibis.memtable(given), tables, State(), names)
     return sum(batch.num_rows for batch in engine.stream(joined))
 
 

@@ -131,7 +131,8 @@ def behind(first: str) -> list[str]:
 
 
 TRAINING = behind("train")
-DAILY = [name for name in STEPS if name not in TRAINING]
+UPKEEP = [name for name, step in STEPS.items() if step["partition"] == "upkeep"]
+DAILY = [name for name in STEPS if name not in TRAINING and name not in UPKEEP]
 
 with flow(
     "segue_landing", "What servers logged, into tables.", late=timedelta(hours=1), schedule="7 * * * *"
@@ -181,6 +182,14 @@ with flow(
         ],
         outlets=False,
     )
+
+with flow(
+    "segue_maintenance",
+    "Days that are kept no longer dropped, small files merged, files that nobody needs deleted.",
+    late=timedelta(hours=3),
+    schedule="30 1 * * 0",
+):
+    tasks(UPKEEP, [])
 
 with flow(
     "segue_erasure",

@@ -7,16 +7,16 @@ To train with it, put the function beside its kin, here `src/segue/features/trac
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+from datetime import date
 from math import nan
 from pathlib import Path
 
 from segue.contracts.tables import DAILY_TRACKS
+from segue.contracts.vocabulary import DAY
 from segue.features.definition import FEATURES, feature
 from segue.features.expression import Rows, Value
-from segue.features.offline import snapshot
 from segue.features.relations import Track, days
-from segue.training.features import feature_tables
+from segue.training.features import day_snapshot
 from segue.wiring.home import Home
 
 
@@ -33,7 +33,8 @@ def main() -> None:
     engine = Home.open(Path(os.environ["SEGUE_HOME"]), environ=dict(os.environ)).engine
     known = engine.days(DAILY_TRACKS)
     assert known is not None, "no tables yet: `segue run` first"
-    values = snapshot(Track, known.last + timedelta(days=1), feature_tables(engine))
+    tomorrow = ((known.last - date(1970, 1, 1)).days + 1) * DAY
+    values = day_snapshot(engine, Track, tomorrow)
     most = values.filter(values[name].notnull()).order_by(values[name].desc(), "track_id").limit(5)
     for row in engine.collect(most.select("track_id", name)).to_pylist():
         print(f"  track {row['track_id']}: {row[name]:.4f}")

@@ -20,7 +20,14 @@ from airflow.sdk.module_loading import import_string
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "dags"
-DAGS = ("segue_landing", "segue_daily", "segue_training", "segue_backfill", "segue_erasure")
+DAGS = (
+    "segue_landing",
+    "segue_daily",
+    "segue_training",
+    "segue_backfill",
+    "segue_maintenance",
+    "segue_erasure",
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +76,9 @@ def test_the_edges_are_the_registrys(bag: BundleDagBag, registry: dict[str, dict
         if before in daily.task_dict and (before, "train") in found
     }
     assert found == wanted
-    assert {task.task_id for dag in (daily, training) for task in dag.tasks} == set(registry)
+    upkeep = bag.dags["segue_maintenance"]
+    assert {task.task_id for dag in (daily, training, upkeep) for task in dag.tasks} == set(registry)
+    assert set(upkeep.task_dict) == {n for n, step in registry.items() if step["partition"] == "upkeep"}
 
 
 def test_a_backfill_has_the_edges_of_the_tables(

@@ -52,7 +52,6 @@ class Running:
         """Ask it to end, and wait. Returns its exit code."""
         self.process.send_signal(signal.SIGTERM)
         try:
-            # A worker told to end while it is still starting does not hear it, and is killed after DRAIN_S.
             code = self.process.wait(DRAIN_S + 15)
         finally:
             with contextlib.suppress(ProcessLookupError):

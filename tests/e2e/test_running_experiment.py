@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -87,7 +88,8 @@ def test_from_put_to_stop(server: Server) -> None:
 
     deadline = time.monotonic() + 20
     while True:
-        assert segue(server.home, "step", "run", "land").code == 0
+        built = segue(server.home, "run", "--no-train")
+        assert built.code == 0, built.err
         landed = {
             row["request_id"]: row
             for row in rows(server.home, EXPOSURES, "request_id", "variants", "took_us").to_pylist()
@@ -101,3 +103,12 @@ def test_from_put_to_stop(server: Server) -> None:
     for page in (*before.values(), *over.values(), station):
         assert landed[parse_id(page["request_id"])]["variants"] is None
     assert json.loads(landed[parse_id(forced["request_id"])]["variants"]) == {"diverse": "forced:treatment"}
+
+    page = server.home.parent / "results.html"
+    found = segue(server.home, "experiment", "results", "diverse", "--json", "--report", str(page)).json
+    counted = Counter(variant for user, variant in wanted.items() if user != 0)  # who was shown one by force
+    assert found["analysis"]["units"] == dict(counted)
+    assert found["left_out"] == {"forced": 1, "failed": 0}
+    assert found["analysis"]["metrics"]["latency_ms"]["variants"]["control"]["mean"] > 0
+    assert sum(one["slots"] for one in found["creators"].values()) > 0
+    assert "diverse" in page.read_text()

@@ -16,10 +16,10 @@ import pytest
 from real_engines import ENGINES, OF_SPARK, RAN, Places
 from segue.contracts.ports import Engine
 from segue.contracts.tables import ARTISTS, DAILY_ARTISTS, DAILY_TRACKS, EVENTS, LISTENERS, TRACKS
-from segue.contracts.vocabulary import Surface
+from segue.contracts.vocabulary import DAY, Surface
 from segue.events.importers import choose_importer, import_path
 from segue.features import FEATURES
-from segue.features.offline import snapshot, training_join
+from segue.features.offline import training_join
 from segue.features.relations import Artist, Candidate, Track
 from segue.flows.compare import copy
 from segue.flows.runner import Runner
@@ -27,12 +27,13 @@ from segue.flows.steps import BUILD
 from segue.settings import Settings
 from segue.settings.tree import State, Warehouse
 from segue.simulation import SimulationConfig
-from segue.training.features import feature_tables
+from segue.training.features import day_snapshot, feature_tables
 from segue.wiring.compare import compare_engines
 from segue.wiring.home import Home
 from segue.wiring.simulate import simulate_into
 
 pytestmark = OF_SPARK
+END = (date(2026, 11, 21) - date(1970, 1, 1)).days * DAY
 SERVICE = SimulationConfig(tracks=150, artists=40, listeners=60, days=4, end=date(2026, 11, 21), seed=5)
 PLAYS = 3_000
 
@@ -119,11 +120,13 @@ def _features(engine: Engine) -> dict[str, np.ndarray]:
         }
     )
     names = [name for name, feature in FEATURES.items() if feature.entity is not Candidate]
-    joined = training_join(ibis.memtable(samples), feature_tables(engine), State())
+    moments = samples["ts"].to_numpy()
+    tables = feature_tables(engine, names, int(moments.min()), int(moments.max()))
+    joined = training_join(ibis.memtable(samples), tables, State())
     found = _columns(engine.collect(joined).sort_by("row"), names, "joined")
     for entity in (Track, Artist):
         names = [name for name, feature in FEATURES.items() if feature.entity is entity]
-        rows = engine.collect(snapshot(entity, SERVICE.end, feature_tables(engine)))
+        rows = engine.collect(day_snapshot(engine, entity, END))
         found |= _columns(rows.sort_by(entity.key), [entity.key, *names], entity.name)
     return found
 

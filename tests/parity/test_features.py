@@ -6,6 +6,7 @@ happened strictly before the moment into a listener's state, encodes and decodes
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -20,7 +21,15 @@ from segue.contracts.errors import NotFound
 from segue.contracts.tables import ARTISTS, LISTENERS, RAW_EVENTS, TRACKS
 from segue.contracts.vocabulary import DAY, HOUR, MINUTE, SECOND, Surface
 from segue.features import FEATURES
-from segue.features.offline import FEATURES_ARTIST, FEATURES_TRACK, Tables, matrix, snapshot, training_join
+from segue.features.offline import (
+    FEATURES_ARTIST,
+    FEATURES_TRACK,
+    Tables,
+    matrix,
+    reach,
+    snapshot,
+    training_join,
+)
 from segue.features.online import Catalogue, Daily, Moment, OnlineFeatures
 from segue.features.relations import Artist, Candidate, Track
 from segue.listener.codec import decode, encode
@@ -135,6 +144,7 @@ class World:
         clean = self.con.create_table("events", clean_events(t["raw"], t["tracks"]))
         self.tables = Tables(
             clean,
+            clean,
             t["tracks"],
             t["artists"],
             t["listeners"],
@@ -243,6 +253,39 @@ def test_bounds_of_the_state_hold_offline_too(limits: State) -> None:
     world = World(events)
     samples = random_samples(3, events, users=2, count=40)
     agree(world.offline(samples, limits), world.online(samples, limits))
+
+
+def test_the_days_that_are_read_are_enough() -> None:
+    """The join over no more partitions than `reach` says equals that over all of them, also for features one by one."""
+    events = random_events(6, users=3, count=600, days=110)
+    world = World(events)
+    samples = random_samples(6, events, users=3, count=40)
+    given = world.con.create_table("given", samples_table(samples))
+    moments = [s["ts"] for s in samples]
+    whole, fewer = world.tables, 0
+    for names in (NAMES, *([name] for name in NAMES if name.endswith("_7d"))):
+        days = reach(names, min(moments), max(moments))
+        cut = {
+            field: rows.filter(rows.day.between(bounds.first, bounds.last))
+            for field, bounds in vars(days).items()
+            for rows in [getattr(whole, field)]
+        }
+        fewer += sum(
+            cut[field].count().to_pyarrow().as_py() < getattr(whole, field).count().to_pyarrow().as_py()
+            for field in cut
+        )
+        all_of, some = (
+            matrix(training_join(given, tables, LIMITS, names).order_by("n").to_pyarrow(), names)
+            for tables in (whole, replace(whole, **cut))
+        )
+        np.testing.assert_array_equal(some, all_of, err_msg=str(names))
+    assert fewer > 10, "something was left out, or the test shows nothing"
+
+
+def test_a_mark_counts_for_400_days() -> None:
+    world = World([event(NOON - 400 * DAY - over, over, "like", track_id=107) for over in (0, 1)])
+    got = world.offline([sample(NOON, over, 107) for over in (0, 1)])
+    assert got[:, NAMES.index("listener_track_liked")].tolist() == [1.0, 0.0]
 
 
 NOON = START + 12 * HOUR

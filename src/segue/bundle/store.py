@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from segue.bundle.bundle import REPAIR, Bundle
@@ -18,8 +19,10 @@ HISTORY = "HISTORY"
 class BundleStore:
     """`root/<version>/` folders, `root/CURRENT` naming the champion, `root/HISTORY` the champions before it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, in_use: Callable[[], Collection[str]] = tuple) -> None:
+        """`in_use` names the versions that others than CURRENT point at."""
         self.root = root
+        self._in_use = in_use
 
     def versions(self) -> list[Manifest]:
         """All bundles whose manifest can be read, newest first."""
@@ -87,9 +90,9 @@ class BundleStore:
         raise NotFound("no earlier bundle to roll back to", field="bundle")
 
     def prune(self, keep: int) -> list[str]:
-        """Remove all but the newest `keep` bundles; the champion always stays. Returns what was removed."""
-        current = self.current()
-        doomed = [m.version for m in self.versions()[keep:] if m.version != current]
+        """Remove all but the newest `keep` bundles; the champion stays, and so does what is in use. Returns what was removed."""
+        kept = {self.current(), *self._in_use()}
+        doomed = [m.version for m in self.versions()[keep:] if m.version not in kept]
         for version in doomed:
             remove(self.root / version)
         return doomed

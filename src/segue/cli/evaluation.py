@@ -81,6 +81,7 @@ def evaluate(
                 say,
                 tasks=_tasks(task),
                 with_baselines=baselines,
+                factorizer=chosen.factorizer,
                 advance=lambda name, done, total: say(f"segue on {name}: {done:,} of {total:,}"),
             )
         report = tested.report()

@@ -23,6 +23,7 @@ from segue.cli.console import (
     out,
     plain_errors,
     print_json,
+    working,
 )
 from segue.contracts.experiments import Experiment
 from segue.experiments.assignment import Split, place
@@ -165,7 +166,7 @@ def stop(name: NameArgument, home: HomeOption = DEFAULT_HOME) -> None:
 
     Example: `segue experiment stop more-diverse-home`
 
-    Next: `segue experiment list`
+    Next: `segue experiment results NAME` says what came of it.
     """
     with plain_errors():
         open_home(home).experiments.stop(name, time.time_ns() // 1000)
@@ -183,6 +184,47 @@ def delete(name: NameArgument, home: HomeOption = DEFAULT_HOME) -> None:
     with plain_errors():
         open_home(home).experiments.delete(name)
     out.print(f"{name}: deleted")
+
+
+@app.command("results")
+def show_results(
+    name: NameArgument,
+    report: Annotated[
+        Path | None, typer.Option(help="Also write a page with plots; it opens without a network.")
+    ] = None,
+    json: JsonOption = False,
+    home: HomeOption = DEFAULT_HOME,
+    settings: SetOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """What came of an experiment so far, from what has landed: `segue run` first.
+
+    Example: `segue experiment results more-diverse-home --report results.html`
+
+    Next: docs/how-to/experiment-analyze.md says what each number means; `segue experiment stop NAME` ends it.
+    """
+    with plain_errors():
+        from segue.experiments.report import render
+        from segue.experiments.results import results
+
+        chosen = open_home(home, settings, config)
+        kept = chosen.experiments.get(name)
+        with working(f"results of {name}"):
+            surfaces = surfaces_of(kept.experiment, chosen.settings)
+            found = results(chosen.engine, kept, surfaces, time.time_ns() // 1000)
+        if report is not None:
+            report.write_text(render(found.analysis, name), encoding="utf-8")
+    if json:
+        print_json(found)
+        return
+    out.print(f"{name}, {found.first} to {found.last}", highlight=False)
+    experiment_analysis.print_analysis(found.analysis)
+    for variant, one in found.creators.items():
+        out.print(
+            f"{variant}: {one.slots:,} slots on {one.artists:,} artists, Gini {one.gini:.3f}", highlight=False
+        )
+    if report is not None:
+        err.print(f"report: {report}", highlight=False)
 
 
 def _today() -> date:

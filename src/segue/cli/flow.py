@@ -34,7 +34,7 @@ from segue.events.landing import LandReport, land, land_candidates, land_dead_le
 from segue.flows.ledger import Ledger
 from segue.flows.lock import exclusive
 from segue.flows.runner import StepProgress
-from segue.flows.steps import BUILD, FLOW, LAND, listed
+from segue.flows.steps import BUILD, LAND, STEPS, listed
 from segue.flows.verdicts import Verdict, verdicts
 from segue.settings import DEFAULT_HOME
 from segue.settings.tree import Warehouse
@@ -42,7 +42,7 @@ from segue.wiring.flow import runner_of
 from segue.wiring.home import Home
 from segue.wiring.topics import prune
 
-STEPS = ", ".join(step.name for step in FLOW)
+NAMES = ", ".join(step.name for step in STEPS)
 REFUSED = 3
 """Exit status where the gate refused the challenger."""
 app = typer.Typer(help="List the steps of the flow, run one.", no_args_is_help=True)
@@ -65,7 +65,7 @@ def run(
         str | None, typer.Option("--to", help="Last UTC day of the tables to build, YYYY-MM-DD.")
     ] = None,
     step: Annotated[
-        list[str] | None, typer.Option(help=f"Only this step, and the tables it reads: {STEPS}.")
+        list[str] | None, typer.Option(help=f"Only this step, and the tables it reads: {NAMES}.")
     ] = None,
     force: Annotated[bool, typer.Option(help="Build also what is up to date.")] = False,
     train: Annotated[bool, typer.Option(help="Train, judge and publish after the tables.")] = True,
@@ -126,7 +126,7 @@ def list_steps(json: JsonOption = False) -> None:
 
 @app.command("run")
 def run_step(
-    name: Annotated[str, typer.Argument(help=f"One of {LAND}, {STEPS}.")],
+    name: Annotated[str, typer.Argument(help=f"One of {LAND}, {NAMES}.")],
     first: Annotated[
         str | None,
         typer.Option("--from", help="First UTC day to build, YYYY-MM-DD, where not all are meant."),

@@ -73,11 +73,21 @@ COMMANDS: Final = {
     "benchmark": Command(
         "segue.cli.evaluation", "benchmark", "Our models on a published split, beside the published numbers."
     ),
+    "ope": Command(
+        "segue.cli.ope",
+        "ope",
+        "Estimate what a policy would have earned from the log of another, and say how far that can be trusted.",
+    ),
     "experiment": Command(
         "segue.cli.experiment", "app", "Start, stop and analyse experiments, plan the next."
     ),
     "artists": Command(
         "segue.cli.artists", "app", "Whom an artist's new uploads reached, and what is still owed."
+    ),
+    "evidence": Command(
+        "segue.cli.evidence",
+        "evidence",
+        "Ask every rung that applies what a challenger would do: offline test, off-policy, simulation, interleaving.",
     ),
     "recommend": Command(
         "segue.cli.recommend", "recommend", "Answer one request from the published bundle, in this process."

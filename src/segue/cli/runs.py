@@ -28,7 +28,7 @@ from segue.contracts.tables import TABLES
 from segue.flows import history
 from segue.flows.ledger import LANDING
 from segue.flows.registry import chosen
-from segue.flows.steps import FLOW
+from segue.flows.steps import STEPS
 from segue.settings import DEFAULT_HOME
 
 
@@ -61,7 +61,7 @@ def runs(
         if table is not None:
             _known(table)
         if step is not None and step != LANDING:
-            chosen(FLOW, [step])
+            chosen(STEPS, [step])
         engine = open_home(home, settings, config).engine
         if table is not None and (partition is not None or not _daily(table)):
             made = history.made(engine, table, day_of("DAY", partition) if partition is not None else None)
@@ -119,7 +119,7 @@ def _print_made(table: str, made: history.Made) -> None:
 
 
 def _known(table: str) -> None:
-    written = dict.fromkeys([*TABLES, *(made.name for step in FLOW for made in step.writes)])
+    written = dict.fromkeys([*TABLES, *(made.name for step in STEPS for made in step.writes)])
     if table not in written:
         near = get_close_matches(table, written, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(written)}"

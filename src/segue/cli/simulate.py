@@ -76,12 +76,12 @@ def simulate(
     settings: SetOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Make up a whole music service and its history: catalogue, listeners, sessions, events, exposures.
+    """Make up a whole music service and its history; run experiments and scenarios on it.
 
-    The true preferences go to HOME/truth, apart from everything a model may read. With --experiment, such a home's listeners
-    live on for as long as the file says, answered by the home's recommender as their variant has it, and the analysis
-    stands beside the truth: what everybody treated differs from everybody in control. An empty home gets a small
-    service first.
+    Catalogue, listeners, sessions, events and exposures go into the tables, the true preferences into HOME/truth, apart from
+    everything a model may read. With --experiment, such a home's listeners live on for as long as the file says, answered by
+    the home's recommender as their variant has it, and the analysis stands beside the truth: what everybody treated differs
+    from everybody in control. An empty home gets a small service first.
 
     Example: `segue simulate --listeners 500 --tracks 2000 --artists 300 --days 20` takes seconds;
     `segue simulate --experiment examples/experiments/mmr.toml --report mmr.html` minutes.
@@ -185,15 +185,14 @@ def _experiment(
         f"in {found.days} days (seed {found.seed}; {found.seconds:.0f} s)"
     )
     table = Table(title="what the experiment says, and what is true", title_justify="left")
-    table.add_column("metric")
-    table.add_column("variant")
+    several = len({one.variant for one in found.held}) > 1
+    table.add_column("metric", no_wrap=True)
     for heading in ("control", "estimate", "95% interval", "truth", "its error"):
         table.add_column(heading, justify="right")
     for one in found.held:
         level = one.truth.control
         table.add_row(
-            one.metric,
-            one.variant,
+            f"{one.metric}: {one.variant}" if several else one.metric,
             f"{level:.4g}",
             _relative(one.effect, level),
             "" if one.ci95 is None else " to ".join(_relative(edge, level) for edge in one.ci95),

@@ -9,10 +9,16 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from segue.contracts.schema import Table
+from segue.contracts.vocabulary import DAY
 
 if TYPE_CHECKING:  # a server has no warehouse, and need not load the libraries of one to name its types
     import ibis.expr.types as ir
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
+
+
+_EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, order=True)
@@ -28,6 +34,11 @@ class Days:
 
     def __len__(self) -> int:
         return (self.last - self.first).days + 1
+
+    @classmethod
+    def holding(cls, first: int, last: int) -> Days:
+        """The days from one moment to another, both included (UTC microseconds)."""
+        return cls(*(_EPOCH + timedelta(days=ts // DAY) for ts in (first, last)))
 
     def widen(self, before: int = 0, after: int = 0) -> Days:
         """The range with `before` more days at its start and `after` more at its end."""
@@ -78,6 +89,32 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release what the engine holds. It cannot be used afterwards."""
+
+
+@dataclass(frozen=True)
+class Factorization:
+    """A weighted matrix factorization for implicit feedback, as it is asked for; names as in `models.ials.IALSConfig`."""
+
+    factors: int
+    epochs: int
+    unobserved_weight: float
+    regularization: float
+    regularization_exponent: float
+    seed: int
+
+
+class Factorizer(Protocol):
+    """Factorizes elsewhere than in this process what outgrows it."""
+
+    def item_factors(
+        self,
+        indptr: npt.NDArray[np.int64],
+        items: npt.NDArray[np.int32],
+        weights: npt.NDArray[np.float32],
+        n_items: int,
+        asked: Factorization,
+    ) -> npt.NDArray[np.float32]:
+        """float32[n_items, factors] from rows of items with weights > 0 (CSR: int64[rows + 1], int32[n], float32[n])."""
 
 
 Fold = Callable[[int, bytes | None, bytes], bytes]

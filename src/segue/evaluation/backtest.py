@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from segue.contracts.ports import Engine
+from segue.contracts.ports import Engine, Factorizer
 from segue.contracts.tables import EVENTS, LISTENERS
 from segue.contracts.vocabulary import DAY, EventType
 from segue.evaluation.baselines import baselines
@@ -160,10 +160,12 @@ def backtest(
     tasks: tuple[str, ...] = TASKS,
     with_baselines: bool = True,
     advance: Callable[[str, int, int], None] = lambda task, done, total: None,
+    factorizer: Factorizer | None = None,
 ) -> Backtest:
-    """Train on what lies before the split and evaluate on what lies behind it."""
+    """Train on what lies before the split (iALS by the factorizer, if there is one) and evaluate on what lies behind it."""
     started = time.perf_counter()
-    artifacts = train(engine, settings, split.protocol.split, progress).artifacts()
+    trained_on = train(engine, settings, split.protocol.split, progress, factorizer=factorizer)
+    artifacts = trained_on.artifacts()
     trained = time.perf_counter()
     found = measure(
         engine, settings, artifacts, split, progress, tasks=tasks, advance=advance, keep=KEPT_LISTS

@@ -101,9 +101,14 @@ def surfaces_of(experiment: Experiment, settings: Settings) -> tuple[str, ...]:
     """Where the treatment could differ: as said, else every surface for another bundle, else those of the changed keys."""
     if experiment.surfaces:
         return experiment.surfaces
-    if experiment.layer == HOLDOUT or any(variant.bundle for variant in experiment.variants.values()):
+    if experiment.layer == HOLDOUT or bundles_of(experiment):
         return tuple(settings.surfaces)
     return tuple(sorted(_keyed(experiment)))
+
+
+def bundles_of(experiment: Experiment) -> set[str]:
+    """The bundles that its variants answer from."""
+    return {variant.bundle for variant in experiment.variants.values() if variant.bundle is not None}
 
 
 def changed(settings: Settings, experiment: Experiment, name: str, variant: Variant) -> Settings:
@@ -208,7 +213,7 @@ def _clash(one: Experiment, other: Experiment) -> str | None:
         for theirs in sorted(_keys(other)):
             if f"{key}.".startswith(f"{theirs}.") or f"{theirs}.".startswith(f"{key}."):
                 return f"both change {max(key, theirs, key=len)}, and their layers share units; put them into one layer"
-    if _bundled(one) and _bundled(other):
+    if bundles_of(one) and bundles_of(other):
         return "both choose a bundle, and their layers share units; put them into one layer"
     return None
 
@@ -230,10 +235,6 @@ def _keys(experiment: Experiment) -> set[str]:
 def _keyed(experiment: Experiment) -> set[str]:
     """Surfaces whose settings a variant changes."""
     return {key.split(".")[1] for key in _keys(experiment)}
-
-
-def _bundled(experiment: Experiment) -> bool:
-    return any(variant.bundle for variant in experiment.variants.values())
 
 
 def _near(name: str, known: Iterable[str]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -20,9 +19,9 @@ import tomli_w
 
 from segue.bundle import BundleStore
 from segue.bundle.folder import turn
-from segue.contracts.errors import Conflict, InvalidInput, NotFound, SegueError, Unavailable
+from segue.contracts.errors import BundleCorrupt, Conflict, InvalidInput, NotFound, SegueError, Unavailable
 from segue.contracts.experiments import Experiment
-from segue.experiments.definition import check, check_together, from_tree, parse, read_experiment
+from segue.experiments.definition import bundles_of, check, check_together, from_tree, parse, read_experiment
 from segue.settings.tree import Settings
 
 MOST: Final = 1_000
@@ -100,6 +99,11 @@ class ExperimentStore:
                 except SegueError as error:
                     trouble[kept.experiment.name] = error.message
         return tuple(sound), trouble
+
+    def bundles(self, today: date) -> set[str]:
+        """Versions of bundles that experiments answer from, or will."""
+        live = [k.experiment for k in self.all()[0] if k.status(today) in ("scheduled", "running")]
+        return {version for one in live for version in bundles_of(one)}
 
     def get(self, name: str) -> Kept:
         """The experiment of that name. Raises NotFound, InvalidInput."""
@@ -185,7 +189,7 @@ class ExperimentStore:
     def _known(self, experiment: Experiment, variant: str, bundle: str) -> None:
         try:
             self._bundles.open(bundle)
-        except NotFound as error:
+        except (BundleCorrupt, NotFound) as error:
             raise InvalidInput(
                 f"experiment {experiment.name}: variants.{variant}.bundle: {error.message}", field="bundle"
             ) from error
@@ -202,19 +206,16 @@ class ExperimentStore:
             return 0  # that it is there is what counts
 
     def _write(self, name: str, text: str) -> None:
-        """Put a file there, whole or not at all."""
+        """Put a file there, whole or not at all, whoever's turn it is. Sweeps what killed processes left."""
         try:
+            for left in self.root.glob(".new-*"):
+                left.unlink(missing_ok=True)
             handle, temporary = tempfile.mkstemp(prefix=".new-", dir=self.root)
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(temporary).replace(self.root / name)
-            except OSError:
-                with suppress(OSError):
-                    os.unlink(temporary)
-                raise
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(self.root / name)
         except OSError as error:
             raise Unavailable(
                 f"{self.root / name}: cannot be written: {error.strerror}; what was there stays", field=name

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from segue.contracts.ports import Days
 from segue.contracts.schema import Column as TableColumn
 from segue.contracts.schema import Table
 from segue.contracts.tables import F32, I64
@@ -35,11 +36,13 @@ from segue.features.program import of_nothing
 from segue.features.relations import (
     ARTIST_ROLLUPS,
     MARK_KINDS,
+    MARKS_AGE,
     MAX_AGE,
     ROLLUPS,
     Artist,
     Candidate,
     Entity,
+    Rollup,
     Track,
     facts,
 )
@@ -76,16 +79,49 @@ FEATURES_ARTIST: Final = _table(Artist, "each artist")
 class Tables:
     """The warehouse tables features are made from, by their contracts.
 
-    `events` reaches back 90 days before the first moment for plays, and as far as marks (likes, follows) should count;
-    the daily tables reach back 28 days.
+    `plays` and `marks` (likes, follows, hides) are both `events`, each of its own days. Which days have to be there: `reach`.
     """
 
-    events: ir.Table
+    plays: ir.Table
+    marks: ir.Table
     tracks: ir.Table
     artists: ir.Table
     listeners: ir.Table
     daily_tracks: ir.Table
     daily_artists: ir.Table
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The days of each table that features of some moments are made from. One that is not needed has the moments' own."""
+
+    plays: Days
+    marks: Days
+    daily_tracks: Days
+    daily_artists: Days
+
+
+def reach(names: Iterable[str], first: int, last: int) -> Reach:
+    """What those features read, of moments from `first` to `last` (UTC microseconds): their largest window, and no more.
+
+    Raises NotFound for a name without a definition.
+    """
+    chosen = select(names)
+    longest: dict[Entity | None, int] = {}
+    marked = False
+    for f in chosen:
+        for leaf in _aggregates([f]):
+            of = f.entity if f.entity.daily else None
+            marked |= of is None and leaf.relation in MARK_KINDS
+            if leaf.relation == "plays" or of is not None:
+                longest[of] = max(longest.get(of, 0), leaf.within or 0)
+    starts = (first - longest.get(entity, 0) for entity in (Track, Artist))
+    daily = (Days.holding(start, max(start, last - DAY)) for start in starts)
+    return Reach(
+        Days.holding(first - longest.get(None, 0), last),
+        Days.holding(first - (MARKS_AGE if marked else 0), last),
+        *daily,
+    )
 
 
 def snapshot(entity: Entity, day: date, tables: Tables) -> ir.Table:
@@ -204,7 +240,7 @@ def _as_of(entity: Entity, keys: ir.Table, features: list[Feature], tables: Tabl
     rows = _facts_of(entity, keys, tables)
     if read:
         longest = max(span for leaf in read if (span := leaf.within) is not None) // DAY
-        columns = {c for r in rollups.values() for c in (*r.count, *r.columns.values())}
+        columns = dict.fromkeys(c for leaf in read for c in _summed(leaf, rollups))
         counts = daily.select(
             _k=daily[key],
             _n=_day_number(daily.day.cast("timestamp").epoch_seconds() * SECOND),
@@ -224,10 +260,14 @@ def _as_of(entity: Entity, keys: ir.Table, features: list[Feature], tables: Tabl
     return rows.select(key, "number", **values)
 
 
-def _rolled_up(joined: ir.Table, leaf: Aggregate, rollups: Mapping[str, Any]) -> ir.FloatingScalar:
+def _summed(leaf: Aggregate, rollups: Mapping[str, Rollup]) -> tuple[str, ...]:
+    """The columns of daily counts that a leaf adds up."""
     rollup = rollups[leaf.relation]
-    columns = rollup.count if leaf.column is None else (rollup.columns[leaf.column.args[0]],)
-    value = reduce(operator.add, (joined[c] for c in columns))
+    return rollup.count if leaf.column is None else (rollup.columns[str(leaf.column.args[0])],)
+
+
+def _rolled_up(joined: ir.Table, leaf: Aggregate, rollups: Mapping[str, Rollup]) -> ir.FloatingScalar:
+    value = reduce(operator.add, (joined[c] for c in _summed(leaf, rollups)))
     assert leaf.within is not None
     where = joined.number - joined._n <= leaf.within // DAY
     return value.cast("float64").sum(where=where).fill_null(0.0)
@@ -268,11 +308,10 @@ def _of_moments(entity: Entity, source: ir.Table, key: str, features: list[Featu
 
 def _plays(moments: ir.Table, tables: Tables, keep: int) -> ir.Table:
     """`plays` of each moment: what the listener's state would hold, with the columns of the relation."""
-    events = tables.events
-    first = moments.moment.min().as_scalar() - MAX_AGE
-    events = events.filter(
-        events.type.isin([t.value for t in PLAYED]) & events.track_id.notnull() & (events.ts >= first)
-    ).semi_join(moments, "user_id")
+    events = tables.plays
+    events = events.filter(events.type.isin([t.value for t in PLAYED]) & events.track_id.notnull()).semi_join(
+        moments, "user_id"
+    )
     once = events.group_by("user_id", "ts", "track_id").aggregate(
         listened=events.listened.any(),
         skipped=events.skipped.all(),
@@ -312,7 +351,7 @@ def _plays(moments: ir.Table, tables: Tables, keep: int) -> ir.Table:
 
 def _marks(moments: ir.Table, tables: Tables, keep: int) -> ir.Table:
     """Standing marks of each moment: user_id, moment, kind, target_id, age, minutes_ago."""
-    events = tables.events
+    events = tables.marks
     events = events.filter(events.type.isin([t.value for t in MARKED])).semi_join(moments, "user_id")
     kind = events.type.cases(*((t.value, kind) for t, (kind, _) in MARKED.items()), else_=None)
     said = events.select(
@@ -331,6 +370,7 @@ def _marks(moments: ir.Table, tables: Tables, keep: int) -> ir.Table:
         [
             moments.user_id == said._u,
             said.ts < moments.moment,
+            said.ts >= moments.moment - MARKS_AGE,
             said.until.isnull() | (said.until >= moments.moment),
         ],
     ).drop("_u", "until")

@@ -15,7 +15,9 @@ from segue.features.expression import Span
 from segue.listener.state import ADD, FOLLOW, HIDE, LIKE, REPOST
 
 MAX_AGE: Final = 90 * DAY
-"""No feature looks further back."""
+"""No feature looks further back, marks apart."""
+MARKS_AGE: Final = 400 * DAY
+"""Marks said longer ago are read by nothing that looks at all events: not by training, and not when state is filled."""
 
 
 def minutes(n: int) -> Span:

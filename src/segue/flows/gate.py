@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,6 +106,17 @@ def judge(
         return Verdict(False, reason, tuple(comparisons))
     known = [c for c in comparisons if c.ci95 is not None]
     return Verdict(True, "; ".join(map(_said, known)) or alone, tuple(comparisons))
+
+
+def with_rungs(verdict: Verdict, said: Sequence[Comparison], gate: Gate) -> Verdict:
+    """The verdict with what further rungs of evidence say: one that expects harm beyond its interval refuses, a silent one does
+    not."""
+    every = (*verdict.comparisons, *said)
+    for one in said:
+        if one.ci95 is not None and one.ci95[1] < -gate.tolerance * abs(one.champion or 0.0):
+            return Verdict(False, f"{_said(one)}: {one.task} expects harm beyond the interval", every)
+    known = [_said(one) if one.ci95 is not None else f"{one.task}: silent" for one in said]
+    return Verdict(verdict.passed, "; ".join((verdict.reason, *known)), every)
 
 
 def _compare(task: str, mine: Cases, theirs: Cases, gate: Gate) -> tuple[Comparison, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import pyarrow as pa
@@ -21,17 +21,26 @@ from segue.contracts.tables import RUNS
 
 LANDING = "land"
 """The step's name in the ledger for rows that came from outside the flow."""
+MAINTAIN = "maintain"
+"""The step that drops days which are kept no longer."""
+DROPPED = "dropped"
+"""The fingerprint of such a day."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the ledger says of one day of one table now."""
+    """What the ledger says of one day of one table now.
+
+    `dropped`: its rows are gone on purpose. Its version stays that of the rows that were there, so that nothing made from them is
+    stale, and what lands on it afterwards counts for nothing.
+    """
 
     runs: int
     run_id: bytes
     step: str
     fingerprint: str
     rows: int
+    dropped: bool = False
 
     @property
     def version(self) -> str:
@@ -132,6 +141,11 @@ class Ledger:
             counts = self._engine.row_counts(table)
             self._land(table, {day: counts.get(day, 0) for day in landed})
 
+    def record_dropped(self, table: Table, days: Iterable[date]) -> None:
+        """Enter that the rows of those days are not kept any longer; to be called before they go."""
+        written = [Written(table.name, day, 0, DROPPED) for day in days]
+        self.record(MAINTAIN, written, started_at=time.time_ns() // 1000)
+
     def reconcile(self, tables: Iterable[Table]) -> Entries:
         """Enter what the ledger missed: days of those tables that hold another number of rows than it says.
 
@@ -143,10 +157,14 @@ class Ledger:
         return entries
 
     def missed(self, table: Table, entries: Entries) -> dict[date, int]:
-        """The rows of each day that holds another number of them than the ledger says."""
+        """The rows of each day that holds another number of them than the ledger says, of days that were not dropped."""
         counts = self._engine.row_counts(table)
-        known = {day: entry.rows for (name, day), entry in entries.items() if name == table.name}
-        days = sorted(day for day in {*counts, *known} if counts.get(day, 0) != known.get(day))
+        known = {day: entry for (name, day), entry in entries.items() if name == table.name}
+        days = [
+            day
+            for day in sorted({*counts, *known})
+            if day not in known or (not known[day].dropped and counts.get(day, 0) != known[day].rows)
+        ]
         return {day: counts.get(day, 0) for day in days}
 
     def _land(self, table: Table, totals: Mapping[date, int], entries: Entries | None = None) -> None:
@@ -158,5 +176,8 @@ def enter(
     entries: Entries, key: tuple[str, date], run_id: bytes, step: str, fingerprint: str, rows: int
 ) -> None:
     """Bring entries up to date with one more write of a day; nothing is stored."""
-    before = entries[key].runs if key in entries else 0
-    entries[key] = Entry(before + 1, run_id, step, fingerprint, rows)
+    before = entries.get(key, Entry(0, run_id, step, fingerprint, 0))
+    if fingerprint == DROPPED or (before.dropped and step == LANDING):
+        entries[key] = replace(before, rows=0, dropped=True)
+    else:
+        entries[key] = Entry(before.runs + 1, run_id, step, fingerprint, rows)

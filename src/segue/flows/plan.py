@@ -49,6 +49,8 @@ class Chunk:
 
 def plan(step: Step, entries: Entries, scope: Scope, settings: Settings) -> list[Chunk]:
     """What has to be built, in order of day; empty if all is up to date."""
+    if step.partition == "upkeep":
+        return [Chunk(Days(WHOLE, WHOLE), {WHOLE: ""}, 0)]
     if step.partition == "whole":
         return _plan_whole(step, entries, scope, settings)
     driver = step.reads[0].table.name
@@ -58,6 +60,9 @@ def plan(step: Step, entries: Entries, scope: Scope, settings: Settings) -> list
     prints: dict[date, str] = {}
     beside = False
     for day in filter(scope.wanted, candidates):
+        if _is_closed(step, entries, day, scope.force):
+            beside = False
+            continue
         prints[day] = _fingerprint(step, entries, Days(day, day), settings)
         if not (scope.force or _is_stale(step, entries, day, prints[day])):
             # Why: a day that is up to date is not written again, so it also ends a chunk.
@@ -111,6 +116,19 @@ def input_rows(step: Step, entries: Entries, day: date) -> int:
     """Rows of the inputs of one day of a daily step, the days around it not counted."""
     keys = [(r.table.name, day - _shift(step)) for r in step.reads if r.tracked]
     return sum(entries[key].rows for key in keys if key in entries)
+
+
+def _is_closed(step: Step, entries: Entries, day: date, force: bool) -> bool:
+    """Whether a day is left as it is: some of its input was dropped, or its result was, unless that is asked for."""
+    of_day = Days(day, day)
+    keys = [
+        (read.table.name, d)
+        for read in step.reads
+        if read.tracked and read.table.daily
+        for d in read.window(of_day)
+    ]
+    keys += [] if force else [(table.name, day) for table in step.writes]
+    return any(key in entries and entries[key].dropped for key in keys)
 
 
 def _is_stale(step: Step, entries: Entries, day: date, fingerprint: str) -> bool:

@@ -20,6 +20,7 @@ from segue.contracts.tables import EVENTS, LISTENERS
 from segue.contracts.vocabulary import DAY
 from segue.evaluation.backtest import Report, backtest, load_split, measure, sampled
 from segue.evaluation.protocols import Split
+from segue.features.relations import MARKS_AGE
 from segue.flows.gate import (
     GATED,
     NO_CHAMPION,
@@ -30,6 +31,7 @@ from segue.flows.gate import (
     same_cases,
     save_cases,
     saved_cases,
+    with_rungs,
 )
 from segue.flows.task import Stores, Task
 from segue.flows.verdicts import Verdict, enter
@@ -40,7 +42,7 @@ from segue.settings.tree import Settings
 from segue.training.build import train, write
 
 Progress = Callable[[str], None]
-STATE_EVENTS_DAYS = 400
+STATE_EVENTS_DAYS = MARKS_AGE // DAY
 """Older days of events do not enter listener state."""
 EVALUATION = "evaluation"
 """Where a bundle keeps the report of how it was judged."""
@@ -55,12 +57,18 @@ def train_challenger(task: Task) -> Manifest:
     split = _split(engine, settings, until)
     say("backtest")
     tested = backtest(
-        engine, settings, split, say, tasks=tuple(GATED), with_baselines=settings.gate.baselines
+        engine,
+        settings,
+        split,
+        say,
+        tasks=tuple(GATED),
+        with_baselines=settings.gate.baselines,
+        factorizer=task.stores.factorizer,
     )
     mine = {name: models["segue"] for name, models in tested.evaluations.items()}
     # The rankers that were judged are the ones that are served; what they rank is fitted anew, on everything.
     say("fitting on everything")
-    trained = train(engine, settings, until, say, tested.rankers)
+    trained = train(engine, settings, until, say, tested.rankers, task.stores.factorizer)
     metrics = {
         name: {metric: float(values.mean()) for metric, values in found.per_case.items()}
         for name, found in mine.items()
@@ -90,6 +98,9 @@ def publish_challenger(task: Task) -> int:
         task.say(f"{challenger.version} is the champion already")
         return 0
     verdict = _judged(task, challenger, champion)
+    if verdict.passed and champion is not None and task.settings.gate.rungs:
+        said = task.stores.evidence(challenger.version, task.settings.gate.rungs, task.say)
+        verdict = with_rungs(verdict, said, task.settings.gate)
     enter(task.engine, challenger.version, champion.version if champion else None, verdict)
     if verdict.passed:
         store.publish(challenger.version)

@@ -16,7 +16,7 @@ from segue.contracts.ports import Days
 from segue.contracts.schema import Table
 from segue.flows.task import Stores, Task
 
-Partition = Literal["day", "whole"]
+Partition = Literal["day", "whole", "upkeep"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Step:
 
     A step of partition "day" builds the days that its first read has (with `after=-1`: the days behind them). One of
     partition "whole" reads all days and writes things without days: a table, or models and bundles, which
-    are declared as a Table without columns. `version` is raised when the code changes what it writes; `settings` names the
+    are declared as a Table without columns. One of partition "upkeep" looks after what is there: it runs when it is asked for by
+    name, and then always. `version` is raised when the code changes what it writes; `settings` names the
     sections and keys of the settings tree that the result depends on. `gone` looks, before a step is found up to date, whether
     what it made outside the tables is still there, and says what is not.
     """
@@ -120,9 +121,9 @@ def in_order(steps: Iterable[Step]) -> tuple[Step, ...]:
 
 
 def chosen(steps: Sequence[Step], names: Collection[str] | None) -> tuple[Step, ...]:
-    """The steps of those names, in the order of `steps`; all for None. Raises InvalidInput naming the nearest known one."""
+    """The steps of those names, in the order of `steps`; for None all but upkeep. Raises InvalidInput naming the nearest one."""
     if names is None:
-        return tuple(steps)
+        return tuple(made for made in steps if made.partition != "upkeep")
     known = [made.name for made in steps]
     for name in names:
         if name not in known:
@@ -148,7 +149,7 @@ def with_tables(steps: Sequence[Step], wanted: Collection[Step]) -> tuple[Step, 
 
 def _validate(made: Step) -> None:
     """Mistakes of whoever declares a step, found when the module is loaded."""
-    if not made.writes or not made.reads:
+    if not made.writes or not (made.reads or made.partition == "upkeep"):
         raise ValueError(f"step {made.name}: declare what it reads and what it writes")
     if made.partition == "day":
         driver = made.reads[0]

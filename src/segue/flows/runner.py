@@ -98,11 +98,11 @@ class Runner:
     ) -> Iterator[StepProgress]:
         """Build what is stale, step by step, and tell how it goes. Nothing happens unless the progress is consumed.
 
-        `steps` limits the run to those names, and the tables they read where those are stale; `alone` leaves these as they are:
-        whoever calls has built them. `days` limits it to those days of daily steps; `as_of` hides all later days, also from steps
-        that read whole tables; `force` builds what is up to date as well. `parallel` chunks of a daily step are built at once.
-        `first` is called as soon as the home is ours, for `wait` seconds of waiting at most: to take in what came. `say` is told
-        what a step is at, by several threads where chunks are built at once.
+        `steps` limits the run to those names, and the tables they read where those are stale; without it all run but upkeep.
+        `alone` leaves these tables as they are: whoever calls has built them. `days` limits it to those days of daily steps;
+        `as_of` hides all later days, also from steps that read whole tables; `force` builds what is up to date as well.
+        `parallel` chunks of a daily step are built at once. `first` is called as soon as the home is ours, for `wait` seconds of
+        waiting at most: to take in what came. `say` is told what a step is at, by several threads where chunks are built at once.
 
         Raises InvalidInput for an unknown step, Conflict if somebody else writes this home, Overloaded if more would be read
         than `warehouse.budget` allows, Breach if a step's rows break their contract (behind a last progress of state
@@ -320,7 +320,7 @@ def _sources(steps: Sequence[Step]) -> list[Table]:
 
 def _newest(step: Step, entries: Entries, scope: Scope) -> date:
     """The last day, in the run's sight, that the table which drives the step has."""
-    driver = step.reads[0].table.name
+    driver = step.reads[0].table.name if step.reads else ""
     days = (day for (name, day), entry in entries.items() if name == driver and entry.rows)
     return max(filter(scope.known, days), default=date.max)
 

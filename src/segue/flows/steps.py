@@ -1,8 +1,8 @@
 """The steps of the flow.
 
-`BUILD` makes the tables, `PUBLISH` what answers requests from them. To add one: write a function that reads what it declares
-and writes what it declares, and put it into one of them. Its place in the order follows from the tables. Raise `version`
-when a change of code changes what it writes.
+`BUILD` makes the tables, `PUBLISH` what answers requests from them, `UPKEEP` looks after what is there. To add one: write a
+function that reads what it declares and writes what it declares, and put it into one of them. Its place in the order follows
+from the tables. Raise `version` when a change of code changes what it writes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from msgspec import Struct
 from segue.contracts import tables as t
 from segue.contracts.schema import Table
 from segue.contracts.vocabulary import DEBUT_DAYS
+from segue.flows.ledger import MAINTAIN
+from segue.flows.maintenance import maintain
 from segue.flows.publish import (
     fill_state,
     no_challenger,
@@ -27,6 +29,7 @@ from segue.flows.task import Task
 from segue.warehouse import co_listens, daily, debuts, events, listens, outcomes, sessions
 
 CHALLENGER = Table("challenger", "The newest bundle.", (), key=(), daily=False)
+MAINTENANCE = Table("maintenance", "That tables were looked after.", (), key=(), daily=False)
 STATE = Table("listener_state", "A record per listener, read at each request.", (), key=(), daily=False)
 
 
@@ -153,6 +156,12 @@ def state(task: Task) -> None:
     task.wrote(STATE, fill_state(task.engine, task.settings, task.stores.state, task.days.last))
 
 
+@step(reads=[], writes=[MAINTENANCE], partition="upkeep", name=MAINTAIN)
+def look_after(task: Task) -> None:
+    """Tables looked after: days that are kept no longer dropped, small files merged, files that nobody needs deleted."""
+    task.wrote(MAINTENANCE, rows=maintain(task.engine, task.settings, task.as_of, task.say))
+
+
 BUILD: tuple[Step, ...] = (
     build_events,
     build_sessions,
@@ -166,6 +175,8 @@ BUILD: tuple[Step, ...] = (
 )
 PUBLISH: tuple[Step, ...] = (train, publish, state)
 FLOW: tuple[Step, ...] = (*BUILD, *PUBLISH)
+UPKEEP: tuple[Step, ...] = (look_after,)
+STEPS: tuple[Step, ...] = (*FLOW, *UPKEEP)
 
 LAND: Final = "land"
 """What comes before the steps: taking in what servers logged. It writes the tables that the flow starts from."""
@@ -194,7 +205,7 @@ class Listed(Struct, frozen=True):
 def listed() -> list[Listed]:
     """The landing and all steps, in the order they run."""
     writer = {table.name: LAND for table in LANDED}
-    writer |= {table.name: made.name for made in FLOW for table in made.writes}
+    writer |= {table.name: made.name for made in STEPS for table in made.writes}
     landing = Listed(
         LAND, "What servers logged, into tables.", "log", (), tuple(table.name for table in LANDED), ()
     )
@@ -209,6 +220,6 @@ def listed() -> list[Listed]:
                 tuple(table.name for table in made.writes),
                 tuple(dict.fromkeys(writer[r.table.name] for r in made.reads if r.table.name in writer)),
             )
-            for made in FLOW
+            for made in STEPS
         ),
     ]

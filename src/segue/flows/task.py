@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Protocol
@@ -10,8 +10,9 @@ from typing import Protocol
 import ibis.expr.types as ir
 
 from segue.bundle import BundleStore
-from segue.contracts.ports import Days, Engine
+from segue.contracts.ports import Days, Engine, Factorizer
 from segue.contracts.schema import Table
+from segue.flows.verdicts import Comparison
 from segue.listener.states import ListenerStates
 from segue.settings.tree import Settings
 from segue.warehouse import incidents, watch
@@ -25,7 +26,7 @@ WHOLE = date(1970, 1, 1)
 
 
 class Stores(Protocol):
-    """Where a step writes what is no table. Opened on first use."""
+    """Where a step writes what is no table, and what it computes elsewhere. Opened on first use."""
 
     @property
     def bundles(self) -> BundleStore:
@@ -34,6 +35,13 @@ class Stores(Protocol):
     @property
     def state(self) -> ListenerStates:
         """Listener state."""
+
+    def evidence(self, challenger: str, rungs: Sequence[str], say: Callable[[str], None]) -> list[Comparison]:
+        """What rungs of evidence say of a bundle against the champion."""
+
+    @property
+    def factorizer(self) -> Factorizer | None:
+        """What fits iALS; None for this process."""
 
 
 def quiet(_step: str, _what: str) -> None:

@@ -13,11 +13,14 @@ from segue.contracts.tables import VERDICTS
 
 
 class Comparison(Struct, frozen=True):
-    """Challenger minus champion on one task, with the 95% interval over listeners."""
+    """Challenger minus champion on one task, or by one rung of evidence, with the 95% interval over listeners.
+
+    A rung that could not say anything has no numbers, and the reason as its note.
+    """
 
     task: str
     metric: str
-    challenger: float
+    challenger: float | None = None
     champion: float | None = None
     difference: float | None = None
     ci95: tuple[float, float] | None = None

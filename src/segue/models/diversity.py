@@ -91,27 +91,69 @@ def select(
     The order of the input does not matter, except between equal scores. Raises InvalidInput for arrays that do not
     fit together or scores that are not finite.
     """
-    n = len(scores)
     _check(scores, k, config, artists, vectors if rows is None else rows, pool, once, uniforms)
     by_score = np.argsort(-scores, kind="stable")
-    weights = np.zeros(n) if pool is None or config.explore == 0.0 else np.asarray(pool, np.float64)[by_score]
+    nothing = np.empty(0)
     order, propensity, moved_by = _select(
-        scores[by_score],
-        min(k, n),
-        np.float32(config.strength),
-        artists[by_score],
-        np.empty((n, 0), np.float32)
-        if vectors is None
-        else _unit_rows(vectors, by_score if rows is None else rows[by_score]),
-        vectors is None,
-        config.artist_spacing,
-        config.max_per_artist if config.max_per_artist > 0 else n,
-        config.explore,
-        weights,
-        np.zeros(n, np.bool_) if once is None else once[by_score],
-        np.zeros((0, 2)) if uniforms is None else uniforms,
+        *_sorted(scores, k, config, artists, vectors, rows, pool, once, uniforms, by_score),
+        np.empty(0, np.int32),
+        False,
+        np.empty((0, 0)),
+        nothing,
+        nothing,
+        nothing,
     )
     return Selection(by_score[order].astype(np.int32), propensity, order, moved_by)
+
+
+@dataclass(frozen=True, slots=True)
+class Chances:
+    """What a recipe would have done with the slots of a page that was filled by another."""
+
+    chance: npt.NDArray[np.float64]
+    """Probability that the slot shows the candidate asked about, given the slots before it. float64[m]."""
+    expected: npt.NDArray[np.float64]
+    """Mean of `values` over what the slot would show, given the slots before it. float64[m]; zeros without `values`."""
+    repeated: npt.NDArray[np.float64]
+    """Probability that the slot shows a candidate that was asked about for a slot above it. float64[m]."""
+
+
+def chances(
+    scores: npt.NDArray[np.float32],
+    asked: npt.NDArray[np.int32],
+    config: SelectionConfig,
+    *,
+    artists: npt.NDArray[np.int64],
+    vectors: npt.NDArray[np.float32] | None = None,
+    rows: npt.NDArray[np.int32] | None = None,
+    pool: npt.NDArray[np.bool_] | npt.NDArray[np.float64] | None = None,
+    once: npt.NDArray[np.bool_] | None = None,
+    uniforms: npt.NDArray[np.float64] | None = None,
+    values: npt.NDArray[np.float64] | None = None,
+) -> Chances:
+    """How likely `select` with these candidates would show, slot by slot, the candidates `asked` int32[m]; -1 is none of them.
+
+    Without `uniforms` the slots before are those asked about: from the first slot whose chance is 0 on, all are 0 (and
+    `expected` too, behind that slot). With `uniforms` float64[>= m, 2] the slots before are what they draw, as in `select`.
+    values float64[m, n]: of each candidate in each slot. The rest is as in `select`. Raises InvalidInput likewise.
+    """
+    n, m = len(scores), min(len(asked), len(scores))
+    draws = np.ones((m, 2)) if uniforms is None else uniforms  # 1 is never below `explore`
+    _check(scores, m, config, artists, vectors if rows is None else rows, pool, once, draws)
+    by_score = np.argsort(-scores, kind="stable")
+    place = np.empty(n + 1, np.int32)
+    place[by_score], place[-1] = np.arange(n), -1
+    chance, expected, repeated = np.zeros((3, len(asked)))
+    _select(
+        *_sorted(scores, m, config, artists, vectors, rows, pool, once, draws, by_score),
+        place[asked[:m]],
+        uniforms is None,
+        np.zeros((0, n)) if values is None else np.ascontiguousarray(values[:, by_score]),
+        chance,
+        expected,
+        repeated,
+    )
+    return Chances(chance, expected, repeated)
 
 
 def _check(
@@ -140,6 +182,38 @@ def _check(
         raise InvalidInput(
             "exploration needs uniforms of shape (k, 2)", field="uniforms", limit="float64[k, 2]"
         )
+
+
+def _sorted(
+    scores: npt.NDArray[np.float32],
+    k: int,
+    config: SelectionConfig,
+    artists: npt.NDArray[np.int64],
+    vectors: npt.NDArray[np.float32] | None,
+    rows: npt.NDArray[np.int32] | None,
+    pool: npt.NDArray[np.bool_] | npt.NDArray[np.float64] | None,
+    once: npt.NDArray[np.bool_] | None,
+    uniforms: npt.NDArray[np.float64] | None,
+    by_score: npt.NDArray[np.intp],
+) -> tuple[Any, ...]:
+    """The kernel's first arguments: candidates by falling score."""
+    n = len(scores)
+    return (
+        scores[by_score],
+        min(k, n),
+        np.float32(config.strength),
+        artists[by_score],
+        np.empty((n, 0), np.float32)
+        if vectors is None
+        else _unit_rows(vectors, by_score if rows is None else rows[by_score]),
+        vectors is None,
+        config.artist_spacing,
+        config.max_per_artist if config.max_per_artist > 0 else n,
+        config.explore,
+        np.zeros(n) if pool is None or config.explore == 0.0 else pool[by_score].astype(np.float64),
+        np.zeros(n, np.bool_) if once is None else once[by_score],
+        np.zeros((0, 2)) if uniforms is None else uniforms,
+    )
 
 
 # Fastmath lets the compiler reorder the sums, here and in _similarity, which is what vectorizes them.
@@ -173,8 +247,16 @@ def _select(
     pool: npt.NDArray[np.float64],
     once: npt.NDArray[np.bool_],
     uniforms: npt.NDArray[np.float64],
+    asked: npt.NDArray[np.int32],
+    forced: bool,
+    values: npt.NDArray[np.float64],
+    chance: npt.NDArray[np.float64],
+    expected: npt.NDArray[np.float64],
+    repeated: npt.NDArray[np.float64],
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
     """The greedy loop over candidates sorted by falling score; ties go to the earlier one.
+
+    With `asked`, writes what `Chances` says of each slot; `forced` puts the asked ones into the slots.
 
     A candidate's largest similarity to what is placed can only grow, its value only fall: most are ruled out by a value
     that leaves the latest slots out, and are compared with those only once they might win (Minoux's lazy greedy, 1978).
@@ -237,6 +319,29 @@ def _select(
             if free != greedy:
                 moved[free] |= MOVED_BY_SPACING
         chosen = greedy
+        # With nothing to draw from, the greedy choice is certain.
+        aimed = 1.0 - explore if in_pool > 0 else 1.0
+        each = explore / in_pool if in_pool > 0 else 0.0
+        if len(asked) > 0:
+            mean = aimed * values[slot, greedy] if len(values) > 0 else 0.0
+            for i in range(n):
+                if taken[i] or (blocked_to[i] >= slot and not relaxed):
+                    continue
+                drawn = each * pool[i]
+                if len(values) > 0:
+                    mean += drawn * values[slot, i]
+                drawn += aimed if i == greedy else 0.0
+                if i == asked[slot]:
+                    chance[slot] = drawn
+                elif drawn > 0.0:
+                    for earlier in range(slot):
+                        if asked[earlier] == i:
+                            repeated[slot] += drawn
+            expected[slot] = mean
+            if forced:
+                if chance[slot] == 0.0:
+                    return order[:slot], propensity[:slot], moved[order[:slot]]
+                chosen = asked[slot]
         if in_pool > 0 and explore > 0.0 and uniforms[slot, 0] < explore:
             left = uniforms[slot, 1] * in_pool
             for i in range(n):
@@ -248,10 +353,7 @@ def _select(
             moved[chosen] |= DRAWN
             if chosen != greedy:
                 moved[greedy] |= MOVED_BY_EXPLORATION
-        # With nothing to draw from, the greedy choice is certain.
-        aimed = 1.0 - explore if in_pool > 0 else 1.0
-        drawn = explore * pool[chosen] / in_pool if in_pool > 0 else 0.0
-        propensity[slot] = (aimed if chosen == greedy else 0.0) + drawn
+        propensity[slot] = (aimed if chosen == greedy else 0.0) + each * pool[chosen]
         # Why however it came here: chances must follow from the slots before, not from how they were filled.
         if once[chosen]:
             for i in range(n):

@@ -32,6 +32,7 @@ import numpy.typing as npt
 from numba import njit, prange
 
 from segue.contracts.errors import InvalidData, InvalidSettings
+from segue.contracts.ports import Factorization, Factorizer
 from segue.models.interactions import Interactions
 
 Floats = npt.NDArray[np.float32]
@@ -99,8 +100,7 @@ class IALS:
         Deterministic for a seed. Raises InvalidData when there is nothing to learn from or a weight is
         negative.
         """
-        if interactions.nnz == 0 or interactions.data.min() < 0:
-            raise InvalidData("iALS needs at least one pair, and no negative weights", field="interactions")
+        _check(interactions)
         rng = np.random.default_rng(config.seed)
         transposed = interactions.transpose()
         users = _random_factors(rng, interactions.n_users, config)
@@ -116,6 +116,26 @@ class IALS:
             if after_epoch is not None and after_epoch(epoch, cls(items, spectrum, config)):
                 break
         return cls(items, spectrum, config)
+
+    @classmethod
+    def fit_by(cls, factorizer: Factorizer, interactions: Interactions, config: IALSConfig) -> Self:
+        """The model whose item factors are found elsewhere. It serves, folds in and is saved like any other.
+
+        Raises InvalidData as `fit`.
+        """
+        _check(interactions)
+        asked = Factorization(
+            config.factors,
+            config.epochs,
+            config.unobserved_weight,
+            config.regularization,
+            config.regularization_exponent,
+            config.seed,
+        )
+        found = factorizer.item_factors(
+            interactions.indptr, interactions.indices, interactions.data, interactions.n_items, asked
+        )
+        return cls.of_items(found, config)
 
     @classmethod
     def of_items(cls, item_factors: Floats, config: IALSConfig) -> Self:
@@ -184,6 +204,11 @@ class IALS:
     def scores(self, histories: Interactions) -> Floats:
         """float32[n, n_items]: every item for every listener, folded in."""
         return self.fold_in_batch(histories) @ self.item_factors.T
+
+
+def _check(interactions: Interactions) -> None:
+    if interactions.nnz == 0 or interactions.data.min() < 0:
+        raise InvalidData("iALS needs at least one pair, and no negative weights", field="interactions")
 
 
 def _random_factors(rng: np.random.Generator, n_rows: int, config: IALSConfig) -> Floats:

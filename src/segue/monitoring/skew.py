@@ -291,7 +291,10 @@ class _Recompute:
         self._engine = engine
         self._limits = settings.state
         self._part = part
-        self._tables = feature_tables(engine)
+        moments = part.rows["ts"].to_numpy()
+        first, last = int(moments.min()), int(moments.max())
+        snapshot = part.served.snapshot_ts
+        self._tables = feature_tables(engine, part.names, min(first, snapshot), max(last, snapshot))
 
     def __call__(self, at: npt.NDArray[np.int64], names: Sequence[str], how: Assumption) -> Floats:
         """float32[len(at), len(names)] of the rows at those places."""
@@ -346,11 +349,13 @@ def _as_each_request_knew(
     known = ibis.memtable(
         pa.table({"_one": np.arange(moments.shape[1]), "_user": moments[0], "_until": moments[1] - lag})
     )
-    events, listeners = tables.events, tables.listeners
-    events = events.join(known, [events.user_id == known._user, events.received_at <= known._until])
-    listeners = listeners.join(known, listeners.user_id == known._user)
-    own = [t.drop("user_id", "_user", "_until").rename(user_id="_one") for t in (events, listeners)]
-    return number.reshape(-1), replace(tables, events=own[0], listeners=own[1])
+    plays, marks = (
+        t.join(known, [t.user_id == known._user, t.received_at <= known._until])
+        for t in (tables.plays, tables.marks)
+    )
+    listeners = tables.listeners.join(known, tables.listeners.user_id == known._user)
+    own = [t.drop("user_id", "_user", "_until").rename(user_id="_one") for t in (plays, marks, listeners)]
+    return number.reshape(-1), replace(tables, plays=own[0], marks=own[1], listeners=own[2])
 
 
 # --- the comparison

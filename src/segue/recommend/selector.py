@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,24 +11,39 @@ from segue.models.bandit import share_of_draws
 from segue.models.diversity import Selection, SelectionConfig, select
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.candidates import Candidates
-from segue.recommend.query import Floats, Query
+from segue.recommend.query import Floats, Ids, Query
 from segue.recommend.sources.fresh import POOL
 
 Weights = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 
+class Inputs(TypedDict):
+    """What `models.diversity` wants to know of the candidates besides their scores."""
+
+    artists: npt.NDArray[np.int64]
+    vectors: Floats | None
+    rows: Ids
+    pool: Weights | Mask | None
+    once: Mask | None
+
+
 def choose(
     query: Query, artifacts: Artifacts, candidates: Candidates, final: Floats, rng: np.random.Generator
 ) -> Selection:
     """Fill the request's slots by the recipe."""
+    config, inputs = selection_inputs(query, artifacts, candidates, final)
+    uniforms = rng.random((query.request.k, 2)) if config.explore > 0 else None
+    return select(final, query.request.k, config, uniforms=uniforms, **inputs)
+
+
+def selection_inputs(
+    query: Query, artifacts: Artifacts, candidates: Candidates, final: Floats
+) -> tuple[SelectionConfig, Inputs]:
+    """The recipe of the request's page, and its candidates as the selection reads them."""
     recipe, k = query.recipe.selector, query.request.k
-    config = SelectionConfig(
-        strength=recipe.diversity, artist_spacing=recipe.artist_spacing, explore=recipe.explore
-    )
-    vectors = artifacts.retrieval.ials.item_factors if recipe.diversity > 0 else None
     pool: Weights | Mask | None = None
-    once = uniforms = None
+    once: Mask | None = None
     if recipe.explore > 0:
         place = np.empty(len(final), np.intp)
         place[np.argsort(-final, kind="stable")] = np.arange(len(final))
@@ -34,18 +51,15 @@ def choose(
         pool = alike = (place >= k) & ((place < k + recipe.explore_pool) | unplayed)
         if recipe.debuts > 0:
             pool, once = _with_debuts(query, artifacts, candidates, alike, place >= k)
-        uniforms = rng.random((k, 2))
-    artists = artifacts.catalogue.artist[candidates.tracks].astype(np.int64) + 1
-    return select(
-        final,
-        k,
-        config,
-        artists=artists,
-        vectors=vectors,
+    config = SelectionConfig(
+        strength=recipe.diversity, artist_spacing=recipe.artist_spacing, explore=recipe.explore
+    )
+    return config, Inputs(
+        artists=artifacts.catalogue.artist[candidates.tracks].astype(np.int64) + 1,
+        vectors=artifacts.retrieval.ials.item_factors if recipe.diversity > 0 else None,
         rows=candidates.tracks,
         pool=pool,
         once=once,
-        uniforms=uniforms,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Callable
@@ -71,10 +72,17 @@ def serve(
         )
         if on_listening is not None:
             server.on_startup(partial(on_listening, _url(settings.serving.host, port)))
+        os.register_at_fork(after_in_child=_end_when_told)
         server.serve(
             target_loader=partial(_load, make_platform, settings, Path(directory), os.getpid()),
             wrap_loader=False,
         )
+
+
+def _end_when_told() -> None:
+    """A worker inherits handlers that are not its own. Until it has some, it ends when told to: it has begun nothing yet."""
+    for told in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(told, signal.SIG_DFL)
 
 
 def _load(

@@ -66,6 +66,21 @@ class BigQuery(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 600.0
 
 
+class KeepDays(Struct, frozen=True, forbid_unknown_fields=True):
+    """Days of tables that are kept; the step `maintain` drops older ones. Counted back from the last day of raw events."""
+
+    raw: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="days kept of what landed: raw_events, exposures, candidates, rejects; 0 means for ever",
+        ),
+    ] = 0
+    derived: Annotated[
+        int, Meta(ge=0, description="days kept of what the flow makes of them; 0 means for ever")
+    ] = 0
+
+
 class Warehouse(Struct, frozen=True, forbid_unknown_fields=True):
     """Tables and the engine that runs over them."""
 
@@ -103,6 +118,15 @@ class Warehouse(Struct, frozen=True, forbid_unknown_fields=True):
     import_batch_rows: Annotated[
         int, Meta(ge=1_000, description="rows an import holds in memory at once")
     ] = 500_000
+    keep_days: Annotated[KeepDays, Meta(description="days that are kept")] = KeepDays()
+    vacuum_hours: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="files that no state of a table in these last hours needs are deleted by the step `maintain`; "
+            "no reader may take longer",
+        ),
+    ] = 168
     spark: Annotated[Spark, Meta(description="where Spark is")] = field(default_factory=Spark)
     bigquery: Annotated[BigQuery, Meta(description="where BigQuery is")] = BigQuery()
 
@@ -152,6 +176,12 @@ class Training(Struct, frozen=True, forbid_unknown_fields=True):
             description="most windows: earlier ones are used until there are enough requests, in half of the history at most",
         ),
     ] = 6
+    als: Annotated[
+        Literal["numba", "spark"],
+        Meta(
+            description="what fits iALS: this process, or Spark's MLlib where warehouse.spark says (see docs/concepts/scale.md)"
+        ),
+    ] = "numba"
     factors: Annotated[int, Meta(ge=8, le=1024, description="dimensions of the iALS factors")] = 128
     epochs: Annotated[int, Meta(ge=1, le=100, description="passes of iALS")] = 8
     regularization: Annotated[float, Meta(ge=0, description="iALS regularization")] = 0.003
@@ -212,6 +242,12 @@ class Gate(Struct, frozen=True, forbid_unknown_fields=True):
     baselines: Annotated[
         bool, Meta(description="judge the baselines beside the challenger, for its report in the bundle")
     ] = False
+    rungs: Annotated[
+        tuple[Literal["off-policy", "simulation", "interleaving"], ...],
+        Meta(
+            description="further rungs of evidence (`segue evidence`) that a challenger must not fail; they take minutes"
+        ),
+    ] = ()
 
 
 class Programme(Struct, frozen=True, forbid_unknown_fields=True):

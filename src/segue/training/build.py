@@ -17,7 +17,7 @@ from segue.bundle import catalogue as catalogues
 from segue.bundle.catalogue import Catalogue
 from segue.bundle.room import find
 from segue.contracts.errors import InvalidData
-from segue.contracts.ports import Engine
+from segue.contracts.ports import Engine, Factorizer
 from segue.contracts.tables import LISTENERS
 from segue.contracts.vocabulary import DAY
 from segue.recommend.artifacts import Artifacts, Snapshots
@@ -68,8 +68,11 @@ def train(
     until: int,
     progress: Progress,
     rankers: dict[str, Ranker] | None = None,
+    factorizer: Factorizer | None = None,
 ) -> Trained:
     """Train on what happened before `until` (microseconds); with `rankers` given, retrieval and snapshots only.
+
+    With a `factorizer`, iALS is fitted by it.
 
     Raises InvalidData where there are no plays.
     """
@@ -84,7 +87,7 @@ def train(
     country_of = _countries(engine, catalogue)
 
     def fit(before: Plays, now: int, say: Progress) -> Retrieval:
-        return fit_retrieval(before, catalogue, tracks, country_of, now, settings.training, say)
+        return fit_retrieval(before, catalogue, tracks, country_of, now, settings.training, say, factorizer)
 
     if rankers is None:
         rankers = _fit_rankers(engine, settings, catalogue, plays, fit, until, progress)

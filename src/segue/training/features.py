@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Iterable
+from datetime import date
 
 import ibis
+import ibis.expr.types as ir
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from segue.bundle.catalogue import Catalogue
 from segue.bundle.room import find
-from segue.contracts.ports import Engine
+from segue.contracts.ports import Days, Engine
 from segue.contracts.tables import (
     ARTISTS,
     DAILY_ARTISTS,
@@ -20,9 +22,9 @@ from segue.contracts.tables import (
     LISTENERS,
     TRACKS,
 )
-from segue.contracts.vocabulary import SECOND
+from segue.contracts.vocabulary import DAY
 from segue.features import FEATURES
-from segue.features.offline import Tables, matrix, snapshot, training_join
+from segue.features.offline import Tables, matrix, reach, snapshot, training_join
 from segue.features.online import Daily
 from segue.features.relations import Artist, Candidate, Entity, Track
 from segue.recommend.artifacts import Snapshots
@@ -54,7 +56,8 @@ def join_features(engine: Engine, samples: Samples, names: tuple[str, ...], limi
         }
     )
     offline = [name for name in names if FEATURES[name].entity is not Candidate]
-    joined = training_join(ibis.memtable(rows), feature_tables(engine), limits, offline)
+    tables = feature_tables(engine, offline, int(samples.ts.min()), int(samples.ts.max()))
+    joined = training_join(ibis.memtable(rows), tables, limits, offline)
     known = matrix(engine.collect(joined.order_by("row")), offline)
     x = np.empty((len(samples), len(names)), np.float32)
     place = {name: column for column, name in enumerate(samples.names)}
@@ -65,25 +68,39 @@ def join_features(engine: Engine, samples: Samples, names: tuple[str, ...], limi
 
 def snapshots(engine: Engine, catalogue: Catalogue, until: int) -> Snapshots:
     """Track and artist features as of the day of `until` (microseconds), in catalogue order."""
-    day = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=until // SECOND)).date()
     return Snapshots(
-        _daily(engine, Track, catalogue.track_id, day), _daily(engine, Artist, catalogue.artist_id, day)
+        _daily(engine, Track, catalogue.track_id, until), _daily(engine, Artist, catalogue.artist_id, until)
     )
 
 
-def feature_tables(engine: Engine) -> Tables:
-    """The tables features are made from."""
+def feature_tables(engine: Engine, names: Iterable[str], first: int, last: int) -> Tables:
+    """The tables those features are made from, for moments from `first` to `last` (UTC microseconds).
+
+    No more days of each than the largest window of the features asks for.
+    """
+    days = reach(names, first, last)
     return Tables(
-        **{
-            table.name: engine.read(table)
-            for table in (EVENTS, DAILY_TRACKS, DAILY_ARTISTS, TRACKS, ARTISTS, LISTENERS)
-        }
+        plays=engine.read(EVENTS, days.plays),
+        marks=engine.read(EVENTS, days.marks),
+        tracks=engine.read(TRACKS),
+        artists=engine.read(ARTISTS),
+        listeners=engine.read(LISTENERS),
+        daily_tracks=engine.read(DAILY_TRACKS, days.daily_tracks),
+        daily_artists=engine.read(DAILY_ARTISTS, days.daily_artists),
     )
 
 
-def _daily(engine: Engine, entity: Entity, ids: npt.NDArray[np.int64], day: date) -> Daily:
+def day_snapshot(engine: Engine, entity: Entity, until: int) -> ir.Table:
+    """The features of tracks or artists as of the day of `until` (UTC microseconds), from the days that they ask for."""
     names = [name for name, feature in FEATURES.items() if feature.entity is entity]
-    rows = engine.collect(snapshot(entity, day, feature_tables(engine)))
+    day = Days.holding(until, until).first
+    start = (day - date(1970, 1, 1)).days * DAY
+    return snapshot(entity, day, feature_tables(engine, names, start, start))
+
+
+def _daily(engine: Engine, entity: Entity, ids: npt.NDArray[np.int64], until: int) -> Daily:
+    names = [name for name, feature in FEATURES.items() if feature.entity is entity]
+    rows = engine.collect(day_snapshot(engine, entity, until))
     values = np.array([[FEATURES[name].default for name in names]], np.float32).repeat(len(ids), axis=0)
     at = find(ids, rows[entity.key].to_numpy())
     values[at[at >= 0]] = matrix(rows, names)[at >= 0]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segue.bundle.catalogue import Catalogue
-from segue.contracts.ports import Engine
+from segue.contracts.ports import Days, Engine
 from segue.contracts.tables import EVENTS, LISTENERS
 from segue.contracts.vocabulary import EventType
 
@@ -46,7 +46,8 @@ class Plays:
 
 def load_plays(engine: Engine, catalogue: Catalogue, *, since: int, until: int) -> Plays:
     """Plays with since <= ts < until (microseconds) of tracks in the catalogue, of listeners who let theirs be learnt from."""
-    events, listeners = engine.read(EVENTS), engine.read(LISTENERS)
+    events = engine.read(EVENTS, Days.holding(since, max(since, until - 1)))
+    listeners = engine.read(LISTENERS)
     chosen = events.filter(
         events.type.isin([EventType.PLAY.value, EventType.SKIP.value])
         & (events.ts >= since)

@@ -9,9 +9,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from segue.contracts.ports import Engine
+from segue.contracts.ports import Days, Engine
 from segue.contracts.tables import EVENTS, LISTENERS
 from segue.contracts.vocabulary import EventType
+from segue.features.relations import MARKS_AGE
 from segue.listener.fold import Changes, Profiles, apply, read_events
 from segue.listener.state import ListenerState, anonymous
 from segue.settings.tree import State
@@ -30,8 +31,8 @@ class Replay:
 
     @classmethod
     def load(cls, engine: Engine, users: I64, until: int, limits: State) -> Replay:
-        """Everything these listeners did before `until` (microseconds)."""
-        events = engine.read(EVENTS)
+        """What these listeners did before `until` (microseconds), as far back as state is filled from."""
+        events = engine.read(EVENTS, Days.holding(until - MARKS_AGE, until - 1))
         names = ["user_id", "ts", "type", "track_id", "artist_id", "ms_played", "listened", "skipped"]
         wanted = events.filter(events.ts < until).select(*names).order_by(["user_id", "ts"])
         chosen = pa.array(np.unique(users))

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from segue.bundle.catalogue import Catalogue
+from segue.contracts.ports import Factorizer
 from segue.contracts.vocabulary import DAY
 from segue.models.co_listen import CoListenConfig, fit_co_listens
 from segue.models.content import Content, ContentConfig
@@ -36,8 +37,9 @@ def fit_retrieval(
     now: int,
     settings: Training,
     progress: Progress,
+    factorizer: Factorizer | None = None,
 ) -> Retrieval:
-    """Every retrieval model as of `now`.
+    """Every retrieval model as of `now`; iALS by the factorizer, where there is one.
 
     `tracks` is the contract table in catalogue order; `country_of` maps user ids to positions of countries (-1 unknown).
     """
@@ -64,16 +66,18 @@ def fit_retrieval(
     )
     progress("iALS")
     threads = settings.threads or 2
-    ials = IALS.fit(
-        interactions,
-        IALSConfig(
-            factors=settings.factors,
-            epochs=settings.epochs,
-            regularization=settings.regularization,
-            unobserved_weight=settings.unobserved,
-            seed=settings.seed,
-            threads=threads,
-        ),
+    config = IALSConfig(
+        factors=settings.factors,
+        epochs=settings.epochs,
+        regularization=settings.regularization,
+        unobserved_weight=settings.unobserved,
+        seed=settings.seed,
+        threads=threads,
+    )
+    ials = (
+        IALS.fit(interactions, config)
+        if factorizer is None
+        else IALS.fit_by(factorizer, interactions, config)
     )
     progress("graph filter")
     graph = GraphFilter.fit(interactions, GraphFilterConfig()).neighbours(settings.neighbours)

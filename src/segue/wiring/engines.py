@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segue.contracts.errors import InvalidSettings
-from segue.contracts.ports import Days, Engine
-from segue.settings.tree import Warehouse
+from segue.contracts.ports import Days, Engine, Factorizer
+from segue.settings.tree import Settings, Warehouse
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -31,6 +31,14 @@ def open_engine(root: Path, settings: Warehouse) -> Engine:
     return engine
 
 
+def open_factorizer(root: Path, settings: Settings) -> Factorizer | None:
+    """What `training.als` names; None for "numba", which needs nothing. Raises InvalidSettings as `open_engine`."""
+    if settings.training.als == "numba":
+        return None
+    found: Factorizer = _adapter("spark_als", "spark", "training.als").SparkALS(root, settings.warehouse)
+    return found
+
+
 def printed(kind: str, made: Definition) -> str:
     """What an engine of that kind is asked to make some days of a table, as SQL. Raises InvalidSettings as `open_engine`."""
     if kind == "bigquery":
@@ -46,12 +54,12 @@ def _said(days: Days | None) -> str:
     return "whole" if days is None else f"{days.first}..{days.last}"
 
 
-def _adapter(module: str, kind: str = "") -> ModuleType:
+def _adapter(module: str, kind: str = "", setting: str = "warehouse.engine") -> ModuleType:
     kind = kind or module
     try:
         return import_module(f"segue.adapters.engines.{module}")
     except ModuleNotFoundError as error:
         raise InvalidSettings(
-            f"warehouse.engine: {kind} needs the package {error.name}; install it with `pip install 'segue[{kind}]'`",
-            field="warehouse.engine",
+            f"{setting}: {kind} needs the package {error.name}; install it with `pip install 'segue[{kind}]'`",
+            field=setting,
         ) from error

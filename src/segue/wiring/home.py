@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segue.bundle import BundleStore
-from segue.contracts.ports import Engine, Log
+from segue.contracts.ports import Engine, Factorizer, Log
 from segue.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from segue.experiments.store import ExperimentStore
+    from segue.flows.verdicts import Comparison
     from segue.listener.states import ListenerStates
 
 
@@ -57,6 +59,13 @@ class Home:
         return ListenerStates(open_store(self.root, self.settings.state), self.settings.state)
 
     @cached_property
+    def factorizer(self) -> Factorizer | None:
+        """What fits iALS; None for the process that trains."""
+        from segue.wiring.engines import open_factorizer
+
+        return open_factorizer(self.warehouse, self.settings)
+
+    @cached_property
     def log(self) -> Log:
         """The event and exposure logs."""
         from segue.wiring.logs import open_log
@@ -66,7 +75,7 @@ class Home:
     @cached_property
     def bundles(self) -> BundleStore:
         """Published models."""
-        return BundleStore(self.root / "bundles")
+        return BundleStore(self.root / "bundles", lambda: self.experiments.bundles(datetime.now(UTC).date()))
 
     @cached_property
     def experiments(self) -> ExperimentStore:
@@ -79,3 +88,9 @@ class Home:
     def truth(self) -> Path:
         """True preferences of a simulated service, apart from everything a model may read."""
         return self.root / "truth"
+
+    def evidence(self, challenger: str, rungs: Sequence[str], say: Callable[[str], None]) -> list[Comparison]:
+        """What rungs of evidence say of a bundle's home page against the champion's."""
+        from segue.wiring.evidence import compared
+
+        return compared(self, challenger, rungs, say)

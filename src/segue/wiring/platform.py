@@ -6,6 +6,7 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, date, datetime
@@ -28,6 +29,7 @@ from segue.events.flood import ListenerLimit
 from segue.events.incoming import decode_body
 from segue.events.records import EXPOSURES_TOPIC, encode_exposure
 from segue.events.tracks import decode_track, decode_tracks, removal
+from segue.experiments.definition import bundles_of
 from segue.experiments.store import Kept, Stamp
 from segue.listener.state import ADD, BLOCK, FOLLOW, HIDE, LIKE, PLAY, REPOST, ListenerState, anonymous
 from segue.recommend.api import Request, Response
@@ -104,12 +106,16 @@ class HomePlatform:
         self._variants: Variants | None = None
         """Answers by the experiments, over the champion."""
         self._live: tuple[Experiment, ...] = ()
+        self._wanted: set[str] = set()
+        """Bundles that variants answer from: those that are open, and why the others are not."""
         self._artifacts: dict[str, Artifacts] = {}
-        """Of the bundles that variants answer from."""
+        self._failed: dict[str, str] = {}
         self._unfit: dict[str, str] = {}
         """What is wrong with experiments that therefore do not run."""
-        self._seen: tuple[Stamp, str] | None = None
-        """The experiments' directory and the champion as last looked at."""
+        self._seen: tuple[Stamp, str, frozenset[str], frozenset[str]] | None = None
+        """The experiments' directory, the champion and the other bundles as last looked at."""
+        self._turn = threading.Lock()
+        """Held by who changes the champion or the experiments."""
         self._retry_at = 0.0
         self._champion: Recommender | None = None
         """Answers from the bundle that is CURRENT."""
@@ -121,8 +127,13 @@ class HomePlatform:
         self._look()
         self._follower = Follower(home.log, home.state, self._facts, group)
         self._state_watch = StateWatch(home.state)
-        self._watcher = threading.Thread(target=self._watch, name="bundles", daemon=True)
-        self._watcher.start()
+        # Apart from one another: a bundle takes seconds to open, and an experiment is stopped meanwhile all the same.
+        self._watchers = [
+            threading.Thread(target=self._watch, args=(look,), name=name, daemon=True)
+            for name, look in (("bundles", self._look), ("experiments", self._look_at_experiments))
+        ]
+        for watcher in self._watchers:
+            watcher.start()
 
     def recommend(self, request: Request) -> Response:
         """Answer one request and log the exposure."""
@@ -252,7 +263,7 @@ class HomePlatform:
     def health(self) -> Health:
         """Whether listener state is read, it and the catalogue are kept up to date, and variants can be given."""
         following, variants = self._following, self._variants
-        unable = {**self._unfit, **(variants.trouble if variants is not None else {})}
+        unable = {**self._unfit, **self._failed, **(variants.trouble if variants is not None else {})}
         parts = {
             "state": self._state_watch.trouble,
             "follower": self._follower.trouble,
@@ -269,7 +280,8 @@ class HomePlatform:
     def close(self) -> None:
         """Stop watching, write what waits, release the stores."""
         self._closing.set()
-        self._watcher.join()
+        for watcher in self._watchers:
+            watcher.join()
         if self._following is not None:
             self._following.close()
         self._beside.drop(keep=())
@@ -293,36 +305,52 @@ class HomePlatform:
     def _no_bundle(self) -> Unavailable:
         return Unavailable(f"no bundle to answer from: {self._reason}", field="bundle")
 
-    def _watch(self) -> None:
+    def _watch(self, look: Callable[[], None]) -> None:
         while not self._closing.wait(LOOK_EVERY_S):
             try:
-                self._look()
-            except Exception:  # noqa: BLE001 - without this thread no later bundle would be seen
-                _log.exception("the published bundle could not be opened")
+                look()
+            except Exception:  # noqa: BLE001 - without this thread nothing later would be seen
+                _log.exception("what is published, or tried, could not be taken in")
 
     def _look(self) -> None:
         """See what is published and what is tried."""
         self._look_at_bundle()
         self._look_at_experiments()
+        self._open_beside()
 
     def _look_at_experiments(self) -> None:
-        """Take in another set of experiments, or another champion for them. Bundles that did not open are tried again."""
-        champion, store = self._champion, self._home.experiments
-        if champion is None:
+        """Take in another set of experiments, or other bundles for them. One whose bundle is yet to be opened waits for that."""
+        with self._turn:
+            champion, store = self._champion, self._home.experiments
+            if champion is None:
+                return
+            opened, failed = frozenset(self._artifacts), frozenset(self._failed)
+            try:
+                seen = (store.stamp(), champion.artifacts.version, opened, failed)
+                if seen == self._seen:
+                    return
+                live, unfit = store.live(_today())
+            except OSError as error:  # what cannot be read leaves the experiments as they were
+                self._unfit = {"experiments": str(error)}
+                return
+            self._wanted = {version for one in live for version in bundles_of(one)}
+            known = {champion.artifacts.version, *opened, *failed}
+            self._live = tuple(one for one in live if bundles_of(one) <= known)
+            self._variants, self._unfit = self._varied(champion), unfit
+            self._seen = seen
+
+    def _open_beside(self) -> None:
+        """Open the bundles that variants answer from; those that do not open are tried again."""
+        wanted = {version for version in self._wanted if version != self.bundle_version()}
+        due = self._failed and time.monotonic() > self._retry_at
+        if wanted == {*self._artifacts, *self._failed} and not due:
             return
-        seen = (store.stamp(), champion.artifacts.version)
-        if seen == self._seen and not (self._retry_at and time.monotonic() > self._retry_at):
-            return
-        self._live, unfit = store.live(_today())
-        versions = {v.bundle for e in self._live for v in e.variants.values() if v.bundle is not None}
-        versions.discard(champion.artifacts.version)
-        self._artifacts, trouble = self._beside.need(versions)
-        self._variants, self._unfit = self._varied(champion), unfit
-        self._beside.drop(keep=versions)
-        for version, why in trouble.items():
+        self._artifacts, self._failed = self._beside.need(wanted)
+        self._retry_at = time.monotonic() + RETRY_S
+        for version, why in self._failed.items():
             _log.error("the bundle %s of an experiment does not open: %s", version, why)
-        self._retry_at = time.monotonic() + RETRY_S if trouble else 0.0
-        self._seen = seen
+        self._look_at_experiments()
+        self._beside.drop(keep=wanted)
 
     def _varied(self, champion: Recommender) -> Variants:
         """Answers by the experiments as last seen."""
@@ -360,8 +388,9 @@ class HomePlatform:
             self._slips,
             later=before is None and self._home.settings.log.when_down == "bundle",
         )
-        self._variants = self._varied(champion)
-        self._champion = champion
+        with self._turn:
+            self._variants = self._varied(champion)
+            self._champion = champion
         if before is not None:
             before.close()
 

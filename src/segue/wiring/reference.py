@@ -11,6 +11,17 @@ import msgspec
 from segue.contracts import errors
 from segue.contracts.schema import Table
 from segue.contracts.tables import TABLES
+from segue.experiments.ladder import (
+    AB,
+    GOAL,
+    RUNGS,
+    Calibration,
+    Known,
+    Prediction,
+    Record,
+    calibration,
+    records,
+)
 from segue.experiments.metrics import METRICS
 from segue.experiments.metrics import SOURCES as METRIC_SOURCES
 from segue.features.page import features_page
@@ -29,6 +40,7 @@ def pages() -> dict[str, str]:
         "sources.md": GENERATED + _sources(),
         "metrics.md": GENERATED + _metrics(),
         "errors.md": GENERATED + _errors(),
+        "evidence.md": GENERATED.replace("make docs", "make bench-evidence") + _evidence(calibration()),
     }
 
 
@@ -144,3 +156,72 @@ def _metrics() -> str:
 
 def _errors() -> str:
     return f"# Errors\n\n```\n{inspect.cleandoc(errors.__doc__ or '')}\n```\n"
+
+
+def _evidence(found: Calibration) -> str:
+    lines = [
+        "# The record of the rungs",
+        "",
+        "How right each rung of evidence was on challengers of the home page whose true effect is known, from the lives of all",
+        "listeners under either. [Evidence](../concepts/evidence.md) says what the rungs are and what they cannot tell;",
+        "`segue evidence` goes by this page.",
+        "",
+    ]
+    if not found.known:
+        lines.append("Not measured yet: no rung counts. `make bench-evidence` measures it.")
+        return "\n".join(lines) + "\n"
+    lines += [
+        f"Measured {found.date} in {found.seconds:,.0f} s of CPU on {found.machine}: a simulated service of {found.service}. "
+        f"{len(found.known)} challengers.",
+        "",
+    ]
+    for metric, words in (
+        (GOAL, "Held against the true effect on listens per listener"),
+        ("listens_per_exposure", "Held against the true effect on listens per exposed slot of the page"),
+    ):
+        lines += [
+            f"## {words}",
+            "",
+            "| rung | spoke of | sign right, of clear effects | right where sure | rank correlation | interval held the truth |",
+            "| --- | ---: | ---: | ---: | ---: | ---: |",
+        ]
+        lines += [_recorded(rung, record) for rung, record in records(found.known, metric).items()]
+        lines.append("")
+    tested = [one.coverage for one in found.known if one.coverage is not None]
+    if tested:
+        lines += [
+            "Over further assignments of the same listeners, the intervals of A/B tests held the truth in "
+            f"{sum(tested) / len(tested):.1%} of the cases (95% is due).",
+            "",
+        ]
+    lines += [
+        "A rung is sure where its 95% interval leaves out 0. An effect is clear where it is more than twice its own error.",
+        "",
+        "## Challengers",
+        "",
+        f"| challenger | change | truth, {GOAL} | {' | '.join((*RUNGS, AB))} |",
+        f"| --- | --- | ---: | {' | '.join(['---:'] * (len(RUNGS) + 1))} |",
+    ]
+    lines += [_known(one) for one in sorted(found.known, key=lambda one: one.truth[GOAL].relative)]
+    return "\n".join(lines) + "\n"
+
+
+def _recorded(rung: str, record: Record) -> str:
+    held = "" if record.covered is None else f"{record.covered[0]} of {record.covered[1]}"
+    rank = "" if record.rank is None else f"{record.rank:.2f}"
+    signs, sure = (f"{right} of {of}" for right, of in (record.signs, record.sure))
+    return f"| {rung} | {record.known} | {signs} | {sure} | {rank} | {held} |"
+
+
+def _known(one: Known) -> str:
+    truth = one.truth[GOAL]
+    cells = [_rung(one.predictions[rung]) if rung in one.predictions else "silent" for rung in (*RUNGS, AB)]
+    return (
+        f"| {one.name} | {one.change} | {truth.relative:+.2%} \N{PLUS-MINUS SIGN} {2 * truth.error:.2%} | "
+        f"{' | '.join(cells)} |"
+    )
+
+
+def _rung(said: Prediction) -> str:
+    low, high = said.ci95
+    return f"{said.relative:+.1%} [{low:+.1%}, {high:+.1%}]"

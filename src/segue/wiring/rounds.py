@@ -72,7 +72,12 @@ class Rounds:
             self._say(f"builds {progress.step} up to {last}")
         until = (self.next - date(1970, 1, 1)).days * DAY
         trained = train(
-            home.engine, home.settings, until, lambda what: self._say(f"trains {what}"), rankers={}
+            home.engine,
+            home.settings,
+            until,
+            lambda what: self._say(f"trains {what}"),
+            rankers={},
+            factorizer=home.factorizer,
         )
         self.world.adopt(trained.artifacts(f"round-{last}"))
         if self._states is None:

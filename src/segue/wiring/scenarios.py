@@ -225,10 +225,10 @@ def filter_bubble(asked: Asked) -> tuple[dict[str, float], str]:
         found[f"{name}: scenes on a listener's pages, first quarter"] = breadth[0]
         found[f"{name}: scenes on a listener's pages, last quarter"] = breadth[1]
         ratio[name] = breadth[1] / breadth[0] - 1
-    narrows = ratio["recommender"] < -0.1
+    further = ratio["recommender"] - ratio["logging policy"]
     return found, (
-        f"{'NARROWS' if narrows else 'does not narrow'}: what the recommender shows a listener changes in breadth by "
-        f"{ratio['recommender']:+.0%} over {plan.days} days, under the logging policy by {ratio['logging policy']:+.0%}"
+        f"{'NARROWS' if further < -0.05 else 'does not narrow further'}: over {plan.days} days a listener's pages change "
+        f"in breadth by {ratio['recommender']:+.0%}, under the logging policy by {ratio['logging policy']:+.0%}"
     )
 
 

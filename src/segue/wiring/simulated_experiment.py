@@ -34,7 +34,7 @@ from segue.simulation.world import FLAGS, I16, USER_BASE
 from segue.wiring.closed_loop import AB, Arm, Plan, run_ab
 from segue.wiring.home import Home
 
-__all__ = ["Held", "SimulatedExperiment", "page_of", "simulate_experiment"]
+__all__ = ["Held", "SimulatedExperiment", "before", "page_of", "simulate_experiment"]
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -147,7 +147,7 @@ def lived(
         arms,
         _assigned(home, experiment, order),
         plan,
-        before=_before(home),
+        before=before(home),
         workers=workers,
         say=say,
     )
@@ -202,7 +202,7 @@ def _metrics(experiment: Experiment) -> list[Metric]:
     return sorted(found, key=lambda metric: ("goal", "guardrail", "info").index(metric.role))
 
 
-def _before(home: Home) -> pa.Table:
+def before(home: Home) -> pa.Table:
     """The pre-period of every listener: the days before the history's end, summed up."""
     last = read_config(home.truth).end
     rows = home.engine.read(DAILY_LISTENERS, Days(last - timedelta(days=PRE_DAYS - 1), last))

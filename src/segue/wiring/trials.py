@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
 
+import msgspec
+
 from segue.bundle.catalogue import Catalogue
 from segue.contracts.errors import InvalidInput, Unavailable
 from segue.contracts.experiments import FORCED, HOLDOUT, OF_UNIT, Experiment, Targeting, Unit
@@ -57,8 +59,9 @@ class Asked:
     """What experiments ask about one request, found out once and only if it is asked."""
 
     def __init__(self, request: Request, catalogue: Catalogue, read_state: ReadState) -> None:
-        self.request = request
         self.now = request.now if request.now is not None else time.time_ns() // 1000
+        # Of this moment the answer is, too: what is logged must be of the time slot that was asked for.
+        self.request = msgspec.structs.replace(request, now=self.now)
         self.read: ReadState | None = None
         self._catalogue = catalogue
         self._read_state = read_state
@@ -144,9 +147,11 @@ class Trials:
         """The variants of a request. Raises InvalidInput for one that is asked for and is not there."""
         found: dict[str, str] = {}
         chosen: dict[str, str] = {}
+        forced = self._forced(asked.request.variants or {})
         held_out = any(_variant((trial,), asked) for trial in self._holdouts)
         for layer in self._layers.get(asked.request.surface, ()):
-            if held_out and layer[0].experiment.layer != HOLDOUT:
+            name = layer[0].experiment.layer
+            if name in forced or (held_out and name != HOLDOUT):
                 continue
             drawn = _variant(layer, asked)
             if drawn is not None:
@@ -154,9 +159,8 @@ class Trials:
                 chosen[trial.name] = variant
                 told = trial.experiment.unit in _TOLD
                 found[trial.name] = variant if told else f"{variant}{OF_UNIT}{unit}"
-        for name, variant in (asked.request.variants or {}).items():
-            self._check_forced(name, variant)
-            chosen[name], found[name] = variant, f"{FORCED}{variant}"
+        for trial, variant in forced.values():
+            chosen[trial.name], found[trial.name] = variant, f"{FORCED}{variant}"
         treatments = tuple(
             (name, variant)
             for name, variant in sorted(chosen.items())
@@ -164,18 +168,28 @@ class Trials:
         )
         return Given(found, treatments, asked.__dict__.get("request_id"), asked.read)
 
-    def _check_forced(self, name: str, variant: str) -> None:
-        trial = self.by_name.get(name)
-        if trial is None:
-            known = ", ".join(self.by_name) or "none"
-            raise InvalidInput(
-                f"variants: there is no experiment {name!r}; there are: {known}", field="variants"
-            )
-        if variant not in trial.experiment.variants:
-            known = ", ".join(trial.split.names)
-            raise InvalidInput(
-                f"variants: {name} has no variant {variant!r}; it has {known}", field="variants"
-            )
+    def _forced(self, wanted: Mapping[str, str]) -> dict[str, tuple[Trial, str]]:
+        """What is asked for, by layer: there the request is in nothing else. Raises InvalidInput."""
+        found: dict[str, tuple[Trial, str]] = {}
+        for name, variant in wanted.items():
+            trial = self.by_name.get(name)
+            if trial is None:
+                known = ", ".join(self.by_name) or "none"
+                raise InvalidInput(
+                    f"variants: there is no experiment {name!r}; there are: {known}", field="variants"
+                )
+            if variant not in trial.experiment.variants:
+                known = ", ".join(trial.split.names)
+                raise InvalidInput(
+                    f"variants: {name} has no variant {variant!r}; it has {known}", field="variants"
+                )
+            other, _ = found.setdefault(trial.experiment.layer, (trial, variant))
+            if other is not trial:
+                raise InvalidInput(
+                    f"variants: {other.name} and {name} are of one layer, ask for one of them",
+                    field="variants",
+                )
+        return found
 
 
 def _variant(layer: tuple[Trial, ...], asked: Asked) -> tuple[Trial, str, str] | None:

@@ -43,7 +43,7 @@ class Beside:
         self._open: dict[str, tuple[Bundle, Artifacts, Changes]] = {}
 
     def need(self, versions: Iterable[str]) -> tuple[dict[str, Artifacts], dict[str, str]]:
-        """Have just these open. Returns what is, and what is wrong with the others."""
+        """Have these open. Returns what is, and what is wrong with the others."""
         wanted, trouble = set(versions), {}
         for version in wanted - set(self._open):
             try:
@@ -106,7 +106,7 @@ class Variants:
             recommender, failed = self._recommender(treatments)
             variants |= {name: f"{FAILED}{variant}" for name, variant in failed}
         return recommender.answer(
-            request, variants=variants, request_id=given.request_id, read_state=given.read_state
+            asked.request, variants=variants, request_id=given.request_id, read_state=given.read_state
         )
 
     def _recommender(self, treatments: Treatments) -> tuple[Recommender, Treatments]:

@@ -64,6 +64,13 @@ def test_pruning_keeps_the_champion(tmp_path: Path) -> None:
     store.open()
 
 
+def test_pruning_keeps_what_is_in_use(tmp_path: Path) -> None:
+    versions = [write(tmp_path, n).version for n in range(4)]
+    store = BundleStore(tmp_path, lambda: {versions[0]})
+    assert store.prune(keep=1) == versions[2:0:-1]
+    assert store.open(versions[0]).version == versions[0]
+
+
 def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
     store = BundleStore(tmp_path)
     version = write(tmp_path).version

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_experiments import experiment
+from made_definition import experiment
 
 from segue.contracts.experiments import Variant
 from segue.experiments.assignment import PLACES, Split, assign, bucket, buckets, place, slot

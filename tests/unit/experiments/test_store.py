@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from made_experiments import experiment
+import tomli_w
+from made_definition import experiment
 
 from segue.bundle import BundleStore
 from segue.contracts.errors import Conflict, InvalidInput, NotFound
@@ -91,6 +92,17 @@ def test_a_stopped_experiment_stays_stopped(store: ExperimentStore) -> None:
         store.get("diverse")
     put(store, one)
     assert store.get("diverse").status(DURING) == "running"
+
+
+def test_bundles_are_in_use_until_it_is_over(store: ExperimentStore) -> None:
+    one = experiment(variants={"control": Variant(), "b": Variant(bundle="v1")})
+    store.root.mkdir()
+    (store.root / "diverse.toml").write_text(tomli_w.dumps(msgspec.to_builtins(one, builtin_types=(date,))))
+    assert [store.bundles(day) for day in (BEFORE, DURING, AFTER)] == [{"v1"}, {"v1"}, set()]
+    (store.root / ".new-left-by-a-kill").touch()
+    store.stop("diverse", 5)
+    assert store.bundles(DURING) == set()
+    assert sorted(path.name for path in store.root.iterdir()) == ["diverse.stopped", "diverse.toml"]
 
 
 def test_every_change_shows_in_the_stamp(store: ExperimentStore) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -19,7 +20,9 @@ from segue.flows.gate import (
     same_cases,
     save_cases,
     saved_cases,
+    with_rungs,
 )
+from segue.flows.verdicts import Comparison, Verdict
 from segue.settings.tree import Gate
 
 USERS = np.repeat(np.arange(80), 3)
@@ -135,3 +138,19 @@ def test_results_of_an_older_version_are_none(tmp_path: Path) -> None:
             writer.arrays(f"gate/{task}", {"user": USERS, "value": CHAMPION})
         version = writer.finish(version_prefix="x", data_through="2026-11-21", settings="", tracks=1).version
     assert saved_cases(BundleStore(tmp_path).open(version)) == {}
+
+
+def test_a_rung_that_expects_harm_refuses_and_a_silent_one_does_not() -> None:
+    passed = judge(results(CHAMPION), results(CHAMPION), Gate())
+    good = Comparison("simulation", "listens_per_listener", 5.1, 5.0, 0.1, (-0.1, 0.3), "some listeners")
+    bad = Comparison("interleaving", "listens on a page", 4.0, 5.0, -1.0, (-1.2, -0.8))
+    silent = Comparison("off-policy", "", note="no support")
+    found = with_rungs(passed, [good, silent], Gate())
+    assert found.passed
+    assert found.comparisons[-2:] == (good, silent)
+    assert "off-policy: silent" in found.reason
+    found = with_rungs(passed, [good, bad, silent], Gate())
+    assert not found.passed
+    assert "interleaving expects harm" in found.reason
+    assert with_rungs(passed, [bad], Gate(tolerance=0.25)).passed
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Verdict) == found

@@ -92,6 +92,18 @@ def test_each_step_runs_in_a_process_of_its_own(home: Home) -> None:
     assert done(changed) == []
 
 
+def test_rungs_of_evidence_are_asked_before_publishing(home: Home) -> None:
+    asking = with_(home, training_seed=9, gate_tolerance=1.0, gate_rungs=("off-policy", "interleaving"))
+    assert done(asking, "train", "publish") == ["train", "publish"]
+    version, verdict = list(verdicts(asking.engine).items())[-1]
+    assert asking.bundles.current() == version
+    silent, said = verdict.comparisons[-2:]
+    assert (silent.task, silent.ci95) == ("off-policy", None)
+    assert "has seen the events" in (silent.note or "")
+    assert (said.task, said.ci95 is not None) == ("interleaving", True)
+    assert "off-policy: silent" in verdict.reason
+
+
 def test_a_run_that_died_behind_training_only_publishes(home: Home) -> None:
     changed = with_(home, training_seed=8)
     assert done(changed, "train") == ["train"]

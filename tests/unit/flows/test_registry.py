@@ -9,7 +9,7 @@ import pytest
 
 from segue.contracts.schema import Column, Table
 from segue.flows.registry import Partition, Read, Step, in_order, step
-from segue.flows.steps import FLOW
+from segue.flows.steps import STEPS
 from segue.flows.task import Task
 
 
@@ -38,7 +38,7 @@ def test_steps_come_behind_those_they_read_and_else_as_given() -> None:
 
 
 def test_the_flow_is_given_in_its_own_order() -> None:
-    assert in_order(FLOW) == FLOW
+    assert in_order(STEPS) == STEPS
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from segue.models.diversity import (
     MOVED_BY_SPACING,
     Selection,
     SelectionConfig,
+    chances,
     select,
 )
 
@@ -342,3 +344,77 @@ def test_weights_that_are_none_are_refused(bad: float) -> None:
             pool=np.array([1.0, bad]),
             uniforms=np.zeros((1, 2)),
         )
+
+
+def asked_of_itself(seed: int, config: SelectionConfig) -> tuple[Any, Selection]:
+    rng = np.random.default_rng(seed)
+    n, k = 30, 8
+    scores = rng.normal(size=n).astype(np.float32)
+    inputs = {
+        "artists": rng.integers(0, 10, n),
+        "vectors": rng.normal(size=(n, 4)).astype(np.float32),
+        "pool": rng.random(n) < 0.6,
+    }
+    shown = select(scores, k, config, uniforms=rng.random((k, 2)), **inputs)
+    return (scores, inputs), shown
+
+
+@pytest.mark.parametrize("explore", [0.0, 0.4])
+def test_the_chance_of_what_was_shown_is_its_propensity(explore: float) -> None:
+    config = SelectionConfig(strength=0.3, artist_spacing=2, explore=explore)
+    for seed in range(20):
+        (scores, inputs), shown = asked_of_itself(seed, config)
+        found = chances(scores, shown.order, config, **inputs)
+        assert found.chance == pytest.approx(shown.propensity, abs=1e-12)
+
+
+def test_chances_of_all_candidates_add_up_to_one_and_give_the_mean_value() -> None:
+    config = SelectionConfig(strength=0.3, artist_spacing=2, explore=0.4)
+    (scores, inputs), shown = asked_of_itself(3, config)
+    values = np.random.default_rng(0).random((8, 30))
+    for slot in range(8):
+        above = shown.order[:slot]
+        each = np.array(
+            [
+                chances(scores, np.append(above, i).astype(np.int32), config, **inputs).chance[-1]
+                for i in range(30)
+            ]
+        )
+        assert each.sum() == pytest.approx(1.0)
+        expected = chances(scores, shown.order, config, values=values, **inputs).expected[slot]
+        assert expected == pytest.approx(each @ values[slot])
+
+
+def test_chances_whatever_stands_above_are_those_of_many_pages() -> None:
+    config = SelectionConfig(strength=0.3, artist_spacing=2, explore=0.4)
+    (scores, inputs), _ = asked_of_itself(5, config)
+    rng = np.random.default_rng(1)
+    draws = rng.random((4_000, 3, 2))
+    pages = np.array([select(scores, 3, config, uniforms=u, **inputs).order for u in draws])
+    for asked in (pages[0], pages[1]):
+        mean = np.mean([chances(scores, asked, config, uniforms=u, **inputs).chance for u in draws], axis=0)
+        assert mean == pytest.approx((pages == asked).mean(axis=0), abs=0.03)
+
+
+def test_behind_what_could_not_be_shown_nothing_has_a_chance() -> None:
+    config = SelectionConfig(strength=0.0, explore=0.0)
+    scores = np.array([3.0, 2.0, 1.0], np.float32)
+    artists = np.array([1, 2, 3])
+    found = chances(
+        scores, np.array([0, 2, 1], np.int32), config, artists=artists, values=np.ones((3, 3)) * 0.5
+    )
+    assert found.chance.tolist() == [1.0, 0.0, 0.0]
+    assert found.expected.tolist() == [0.5, 0.5, 0.0]
+    assert chances(scores, np.array([-1, 0], np.int32), config, artists=artists).chance.tolist() == [0.0, 0.0]
+    twice = chances(scores, np.array([0, 0], np.int32), config, artists=artists)
+    assert twice.chance.tolist() == [1.0, 0.0]
+    assert len(chances(scores, np.array([0, 1, 2, 0, 1], np.int32), config, artists=artists).chance) == 5
+
+
+def test_what_would_repeat_a_slot_above_is_told() -> None:
+    """Best first, always: the page asked about has the order turned round."""
+    scores, artists = np.array([3.0, 2.0, 1.0], np.float32), np.array([1, 2, 3])
+    asked = np.array([1, 0, 2], np.int32)
+    found = chances(scores, asked, SelectionConfig(strength=0.0), artists=artists, uniforms=np.ones((3, 2)))
+    assert found.chance.tolist() == [0.0, 0.0, 1.0]
+    assert found.repeated.tolist() == [0.0, 1.0, 0.0], "the second best stood above"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segue.contracts.tables import LISTENERS, LISTENS
+from segue.contracts.tables import LATEST, LISTENERS, LISTENS
 from segue.contracts.vocabulary import DAY, MINUTE
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.pipeline import Recommender
@@ -135,7 +135,7 @@ def test_windows_follow_each_other_in_the_later_half_of_the_history(
 @pytest.fixture(scope="module")
 def plays(service: Home) -> Plays:
     catalogue, _ = load_catalogue(service.engine)
-    return load_plays(service.engine, catalogue, since=0, until=2**62)
+    return load_plays(service.engine, catalogue, since=0, until=LATEST)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.optimizer.scope import traverse_scope
 
-from golden_sql import DAY, FOLDER, TABLES, texts
+from golden_sql import DAY, FOLDER, OF_FEATURES, TABLES, joined, texts
+from segue.adapters.engines.sql import select
 from segue.contracts.ports import Days
 from segue.contracts.schema import Table
 from segue.contracts.tables import TABLES as ALL
@@ -50,7 +51,7 @@ def _range(condition: exp.Expression | None, alias: str) -> Days | None:
 def scans(text: str) -> Iterator[Scan]:
     """Every reading of a table of the warehouse in some statements, that which a MERGE changes included."""
     for statement in sqlglot.parse(text, read="bigquery"):
-        assert isinstance(statement, exp.Create | exp.Merge), statement
+        assert isinstance(statement, exp.Create | exp.Merge | exp.Select), statement
         if isinstance(statement, exp.Merge):
             target = statement.this
             assert statement.args["on"].sql() == "FALSE"
@@ -101,6 +102,45 @@ def test_a_scan_of_other_partitions_is_found(table: Table) -> None:
     assert {scan.table for scan in _too_much(text, table, before)} == {*daily, table.name}
     unbound = text.replace("`day` BETWEEN", "`ts` BETWEEN")
     assert {scan.days for scan in _too_much(unbound, table, DAY)} == {None}
+
+
+def _days(text: str) -> dict[str, set[tuple[int, int] | None]]:
+    """Of each daily table that is read: first and last partition, in days from DAY; None where nothing bounds them."""
+    found: dict[str, set[tuple[int, int] | None]] = {}
+    for scan in scans(text):
+        if ALL[scan.table].daily:
+            bounds = scan.days and tuple((day - DAY.first).days for day in (scan.days.first, scan.days.last))
+            found.setdefault(scan.table, set()).add(bounds)
+    return found
+
+
+def test_features_touch_the_partitions_of_their_windows_and_no_others() -> None:
+    found = {name: _days(texts()[f"{name}.sql"]) for name in OF_FEATURES}
+    assert found == {
+        # Samples of noon, and of noon a day later: 90 days of plays, 400 of marks, 28 whole days of counts.
+        "features_training": {
+            "exposures": {(0, 1)},
+            "events": {(-90, 1), (-400, 1)},
+            "daily_tracks": {(-28, 0)},
+            "daily_artists": {(-28, 0)},
+        },
+        "features_track": {"daily_tracks": {(-28, -1)}},
+        "features_artist": {"daily_artists": {(-28, -1)}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "read"),
+    [
+        (["listener_plays_7d"], {"events": {(-7, 1)}}),
+        (["listener_plays_7d", "listener_track_plays_90d"], {"events": {(-90, 1)}}),
+        (["listener_track_liked"], {"events": {(-400, 1)}}),
+        (["track_plays_7d"], {"daily_tracks": {(-7, 0)}}),
+        (["track_explicit", "context_hour"], {}),
+    ],
+)
+def test_fewer_features_read_fewer_days(names: list[str], read: dict[str, set[tuple[int, int]]]) -> None:
+    assert _days(select("bigquery", joined(names))) == {"exposures": {(0, 1)}} | read
 
 
 @pytest.mark.parametrize("table", [t for t in ALL.values() if t.daily], ids=lambda table: table.name)

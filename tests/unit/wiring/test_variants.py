@@ -154,6 +154,13 @@ def test_other_units() -> None:
     assert given(artists).variants == {}
 
 
+def test_an_answer_is_of_the_moment_that_its_slot_was_drawn_for() -> None:
+    """Whatever time passes while the answer is made: else a slot's last answers would be logged in the next one."""
+    asked = Asked(Request("home"), None, None)  # type: ignore[arg-type]
+    time.sleep(0.001)
+    assert asked.request.now == asked.now < time.time_ns() // 1000
+
+
 def test_a_variant_that_is_asked_for_is_given_and_marked() -> None:
     small = experiment(share=0.000_001, offset=0.5)
     found = given(small, variants={"diverse": "treatment"})
@@ -161,6 +168,13 @@ def test_a_variant_that_is_asked_for_is_given_and_marked() -> None:
         {"diverse": "forced:treatment"},
         (("diverse", "treatment"),),
     )
+    rest = experiment("rest", share=0.4)
+    both = {"diverse": "control", "rest": "control"}
+    assert given(small, rest, user_id=3, variants={"diverse": "control"}).variants == {
+        "diverse": "forced:control"
+    }
+    with pytest.raises(InvalidInput, match="diverse and rest are of one layer"):
+        given(small, rest, user_id=3, variants=both)
     for asked, said in (({"diverse": "c"}, "no variant 'c'; it has control, treatment"), ({"x": "c"}, "'x'")):
         with pytest.raises(InvalidInput, match=said):
             given(small, variants=asked)
@@ -265,15 +279,12 @@ def test_a_bundle_that_does_not_open_costs_its_units_the_treatment_and_is_told(
     bad = again(home.bundles, "bad")
     biggest = max((home.bundles.root / bad).rglob("*.npy"), key=lambda path: path.stat().st_size)
     one = experiment(day=today(), variants={"control": Variant(), "treatment": Variant(bundle=bad)})
-    put(platform, one)
     user, champion = users_of(one), platform.bundle_version()
-    wait(lambda: page(platform, user["treatment"]).bundle == bad)
-    platform.delete_experiment("diverse")
-    wait(lambda: page(platform, user["treatment"]).bundle == champion)
     biggest.write_bytes(biggest.read_bytes()[:-1] + b"?")
-    (home.experiments.root / "diverse.toml").write_text(
-        _toml(one)
-    )  # as a file that was put there before its bundle was damaged
+    with pytest.raises(InvalidInput, match=r"variants.treatment.bundle: .*SHA-256 differs"):
+        put(platform, one)
+    home.experiments.root.mkdir(exist_ok=True)
+    (home.experiments.root / "diverse.toml").write_text(_toml(one))  # put there before its bundle was damaged
     wait(lambda: page(platform, user["treatment"]).trace.variants != {})
     answered = page(platform, user["treatment"])
     assert (answered.bundle, answered.trace.variants) == (champion, {"diverse": "failed:treatment"})

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
@@ -62,7 +62,7 @@ class SparkDelta(OnDelta):
         super().__init__(root)
         self._settings = settings
         with self._running("Spark"):
-            self._session = _application(settings, self.root).newSession()
+            self._session = application(settings, self.root).newSession()
             self._backend = _Backend()
             self._backend.register_options()
             self._backend.do_connect(self._session)
@@ -151,37 +151,48 @@ class SparkDelta(OnDelta):
         counts = self.row_counts(table)
         return counts if days is None else {day: counts.get(day, 0) for day in days}
 
-    @contextmanager
-    def _running(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except SegueError:
-            raise
-        except (PySparkException, Py4JError, ConnectionError) as error:
-            raise self._ours(what, error) from error
+    def _running(self, what: str) -> AbstractContextManager[None]:
+        return running(what, self._settings)
 
-    def _ours(self, what: str, error: Exception) -> Exception:
-        """The error as one of ours; itself if it means that we asked for something wrong."""
-        text = _text(error)
-        if any(sign in text for sign in _NO_MEMORY):
-            return Overloaded(
-                f"{what}: Spark needs more memory than it has; raise warehouse.memory_mb (or spark.executor.memory in "
-                f"warehouse.spark.conf) or lower warehouse.chunk_rows ({_reason(text)})",
-                field="warehouse.memory_mb",
-                limit=str(self._settings.memory_mb),
-            )
-        if any(sign in text for sign in _NO_ROOM):
-            return InvalidData(f"{what}: no room on the disk; nothing was changed, make room and run again")
-        if any(sign in text for sign in _NO_FIT):
-            return InvalidData(f"{what}: a value does not fit its column: {_reason(text)}")
-        if any(sign in text for sign in _NO_FILE):
-            return InvalidData(f"{what} cannot be read: {_reason(text)}")
-        if isinstance(error, PySparkException) or not _gone(error, text):
-            return error
-        return Unavailable(
-            f"{what}: Spark is gone or lost an executor once too often ({_reason(text)}); nothing was changed, run again",
-            field="warehouse.spark.master",
+
+@contextmanager
+def running(what: str, settings: Warehouse) -> Iterator[None]:
+    """Turns Spark's errors into ours. `what` is said to be at work."""
+    try:
+        yield
+    except SegueError:
+        raise
+    except (PySparkException, Py4JError, ConnectionError) as error:
+        raise _ours(what, error, settings) from error
+
+
+def _ours(what: str, error: Exception, settings: Warehouse) -> Exception:
+    """The error as one of ours; itself if it means that we asked for something wrong."""
+    text = _text(error)
+    if any(sign in text for sign in _NO_MEMORY):
+        return Overloaded(
+            f"{what}: Spark needs more memory than it has; raise warehouse.memory_mb (or spark.executor.memory in "
+            f"warehouse.spark.conf) or lower warehouse.chunk_rows ({_reason(text)})",
+            field="warehouse.memory_mb",
+            limit=str(settings.memory_mb),
         )
+    if any(sign in text for sign in _NO_ROOM):
+        return InvalidData(f"{what}: no room on the disk; nothing was changed, make room and run again")
+    if any(sign in text for sign in _NO_FIT):
+        return InvalidData(f"{what}: a value does not fit its column: {_reason(text)}")
+    if any(sign in text for sign in _NO_FILE):
+        return InvalidData(f"{what} cannot be read: {_reason(text)}")
+    if isinstance(error, PySparkException) or not _gone(error, text):
+        return error
+    return Unavailable(
+        f"{what}: Spark is gone or lost an executor once too often ({_reason(text)}); nothing was changed, run again",
+        field="warehouse.spark.master",
+    )
+
+
+def glob_escaped(path: Path) -> str:
+    """A path for Hadoop, which would expand some of its characters."""
+    return str(path).translate(_GLOB)
 
 
 class _Backend(PySparkBackend):  # type: ignore[misc]
@@ -193,7 +204,7 @@ class _Backend(PySparkBackend):  # type: ignore[misc]
         self._session.createDataFrame(rows, schema=schema).createOrReplaceTempView(op.name)
 
 
-def _application(settings: Warehouse, root: Path) -> SparkSession:
+def application(settings: Warehouse, root: Path) -> SparkSession:
     """The process's Spark application, started by whoever comes first."""
     master = settings.spark.master or f"local[{settings.threads or os.cpu_count() or 1}]"
     builder = SparkSession.builder.master(master).appName(settings.spark.app_name)

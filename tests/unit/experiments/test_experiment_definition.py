@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from made_experiments import DIVERSE, experiment
+from made_definition import DIVERSE, experiment
 
 from segue.contracts.errors import InvalidInput
 from segue.contracts.experiments import Metrics, Targeting, Variant

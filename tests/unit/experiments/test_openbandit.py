@@ -1,0 +1,155 @@
+"""Two policies of one test, each judged from the other's log; and folders that are no such logs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from segue.cli.main import app
+from segue.contracts.errors import InvalidData, NotFound
+from segue.experiments.offpolicy.openbandit import COLUMNS, against, compare, read
+
+ITEMS, POSITIONS, DAYS = 6, 2, 5
+
+
+def table(seed: int, *, learns: bool, rows: int = 4_000) -> pa.Table:
+    """A log of a uniform policy, or of one whose chances change from day to day."""
+    world, rng = np.random.default_rng(7), np.random.default_rng(seed)
+    clicks = world.uniform(0.01, 0.2, (POSITIONS, ITEMS))
+    chances = np.full((DAYS, POSITIONS, ITEMS), 1 / ITEMS)
+    if learns:
+        chances = 0.9 * world.dirichlet(np.full(ITEMS, 0.5), (DAYS, POSITIONS)) + 0.1 / ITEMS
+    day, position = rng.integers(0, DAYS, rows), rng.integers(0, POSITIONS, rows)
+    item = (rng.random(rows)[:, None] > chances[day, position].cumsum(axis=1)).sum(axis=1).clip(0, ITEMS - 1)
+    columns = [
+        item + 100,
+        position + 1,
+        rng.random(rows) < clicks[position, item],
+        chances[day, position, item],
+    ]
+    return pa.table(
+        dict(zip(COLUMNS, [columns[0], columns[1], columns[2].astype(np.int64), columns[3]], strict=True))
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("logs")
+    pq.write_table(table(1, learns=False), found / "random-all.parquet")
+    pq.write_table(table(2, learns=True), found / "bts-all.parquet")
+    return found
+
+
+def test_each_policy_is_judged_from_the_other_log(folder: Path) -> None:
+    report = compare(folder)
+    assert set(report.policies) == {"random", "bts"}
+    for name, policy in report.policies.items():
+        assert policy.from_log != name
+        assert policy.overlap.without_support == 0.0
+        for estimator, found in policy.estimates.items():
+            assert found.ci95[0] <= found.value <= found.ci95[1], estimator
+        for estimator in ("ips", "snips", "dr", "sndr"):
+            assert abs(policy.estimates[estimator].value / policy.truth - 1) < 0.25, (name, estimator)
+
+
+def test_propensities_averaged_over_the_period_weigh_more_evenly(folder: Path) -> None:
+    averaged, logged = (compare(folder, averaged=a).policies["random"] for a in (True, False))
+    assert averaged.overlap.max_weight < logged.overlap.max_weight
+    assert averaged.overlap.ess > 1.2 * logged.overlap.ess
+    assert compare(folder, averaged=False).policies["bts"] == compare(folder).policies["bts"], (
+        "uniform either way"
+    )
+
+
+def test_a_policy_is_described_by_how_often_it_showed_what(folder: Path) -> None:
+    bts, random = read(folder)
+    assert (bts.name, random.name) == ("bts", "random")
+    assert np.array_equal(random.chances(POSITIONS, ITEMS), np.full((POSITIONS, ITEMS), 1 / ITEMS))
+    chances = bts.chances(POSITIONS, ITEMS)
+    assert chances.sum(axis=1) == pytest.approx(1.0)
+    assert chances[1, 3] == np.mean(bts.item[bts.position == 1] == 3)
+
+
+def test_an_item_that_the_log_never_shows_is_without_support(folder: Path) -> None:
+    bts, random = read(folder)
+    kept = bts.item != 2
+    without = type(bts)("bts", bts.item[kept], bts.position[kept], bts.click[kept], bts.propensity[kept])
+    seen, unseen = against(without, random.chances(POSITIONS, ITEMS))
+    assert unseen == pytest.approx(1 / ITEMS)
+    assert len(seen) == kept.sum()
+
+
+def test_a_policy_that_the_log_cannot_speak_of_is_refused(folder: Path, tmp_path: Path) -> None:
+    log = pq.read_table(folder / "bts-all.parquet")
+    pq.write_table(log.filter(pa.compute.not_equal(log["item_id"], 102)), tmp_path / "bts-all.parquet")
+    pq.write_table(pq.read_table(folder / "random-all.parquet"), tmp_path / "random-all.parquet")
+    with pytest.raises(InvalidData, match=r"random: at least 1[67]% of what it would choose had no chance"):
+        compare(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("propensity_score", [0.0], "propensity: 1 of 4,000 rows are 0"),
+        ("propensity_score", [1.5], "propensity: 1 of 4,000 rows are above 1"),
+        ("propensity_score", [float("nan")], "propensity: 1 of 4,000 rows are missing"),
+        ("click", [2.0], "click must be 0 or 1"),
+        ("item_id", [float("nan")], "item_id is missing in 1 of 4,000 rows"),
+    ],
+)
+def test_bad_rows_are_refused_with_the_file(
+    folder: Path, tmp_path: Path, column: str, values: list[float], said: str
+) -> None:
+    log = table(1, learns=False)
+    broken = pa.array([*values, *log[column].to_pylist()[1:]], pa.float64())
+    pq.write_table(log.set_column(log.schema.get_field_index(column), column, broken), tmp_path / "a.parquet")
+    pq.write_table(table(2, learns=True), tmp_path / "b.parquet")
+    with pytest.raises(InvalidData, match=rf"a\.parquet: .*{said}|a\.parquet: {said}"):
+        read(tmp_path)
+
+
+def test_files_that_are_no_log_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="is no folder"):
+        read(tmp_path / "nowhere")
+    with pytest.raises(NotFound, match="has 0 Parquet files; two are needed"):
+        read(tmp_path)
+    log = table(1, learns=False)
+    pq.write_table(log, tmp_path / "b.parquet")
+    pq.write_table(log.drop_columns("propensity_score"), tmp_path / "a.parquet")
+    with pytest.raises(
+        InvalidData, match=r"a\.parquet: no column propensity_score: a log without propensities"
+    ):
+        read(tmp_path)
+    pq.write_table(log.drop_columns("click"), tmp_path / "a.parquet")
+    with pytest.raises(InvalidData, match=r"no column click; a log has item_id, position"):
+        read(tmp_path)
+    pq.write_table(log.slice(0, 0), tmp_path / "a.parquet")
+    with pytest.raises(InvalidData, match="has no rows"):
+        read(tmp_path)
+    (tmp_path / "a.parquet").write_bytes(b"not parquet")
+    with pytest.raises(InvalidData, match="not a Parquet file"):
+        read(tmp_path)
+    names = log.set_column(0, "item_id", pa.array(["shirt"] * len(log)))
+    pq.write_table(names, tmp_path / "a.parquet")
+    with pytest.raises(InvalidData, match="item_id must be numbers, got string"):
+        read(tmp_path)
+
+
+def test_the_command_prints_one_document_or_tables(folder: Path) -> None:
+    run = CliRunner()
+    printed = run.invoke(app, ["ope", "--log", str(folder), "--json"])
+    assert printed.exit_code == 0, printed.output
+    found = json.loads(printed.stdout)["policies"]["bts"]
+    assert {"truth", "estimates", "overlap", "clicks"} <= set(found)
+    assert {"value", "ci95", "ess"} <= set(found["estimates"]["ips"])
+    shown = run.invoke(app, ["ope", "--log", str(folder), "--logged"])
+    assert shown.exit_code == 0
+    assert "switch-dr" in shown.stdout
+    refused = run.invoke(app, ["ope", "--log", str(folder / "nowhere")])
+    assert refused.exit_code == 2
