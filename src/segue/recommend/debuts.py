@@ -17,36 +17,38 @@ from segue.contracts.vocabulary import DAY, DEBUT_DAYS
 
 Ids = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
+_ARRAYS = ("wanted", "rate", "spread")
 
 
 @dataclass
 class Debuts:
     """wanted float32[n]: listeners a day that a track is still to be shown to, 0 where it is paused, satisfied or no debut;
-    rate float32[n]: expected listens per exposure; requests: a day's, that may show a debut; `blank` of both, for later tracks.
+    rate float32[n]: expected listens per exposure, spread float32[n]: its standard deviation; requests: a day's, that may show a
+    debut; `blank` of the three, for later tracks.
     """
 
     wanted: Floats
     rate: Floats
+    spread: Floats
     requests: float
-    blank: tuple[float, float] = (0.0, 0.0)
+    blank: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @classmethod
     def none(cls, tracks: int) -> Self:
         """No programme."""
-        return cls(np.zeros(tracks, np.float32), np.zeros(tracks, np.float32), 0.0)
+        wanted, rate, spread = np.zeros((3, tracks), np.float32)
+        return cls(wanted, rate, spread, 0.0)
 
     def take(self, newer: Debuts) -> None:
         """Become what another night's programme over the same catalogue is, under whoever reads it."""
-        self.wanted, self.rate = newer.wanted, newer.rate
+        self.wanted, self.rate, self.spread = newer.wanted, newer.rate, newer.spread
         self.requests, self.blank = newer.requests, newer.blank
 
     def save(self, writer: BundleWriter) -> None:
         """Write them into a bundle."""
-        blank = {"wanted": self.blank[0], "rate": self.blank[1]}
-        writer.arrays("debuts", {"wanted": self.wanted, "rate": self.rate}, blank)
-        writer.json(
-            "debuts/about", {"requests": self.requests, "wanted": self.blank[0], "rate": self.blank[1]}
-        )
+        blank = dict(zip(_ARRAYS, self.blank, strict=True))
+        writer.arrays("debuts", {name: getattr(self, name) for name in _ARRAYS}, blank)
+        writer.json("debuts/about", {"requests": self.requests} | blank)
 
     @classmethod
     def load(cls, bundle: Bundle, tracks: int) -> Self:
@@ -54,7 +56,8 @@ class Debuts:
         if not bundle.has("debuts"):
             return cls.none(tracks)
         arrays, about = bundle.arrays("debuts"), bundle.json("debuts/about")
-        return cls(arrays["wanted"], arrays["rate"], about["requests"], (about["wanted"], about["rate"]))
+        wanted, rate, spread = (arrays[name] for name in _ARRAYS)
+        return cls(wanted, rate, spread, about["requests"], (about["wanted"], about["rate"], about["spread"]))
 
     def active(self, uploads: Ids, uploaded_at: npt.NDArray[np.int64], now: int) -> Ids:
         """Those of some uploads that are debuts now and want exposures. int32[m]."""

@@ -259,7 +259,7 @@ class Programme(Struct, frozen=True, forbid_unknown_fields=True):
     artist_per_day: Annotated[
         int,
         Meta(ge=1, description="listeners a day that all new uploads of one artist are shown to, on average"),
-    ] = 50
+    ] = 120
 
 
 class Bundles(Struct, frozen=True, forbid_unknown_fields=True):

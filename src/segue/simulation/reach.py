@@ -19,18 +19,10 @@ _SHIFT = 32
 
 @dataclass(frozen=True)
 class Reached:
-    """Of some tracks, each int64[n]: exposures and relevant ones within 14 days of the upload, distinct listeners of these; and
-    the exposures, relevant or not, that a recommender drew for the programme."""
+    """Of some tracks, each int64[n]: relevant exposures within 14 days of the upload, and distinct listeners of these."""
 
-    track: I64
-    exposures: I64
     relevant: I64
     listeners: I64
-    drawn: I64
-
-    def share(self, least: int) -> float:
-        """Share of the tracks that reached so many listeners."""
-        return float((self.listeners >= least).mean()) if len(self.track) else float("nan")
 
 
 class Reach:
@@ -40,10 +32,7 @@ class Reach:
         self._uploaded = np.ascontiguousarray(catalogue.music.track["uploaded"])
         bits = {name: np.uint64(1 << bit) for bit, name in enumerate(source_names())}
         self._matched = np.bitwise_or.reduce([bits[name] for name in MATCHED])
-        self._programme = bits["debuts"]
-        self._exposures = np.zeros(len(self._uploaded), np.int64)
         self._relevant = np.zeros(len(self._uploaded), np.int64)
-        self._drawn = np.zeros(len(self._uploaded), np.int64)
         self._met: list[I64] = []
 
     def look(self, day: LivedDay) -> None:
@@ -52,11 +41,7 @@ class Reach:
         age = shown.ts - self._uploaded[shown.track]
         new = (age >= 0) & (age < DEBUT_DAYS * DAY)
         relevant = new & (shown.by >= 0) & ((shown.sources & self._matched) != 0)
-        n = len(self._uploaded)
-        self._exposures += np.bincount(shown.track[new], minlength=n)
-        self._relevant += np.bincount(shown.track[relevant], minlength=n)
-        drawn = relevant & ((shown.sources & self._programme) != 0) & (shown.propensity < 0.5)
-        self._drawn += np.bincount(shown.track[drawn], minlength=n)
+        self._relevant += np.bincount(shown.track[relevant], minlength=len(self._uploaded))
         self._met.append(np.unique(shown.track[relevant].astype(np.int64) << _SHIFT | shown.user[relevant]))
 
     def of(self, tracks: FLAGS) -> Reached:
@@ -64,9 +49,7 @@ class Reach:
         chosen = np.flatnonzero(tracks)
         met = np.unique(np.concatenate([*self._met, np.empty(0, np.int64)]))
         listeners = np.bincount(met >> _SHIFT, minlength=len(self._uploaded))
-        return Reached(
-            chosen, self._exposures[chosen], self._relevant[chosen], listeners[chosen], self._drawn[chosen]
-        )
+        return Reached(self._relevant[chosen], listeners[chosen])
 
     def pairs(self, tracks: FLAGS) -> tuple[I64, I64]:
         """Tracks and listeners of their relevant exposures, each pair once. int64[m] and int64[m]."""

@@ -15,10 +15,11 @@ from segue.contracts.tables import DEBUTS, EXPOSURES
 from segue.contracts.vocabulary import DAY, DEBUT_DAYS, SECOND
 from segue.recommend.debuts import Debuts
 from segue.settings.tree import Settings
+from segue.warehouse.debuts import SURE, WEIGHT
 
 Floats = npt.NDArray[np.float32]
 
-AHEAD: Final = 4
+AHEAD: Final = 6
 """A debut is to have all its listeners so many days before its time is over: what chance leaves out can then be made good."""
 USUAL_DAYS: Final = 7
 USUAL_RATE: Final = 0.1
@@ -51,8 +52,12 @@ def programme(
     a_day[rows["paused"].is_valid().to_numpy()] = 0.0
     wanted[at[known]] = np.where(new[at[known]], a_day[known], 0.0)
     rate[at[known]] = rates[known]
+    unsure = float(np.sqrt(usual * (1.0 - usual) / (WEIGHT + 1.0)))
+    spread = np.where(new, unsure, 0.0).astype(np.float32)
+    spread[at[known]] = ((rows["upper"].to_numpy() - rates) / SURE)[known]
     capped = _capped(wanted, catalogue.artist, settings.programme.artist_per_day)
-    return Debuts(capped, rate, requests, (min(fresh, settings.programme.artist_per_day), float(usual)))
+    blank = (min(fresh, settings.programme.artist_per_day), float(usual), unsure)
+    return Debuts(capped, rate, spread, requests, blank)
 
 
 def _capped(wanted: Floats, artist: npt.NDArray[np.int32], most: float) -> Floats:

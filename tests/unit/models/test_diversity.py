@@ -346,7 +346,7 @@ def test_weights_that_are_none_are_refused(bad: float) -> None:
         )
 
 
-def asked_of_itself(seed: int, config: SelectionConfig) -> tuple[Any, Selection]:
+def asked_of_itself(seed: int, config: SelectionConfig, weighed: bool = False) -> tuple[Any, Selection]:
     rng = np.random.default_rng(seed)
     n, k = 30, 8
     scores = rng.normal(size=n).astype(np.float32)
@@ -355,22 +355,26 @@ def asked_of_itself(seed: int, config: SelectionConfig) -> tuple[Any, Selection]
         "vectors": rng.normal(size=(n, 4)).astype(np.float32),
         "pool": rng.random(n) < 0.6,
     }
+    if weighed:
+        inputs |= {"pool": inputs["pool"] * rng.exponential(size=n), "once": rng.random(n) < 0.4}
     shown = select(scores, k, config, uniforms=rng.random((k, 2)), **inputs)
     return (scores, inputs), shown
 
 
+@pytest.mark.parametrize("weighed", [False, True])
 @pytest.mark.parametrize("explore", [0.0, 0.4])
-def test_the_chance_of_what_was_shown_is_its_propensity(explore: float) -> None:
+def test_the_chance_of_what_was_shown_is_its_propensity(explore: float, weighed: bool) -> None:
     config = SelectionConfig(strength=0.3, artist_spacing=2, explore=explore)
     for seed in range(20):
-        (scores, inputs), shown = asked_of_itself(seed, config)
+        (scores, inputs), shown = asked_of_itself(seed, config, weighed)
         found = chances(scores, shown.order, config, **inputs)
         assert found.chance == pytest.approx(shown.propensity, abs=1e-12)
 
 
-def test_chances_of_all_candidates_add_up_to_one_and_give_the_mean_value() -> None:
+@pytest.mark.parametrize("weighed", [False, True])
+def test_chances_of_all_candidates_add_up_to_one_and_give_the_mean_value(weighed: bool) -> None:
     config = SelectionConfig(strength=0.3, artist_spacing=2, explore=0.4)
-    (scores, inputs), shown = asked_of_itself(3, config)
+    (scores, inputs), shown = asked_of_itself(3, config, weighed)
     values = np.random.default_rng(0).random((8, 30))
     for slot in range(8):
         above = shown.order[:slot]
@@ -385,9 +389,10 @@ def test_chances_of_all_candidates_add_up_to_one_and_give_the_mean_value() -> No
         assert expected == pytest.approx(each @ values[slot])
 
 
-def test_chances_whatever_stands_above_are_those_of_many_pages() -> None:
+@pytest.mark.parametrize("weighed", [False, True])
+def test_chances_whatever_stands_above_are_those_of_many_pages(weighed: bool) -> None:
     config = SelectionConfig(strength=0.3, artist_spacing=2, explore=0.4)
-    (scores, inputs), _ = asked_of_itself(5, config)
+    (scores, inputs), _ = asked_of_itself(5, config, weighed)
     rng = np.random.default_rng(1)
     draws = rng.random((4_000, 3, 2))
     pages = np.array([select(scores, 3, config, uniforms=u, **inputs).order for u in draws])

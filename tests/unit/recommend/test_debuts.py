@@ -14,12 +14,15 @@ from segue.bundle.catalogue import PUBLIC
 from segue.bundle.store import BundleStore
 from segue.contracts.vocabulary import DAY
 from segue.listener.state import HIDE, MARK, PLAY, ListenerState
+from segue.models.diversity import chances, select
 from segue.recommend.api import Request, Response
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.debuts import Debuts
 from segue.recommend.indexes import Indexes
 from segue.recommend.pipeline import Recommender
-from segue.settings.surfaces import Source, Surface
+from segue.recommend.scorers import score
+from segue.recommend.selector import choose, selection_inputs
+from segue.settings.surfaces import Scorer, Source, Surface
 from segue.wiring.home import Home
 
 NEW = 40
@@ -43,7 +46,7 @@ def artifacts(service: Home) -> Artifacts:
         found,
         catalogue=changed,
         indexes=Indexes.of(changed, found.retrieval),
-        debuts=Debuts(wanted, rate, REQUESTS),
+        debuts=Debuts(wanted, rate, np.full(len(catalogue), 0.07, np.float32), REQUESTS),
     )
 
 
@@ -74,9 +77,12 @@ def recipe(service: Home, share: float) -> dict[str, Surface]:
 def ask(
     artifacts: Artifacts, surfaces: dict[str, Surface], state: ListenerState | None, seed: int, k: int = 12
 ) -> Response:
-    recommender = Recommender(artifacts, surfaces, lambda _: state, 200)
+    return Recommender(artifacts, surfaces, lambda _: state, 200).recommend(asked(artifacts, seed, k))
+
+
+def asked(artifacts: Artifacts, seed: int, k: int = 12) -> Request:
     now = int(artifacts.catalogue.uploaded_at.max()) + DAY // 24
-    return recommender.recommend(Request("home", user_id=1, k=k, now=now, seed=seed))
+    return Request("home", user_id=1, k=k, now=now, seed=seed)
 
 
 def drawn(response: Response) -> list[int]:
@@ -132,11 +138,60 @@ def test_private_debuts_and_strangers_are_left_out(service: Home, artifacts: Art
 
 
 def test_a_bundle_keeps_the_programme_with_room_for_later_tracks(tmp_path: Path) -> None:
-    made = Debuts(np.array([1.0, 0.0], np.float32), np.array([0.2, 0.3], np.float32), 55.5, (10.0, 0.25))
+    wanted, rate, spread = np.array([[1.0, 0.0], [0.2, 0.3], [0.04, 0.05]], np.float32)
+    made = Debuts(wanted, rate, spread, 55.5, (10.0, 0.25, 0.0625))
     with BundleWriter(tmp_path, spare=3) as writer:
         made.save(writer)
         manifest = writer.finish(version_prefix="v", data_through="2026-11-01", settings="", tracks=2)
     found = Debuts.load(BundleStore(tmp_path).open(manifest.version), 5)
     np.testing.assert_array_equal(found.wanted, np.array([1, 0, 10, 10, 10], np.float32))
     np.testing.assert_array_equal(found.rate, np.array([0.2, 0.3, 0.25, 0.25, 0.25], np.float32))
+    np.testing.assert_array_equal(found.spread, np.array([0.04, 0.05, *[0.0625] * 3], np.float32))
     assert found.requests == 55.5
+    assert found.blank == made.blank
+
+
+def test_a_bundle_from_before_there_was_a_programme_has_none(tmp_path: Path) -> None:
+    with BundleWriter(tmp_path, spare=3) as writer:
+        manifest = writer.finish(version_prefix="v", data_through="2026-11-01", settings="", tracks=2)
+    found = Debuts.load(BundleStore(tmp_path).open(manifest.version), 5)
+    assert not len(found.active(np.arange(5, dtype=np.int32), np.zeros(5, np.int64), DAY))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+@pytest.mark.parametrize("bandit", ["uniform", "contextual", "thompson"])
+def test_propensities_add_up_to_one_and_are_the_frequencies(
+    service: Home, artifacts: Artifacts, bandit: str, share: float
+) -> None:
+    home = recipe(service, share)["home"]
+    # Why relevance only: then the first slot is the best or drawn, and every page has the same pool.
+    selector = msgspec.structs.replace(
+        home.selector, bandit=bandit, explore=0.5, explore_pool=8, diversity=0.0
+    )
+    surfaces = {"home": msgspec.structs.replace(home, selector=selector, scorer=Scorer(blend={"graph": 1.0}))}
+    recommender = Recommender(artifacts, surfaces, lambda _: None, 200)
+    query, candidates = recommender.gather(asked(artifacts, 0), listener(artifacts, list(range(20))))
+    final = score(query, artifacts, candidates).final
+    config, inputs = selection_inputs(query, artifacts, candidates, final)
+    chance = np.array(
+        [chances(final, np.array([i], np.int32), config, **inputs).chance[0] for i in range(len(final))]
+    )
+    assert chance.sum() == pytest.approx(1.0)
+    assert (chance > 0).sum() > 8
+
+    for seed in range(50):
+        shown = choose(query, artifacts, candidates, final, np.random.default_rng(seed))
+        assert shown.propensity[0] == chance[shown.order[0]]
+    runs = 20_000
+    pages = np.random.default_rng(0).random((runs, 1, 2))
+    shown = [select(final, 1, config, uniforms=uniforms, **inputs).order[0] for uniforms in pages]
+    seen = np.bincount(shown, minlength=len(final))
+    sigma = np.sqrt(chance * (1 - chance) / runs)
+    assert (np.abs(seen / runs - chance) <= 5 * sigma + 1e-9).all()
+    debut = candidates.scores[:, candidates.sources.index("debuts")] > 0
+    if share:  # one of a page's twelve slots, on as many pages as all want together
+        assert chance[debut & (chance < 0.5)].sum() == pytest.approx(
+            1 - (1 - NEW * WANTED / REQUESTS) ** (1 / 12)
+        )
+    uneven = np.ptp(chance[~debut & (chance > 0) & (chance < 0.5)])
+    assert (uneven > 1e-6) == (bandit != "uniform")

@@ -143,16 +143,17 @@ def test_no_guarantee_is_ever_broken(service: Home, artifacts: Artifacts, surfac
     check(recommender.recommend(request_of(surface, drawn, artifacts.catalogue)), state, artifacts.catalogue)
 
 
+@pytest.mark.parametrize("bandit", ["uniform", "thompson"])
 @pytest.mark.parametrize("surface", ["home", "station"])
 @RELAXED
 @given(drawn=listeners())
 def test_guarantees_hold_while_new_uploads_are_drawn(
-    service: Home, artifacts: Artifacts, surface: str, drawn: dict
+    service: Home, artifacts: Artifacts, surface: str, bandit: str, drawn: dict
 ) -> None:
     state = state_of(drawn, artifacts.catalogue)
     n = len(artifacts.catalogue)
     # Why all: the catalogue's private, explicit, blocked, hidden and future tracks are all wanted.
-    wanted = Debuts(np.full(n, 100.0, np.float32), np.full(n, 0.1, np.float32), 1.0)
+    wanted = Debuts(np.full(n, 100.0, np.float32), *np.full((2, n), 0.1, np.float32), 1.0)
     uploaded = np.where(artifacts.catalogue.uploaded_at > NOW, NOW + 10**12, NOW - 1)
     young = replace(artifacts, debuts=wanted, catalogue=replace(artifacts.catalogue, uploaded_at=uploaded))
     recipe = service.settings.surfaces[surface]
@@ -160,7 +161,7 @@ def test_guarantees_hold_while_new_uploads_are_drawn(
         surface: msgspec.structs.replace(
             recipe,
             sources=recipe.sources | {"debuts": Source(200)},
-            selector=msgspec.structs.replace(recipe.selector, debuts=1.0, explore=0.7),
+            selector=msgspec.structs.replace(recipe.selector, bandit=bandit, debuts=1.0, explore=0.7),
         )
     }
     recommender = Recommender(young, surfaces, lambda _: state, 200)

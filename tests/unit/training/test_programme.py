@@ -58,7 +58,7 @@ def test_what_is_owed_is_spread_over_the_days_that_are_left_but_the_last(catalog
     rows = [row(catalogue, 0, 40, 10), row(catalogue, 1, 97, 2), row(catalogue, 2, 130, 9)]
     rows.append(row(catalogue, 3, 30, 9, "listened to far less than its genre"))
     wanted = made(catalogue, rows)
-    np.testing.assert_allclose(wanted[:6], [60 / 6, 3, 0, 0, 100 / 10, 0])
+    np.testing.assert_allclose(wanted[:6], [60 / 4, 3, 0, 0, 100 / 8, 0])
     assert not wanted[6:].any()
 
 

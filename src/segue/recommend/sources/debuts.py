@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from segue.models.bandit import inverse_gap_weights
+from segue.models.bandit import inverse_gap_weights, thompson_weights
 from segue.models.nearest import products
 from segue.models.order import among
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.query import Floats, Ids, Query
 from segue.recommend.sources.fresh import EVERY_ONE_AS_IT_IS, POOL
 from segue.recommend.sources.ranking import NOTHING, best
-
-FOCUS = 10.0
-"""A debut that promises half of the best one's reward is drawn a sixth as often."""
+from segue.settings.surfaces import THOMPSON
 
 
 def debuts(query: Query, artifacts: Artifacts, limit: int) -> tuple[Ids, Floats]:
@@ -30,6 +28,9 @@ def debuts(query: Query, artifacts: Artifacts, limit: int) -> tuple[Ids, Floats]
     fit = products(content.profile(tracks, weights), active, content.vectors, EVERY_ONE_AS_IT_IS)
     wanted = (fit > 0) & ~among(active, query.played)
     active, fit = active[wanted], fit[wanted].astype(np.float64)
-    reward = fit * programme.rate[active]
-    weight = inverse_gap_weights(programme.wanted[active].astype(np.float64), reward, FOCUS)
+    need, reward = programme.wanted[active].astype(np.float64), fit * programme.rate[active]
+    if query.recipe.selector.bandit == THOMPSON:
+        weight = thompson_weights(need, reward, fit * programme.spread[active])
+    else:
+        weight = inverse_gap_weights(need, reward)
     return best(active, weight.astype(np.float32), limit)
