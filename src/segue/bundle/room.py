@@ -61,8 +61,15 @@ class Rows:
 
 def find(sorted_ids: I64, wanted: I64) -> I32:
     """Positions of `wanted` in `sorted_ids`, -1 where absent. int32[m]."""
-    found: I32 = _find(np.ascontiguousarray(sorted_ids), np.ascontiguousarray(wanted))
+    found: I32 = _find(_read_only(sorted_ids), _read_only(wanted))
     return found
+
+
+def _read_only(ids: I64) -> I64:
+    """What may be written to and what may not are two types to a compiler: it should meet one, and before the first request."""
+    view = np.ascontiguousarray(ids).view()
+    view.flags.writeable = False
+    return view
 
 
 @njit(cache=True, nogil=True)

@@ -23,6 +23,8 @@ ROBUST = 0.999
 """Quantile that a heavy-tailed mean is winsorized at, to be shown beside."""
 ONE_UNIT = 0.01
 """Where one unit makes more of a metric's variance than this, tails are heavy whatever the skewness."""
+FARTHEST = 4.0
+"""Unless it is not even this many standard deviations out: of few units each makes much."""
 POWER = float(ndtri(0.975) + ndtri(0.8))
 
 
@@ -154,7 +156,7 @@ def heavy_tailed(metric: Metric, values: Measured, names: tuple[str, ...]) -> st
         column = column - values.columns[1] * (column.sum() / values.columns[1].sum())
     needed, one = needed_for_normal(column), largest_share(column)
     fewest = min(int((values.variant == n).sum()) for n in range(len(names)))
-    if needed <= fewest and one <= ONE_UNIT:
+    if needed <= fewest and one <= max(ONE_UNIT, FARTHEST**2 / len(column)):
         return None
     beside = "set winsorize" if values.ratio else "read the winsorized comparison beside it"
     return (

@@ -248,7 +248,7 @@ class _History:
             return np.zeros(1, np.int64), np.zeros(self.size(relation), np.int64)
         if relation == "plays":
             return self._numbered(key)
-        targets: Ints = np.ascontiguousarray(self._rows(relation)["target_id"])
+        targets: Ints = self._rows(relation)["target_id"].copy()
         numbered: tuple[Ints, Ints] = _number(targets)
         return numbered
 
@@ -275,7 +275,9 @@ class _History:
             case _ if name in _NUMBERED:
                 return self._numbered(name)[1]
             case _:
-                return np.ascontiguousarray(rows[name])
+                # A column of one row is contiguous as it lies, and read-only: another type to a compiler than a copy.
+                copied: Array = rows[name].copy()
+                return copied
 
     def _rows(self, relation: str) -> npt.NDArray[np.void]:
         if relation == "plays":
@@ -294,7 +296,7 @@ class _History:
                 case "genre":
                     values = self._genres()
                 case _:
-                    values = np.ascontiguousarray(self._plays[name])
+                    values = self._plays[name].copy()
             self._numbers[name] = _number(values)
         return self._numbers[name]
 

@@ -50,6 +50,19 @@ def end_with(parent: int, drain_s: float) -> None:
 class Server(MPServer):
     """granian's server, with our answer to a worker that dies."""
 
+    _failed = False
+    """A worker could not start: that is what the server ended of."""
+
+    def shutdown(self, exit_code: int = 0) -> None:
+        """End the workers. Raises SystemExit with status 1 if one of them could not start."""
+        exit_code = exit_code or int(self._failed)
+        try:
+            super().shutdown(exit_code)  # type: ignore[no-untyped-call]
+        except SystemExit:
+            if exit_code:
+                raise
+            # A worker that was killed and not yet replaced when the server was told to end is an error to granian, not to us.
+
     def _respawn_workers(
         self,
         workers: Iterable[int],
@@ -63,7 +76,7 @@ class Server(MPServer):
             age = time.monotonic() - worker.birth
             if (worker.inner.exitcode or 0) > 0 and age < START_S:
                 _log.error("worker-%d cannot start: its error stands above. The server ends", worker.idx + 1)
-                self.interrupt_children.append(worker.idx)  # for the exit status
+                self._failed = True
                 self.signal_handler_interrupt()  # type: ignore[no-untyped-call]
                 return
             if age < AGAIN_S:

@@ -457,6 +457,12 @@ def test_heavy_tails_are_said_and_the_winsorized_stands_beside() -> None:
     assert one(asked, "minutes").winsorized is None
 
 
+def test_few_units_are_not_heavy_tails() -> None:
+    few = np.random.default_rng(1).random(100)
+    found = analyze(with_column(table(100).drop_columns(["minutes.pre"]), "minutes", few), [MINUTES])
+    assert not any("heavy tails" in warning for warning in found.metrics["minutes"].warnings)
+
+
 def test_missing_values_are_left_out_and_said() -> None:
     units = table(2000)
     minutes = units["minutes"].to_numpy().copy()
