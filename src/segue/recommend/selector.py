@@ -77,7 +77,9 @@ def _weighed(bandit: str, pool: Mask, final: Floats, plays: Floats) -> Weights |
     reward = (final[members] - lowest).astype(np.float64) / ((best - lowest) or 1.0)
     alike = np.ones(len(members))
     if bandit == THOMPSON:
-        weights[members] = thompson_weights(alike, reward, UNSURE / np.sqrt(1.0 + plays[members]))
+        weights[members] = thompson_weights(
+            alike, reward, UNSURE / np.sqrt(1.0 + plays[members].astype(np.float64))
+        )
     else:
         weights[members] = inverse_gap_weights(alike, reward)
     return weights
