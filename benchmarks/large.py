@@ -47,6 +47,7 @@ from segue.models.sessions import Sessions
 from segue.models.tokens import WEIGHTS, tokens
 from segue.models.transitions import TransitionsConfig
 from segue.recommend.artifacts import Snapshots
+from segue.recommend.debuts import Debuts
 from segue.recommend.ranker import Ranker
 from segue.recommend.retrieval import Retrieval
 from segue.settings.tree import Settings
@@ -139,6 +140,7 @@ def _make(root: Path, size: Size) -> None:
             _daily(Artist, np.bincount(world.artist, world.plays).astype(float), rng),
         ),
         now,
+        Debuts.none(len(catalogue)),
     )
     manifest = write(trained, home.bundles, settings, {}, lambda writer: None)
     home.bundles.publish(manifest.version)

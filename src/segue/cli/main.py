@@ -81,6 +81,9 @@ COMMANDS: Final = {
     "experiment": Command(
         "segue.cli.experiment", "app", "Start, stop and analyse experiments, plan the next."
     ),
+    "artists": Command(
+        "segue.cli.artists", "app", "Whom an artist's new uploads reached, and what is still owed."
+    ),
     "evidence": Command(
         "segue.cli.evidence",
         "evidence",

@@ -395,6 +395,35 @@ OUTCOMES = Table(
         Values("listened"),
     ),
 )
+DEBUTS = Table(
+    "debuts",
+    "New public uploads in their first 14 days, as they stand at the end of the day.",
+    (
+        DAY,
+        TRACK,
+        ARTIST_OPT,
+        Column("genre", TEXT, "main genre", nullable=True),
+        Column("uploaded_at", I64, "UTC microseconds"),
+        Column("days_left", I32, "whole days that follow in which it is still a debut"),
+        Column("exposures", I64, "slots it was shown in since its upload"),
+        Column(
+            "relevant",
+            I64,
+            "of these, to a known listener and proposed by a source that looks at taste or the seed",
+        ),
+        Column("listeners", I64, "distinct listeners of relevant exposures: what the programme counts"),
+        Column("listens", I64, "exposures that were listened to"),
+        Column("skips", I64, "exposures whose play was given up and never listened to"),
+        Column("prior", F64, "listens per exposure of its genre's debuts, shrunk to those of all"),
+        Column("rate", F64, "expected listens per exposure, by the prior and its own"),
+        Column("upper", F64, "upper bound of that rate, 95% one-sided"),
+        Column(
+            "paused", TEXT, "why the quality guard gives it nothing; null where it does not", nullable=True
+        ),
+    ),
+    key=("day", "track_id"),
+    sort=("track_id",),
+)
 RUNS = Table(
     "runs",
     "The ledger: which run wrote which partition from which inputs.",
@@ -524,6 +553,7 @@ TABLES: Final[dict[str, Table]] = {
         EXPOSURES,
         CANDIDATES,
         OUTCOMES,
+        DEBUTS,
         RUNS,
         VERDICTS,
         ERASURES,

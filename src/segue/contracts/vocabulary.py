@@ -22,6 +22,20 @@ LISTEN_MS: Final = 30_000
 END_MS: Final = 2_000
 """A play that stops this close to the track's end has reached it."""
 
+DEBUT_DAYS: Final = 14
+"""How long a new upload is in the new-artist programme."""
+MATCHED: Final = (
+    "debuts",
+    "fresh",
+    "fold_in",
+    "graph",
+    "co_listened",
+    "followed",
+    "session_knn",
+    "similar",
+)
+"""Sources that propose a track because it suits the listener or the seed: an exposure by one of them is a relevant one."""
+
 
 class EventType(StrEnum):
     """What a listener did. `hide` and `block_artist` mean never again; `unlike` only withdraws a like."""

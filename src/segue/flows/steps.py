@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from segue.contracts import tables as t
 from segue.contracts.schema import Table
+from segue.contracts.vocabulary import DEBUT_DAYS
 from segue.flows.ledger import MAINTAIN
 from segue.flows.maintenance import maintain
 from segue.flows.publish import (
@@ -25,7 +26,7 @@ from segue.flows.publish import (
 )
 from segue.flows.registry import Read, Step, step
 from segue.flows.task import Task
-from segue.warehouse import co_listens, daily, events, listens, outcomes, sessions
+from segue.warehouse import co_listens, daily, debuts, events, listens, outcomes, sessions
 
 CHALLENGER = Table("challenger", "The newest bundle.", (), key=(), daily=False)
 MAINTENANCE = Table("maintenance", "That tables were looked after.", (), key=(), daily=False)
@@ -87,18 +88,34 @@ def build_outcomes(task: Task) -> None:
 
 @step(
     reads=[
+        Read(t.OUTCOMES, before=DEBUT_DAYS - 1),
+        Read(t.EXPOSURES, before=DEBUT_DAYS - 1),
+        Read(t.TRACKS, tracked=False),
+    ],
+    writes=[t.DEBUTS],
+    name="debuts",
+)
+def build_debuts(task: Task) -> None:
+    """Whom new uploads have reached, and how they were received."""
+    task.write(t.DEBUTS, debuts.debuts(task.read(t.OUTCOMES), task.read(t.EXPOSURES), task.read(t.TRACKS)))
+
+
+@step(
+    reads=[
         Read(t.EVENTS),
         Read(t.DAILY_TRACKS),
         Read(t.DAILY_ARTISTS),
         Read(t.TRACKS),
         Read(t.ARTISTS),
         Read(t.LISTENERS),
+        Read(t.DEBUTS),
     ],
     writes=[CHALLENGER],
-    version=2,
+    version=3,
     partition="whole",
     settings=[
         "training",
+        "programme",
         "surfaces",
         "gate.days",
         "gate.max_requests",
@@ -154,6 +171,7 @@ BUILD: tuple[Step, ...] = (
     build_daily_listeners,
     build_co_listens,
     build_outcomes,
+    build_debuts,
 )
 PUBLISH: tuple[Step, ...] = (train, publish, state)
 FLOW: tuple[Step, ...] = (*BUILD, *PUBLISH)

@@ -8,8 +8,8 @@ Greedy maximal marginal relevance (Carbonell & Goldstein, SIGIR 1998). With S th
 `similarity` is the cosine of the item vectors or, without vectors, 1 for two tracks of one artist and 0 otherwise.
 
 Artist spacing narrows "allowed" slot by slot. Exploration replaces the greedy choice with probability `explore` by
-a uniform draw from the allowed part of a pool, so the probability of what was shown is known exactly and can be
-logged: off-policy estimates divide by it.
+a draw from the allowed part of a pool, each with the chance `weight / sum of the weights`: the probability of what was
+shown is known exactly and can be logged, and off-policy estimates divide by it.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def select(
     artists: npt.NDArray[np.int64],
     vectors: npt.NDArray[np.float32] | None = None,
     rows: npt.NDArray[np.int32] | None = None,
-    pool: npt.NDArray[np.bool_] | None = None,
+    pool: npt.NDArray[np.bool_] | npt.NDArray[np.float64] | None = None,
+    once: npt.NDArray[np.bool_] | None = None,
     uniforms: npt.NDArray[np.float64] | None = None,
 ) -> Selection:
     """Fill k slots from n candidates.
@@ -82,17 +83,19 @@ def select(
     scores: float32[n], finite, higher is better. artists: int64[n]; 0 and below is unknown and clashes with nobody.
     vectors: float32[n, d] of any length (they are normalised); a zero vector is similar to nothing. With `rows` int32[n] given,
     that of candidate i is vectors[rows[i]].
-    pool: bool[n], what exploration may draw. uniforms: float64[>= k, 2] in [0, 1), needed when `config.explore` > 0:
-    the first number of a row decides whether the slot explores, the second which member of the pool it shows.
+    pool: what exploration may draw: bool[n], all alike, or float64[n], weights; 0 is not in it. once: bool[n], those of the
+    pool of which a page draws one at most: behind one of them the others are not in the pool. uniforms: float64[>= k, 2] in
+    [0, 1), needed when `config.explore` > 0: the first number of a row decides whether the slot explores, the second which
+    member of the pool it shows.
 
     The order of the input does not matter, except between equal scores. Raises InvalidInput for arrays that do not
     fit together or scores that are not finite.
     """
-    _check(scores, k, config, artists, vectors if rows is None else rows, pool, uniforms)
+    _check(scores, k, config, artists, vectors if rows is None else rows, pool, once, uniforms)
     by_score = np.argsort(-scores, kind="stable")
     nothing = np.empty(0)
     order, propensity, moved_by = _select(
-        *_sorted(scores, k, config, artists, vectors, rows, pool, uniforms, by_score),
+        *_sorted(scores, k, config, artists, vectors, rows, pool, once, uniforms, by_score),
         np.empty(0, np.int32),
         False,
         np.empty((0, 0)),
@@ -123,7 +126,8 @@ def chances(
     artists: npt.NDArray[np.int64],
     vectors: npt.NDArray[np.float32] | None = None,
     rows: npt.NDArray[np.int32] | None = None,
-    pool: npt.NDArray[np.bool_] | None = None,
+    pool: npt.NDArray[np.bool_] | npt.NDArray[np.float64] | None = None,
+    once: npt.NDArray[np.bool_] | None = None,
     uniforms: npt.NDArray[np.float64] | None = None,
     values: npt.NDArray[np.float64] | None = None,
 ) -> Chances:
@@ -135,13 +139,13 @@ def chances(
     """
     n, m = len(scores), min(len(asked), len(scores))
     draws = np.ones((m, 2)) if uniforms is None else uniforms  # 1 is never below `explore`
-    _check(scores, m, config, artists, vectors if rows is None else rows, pool, draws)
+    _check(scores, m, config, artists, vectors if rows is None else rows, pool, once, draws)
     by_score = np.argsort(-scores, kind="stable")
     place = np.empty(n + 1, np.int32)
     place[by_score], place[-1] = np.arange(n), -1
     chance, expected, repeated = np.zeros((3, len(asked)))
     _select(
-        *_sorted(scores, m, config, artists, vectors, rows, pool, draws, by_score),
+        *_sorted(scores, m, config, artists, vectors, rows, pool, once, draws, by_score),
         place[asked[:m]],
         uniforms is None,
         np.zeros((0, n)) if values is None else np.ascontiguousarray(values[:, by_score]),
@@ -158,17 +162,20 @@ def _check(
     config: SelectionConfig,
     artists: npt.NDArray[np.int64],
     vectors: npt.NDArray[Any] | None,
-    pool: npt.NDArray[np.bool_] | None,
+    pool: npt.NDArray[Any] | None,
+    once: npt.NDArray[np.bool_] | None,
     uniforms: npt.NDArray[np.float64] | None,
 ) -> None:
     n = len(scores)
     if k < 0:
         raise InvalidInput(f"k must not be negative, got {k}", field="k", limit=">= 0")
-    for name, array in (("artists", artists), ("vectors", vectors), ("pool", pool)):
+    for name, array in (("artists", artists), ("vectors", vectors), ("pool", pool), ("once", once)):
         if array is not None and len(array) != n:
             raise InvalidInput(f"{name} has {len(array)} rows for {n} scores", field=name, limit=f"{n} rows")
     if not np.isfinite(scores).all():
         raise InvalidInput("scores must be finite", field="scores", limit="finite")
+    if pool is not None and not (np.isfinite(pool).all() and (pool >= 0).all()):
+        raise InvalidInput("pool: weights must be finite and not negative", field="pool", limit=">= 0")
     if config.explore > 0.0 and (
         uniforms is None or uniforms.shape[0] < min(k, n) or uniforms.shape[1:] != (2,)
     ):
@@ -184,7 +191,8 @@ def _sorted(
     artists: npt.NDArray[np.int64],
     vectors: npt.NDArray[np.float32] | None,
     rows: npt.NDArray[np.int32] | None,
-    pool: npt.NDArray[np.bool_] | None,
+    pool: npt.NDArray[np.bool_] | npt.NDArray[np.float64] | None,
+    once: npt.NDArray[np.bool_] | None,
     uniforms: npt.NDArray[np.float64] | None,
     by_score: npt.NDArray[np.intp],
 ) -> tuple[Any, ...]:
@@ -202,7 +210,8 @@ def _sorted(
         config.artist_spacing,
         config.max_per_artist if config.max_per_artist > 0 else n,
         config.explore,
-        np.zeros(n, np.bool_) if pool is None or config.explore == 0.0 else pool[by_score],
+        np.zeros(n) if pool is None or config.explore == 0.0 else pool[by_score].astype(np.float64),
+        np.zeros(n, np.bool_) if once is None else once[by_score],
         np.zeros((0, 2)) if uniforms is None else uniforms,
     )
 
@@ -235,7 +244,8 @@ def _select(
     spacing: int,
     most: int,
     explore: float,
-    pool: npt.NDArray[np.bool_],
+    pool: npt.NDArray[np.float64],
+    once: npt.NDArray[np.bool_],
     uniforms: npt.NDArray[np.float64],
     asked: npt.NDArray[np.int32],
     forced: bool,
@@ -252,6 +262,7 @@ def _select(
     that leaves the latest slots out, and are compared with those only once they might win (Minoux's lazy greedy, 1978).
     """
     n = scores.size
+    pool = pool.copy()
     one = np.float32(1)
     spread = scores[0] - scores[-1] if n else np.float32(0)
     relevance = np.zeros(n, np.float32)
@@ -273,7 +284,7 @@ def _select(
         greedy = -1  # greedy choice among those that keep the spacing
         top = -1  # best score among those that keep the spacing
         free_value = greedy_value = np.float32(-np.inf)
-        in_pool = 0
+        in_pool = 0.0  # weight of those that may be drawn for this slot
         for i in range(n):
             if taken[i]:
                 continue
@@ -301,7 +312,7 @@ def _select(
         if relaxed:  # every candidate left would break the spacing: then it does not apply to this slot
             greedy = free
             for i in range(n):
-                in_pool += pool[i] and not taken[i]
+                in_pool += 0.0 if taken[i] else pool[i]
         else:
             if top != greedy:
                 moved[top] |= MOVED_BY_DIVERSITY
@@ -316,7 +327,7 @@ def _select(
             for i in range(n):
                 if taken[i] or (blocked_to[i] >= slot and not relaxed):
                     continue
-                drawn = each if pool[i] else 0.0
+                drawn = each * pool[i]
                 if len(values) > 0:
                     mean += drawn * values[slot, i]
                 drawn += aimed if i == greedy else 0.0
@@ -332,17 +343,21 @@ def _select(
                     return order[:slot], propensity[:slot], moved[order[:slot]]
                 chosen = asked[slot]
         if in_pool > 0 and explore > 0.0 and uniforms[slot, 0] < explore:
-            skip = min(int(uniforms[slot, 1] * in_pool), in_pool - 1)
+            left = uniforms[slot, 1] * in_pool
             for i in range(n):
-                if pool[i] and not taken[i] and (relaxed or blocked_to[i] < slot):
-                    if skip == 0:
-                        chosen = i
+                if pool[i] > 0.0 and not taken[i] and (relaxed or blocked_to[i] < slot):
+                    chosen = i  # stays if rounding leaves something over behind the last one
+                    left -= pool[i]
+                    if left < 0.0:
                         break
-                    skip -= 1
             moved[chosen] |= DRAWN
             if chosen != greedy:
                 moved[greedy] |= MOVED_BY_EXPLORATION
-        propensity[slot] = (aimed if chosen == greedy else 0.0) + (each if pool[chosen] else 0.0)
+        propensity[slot] = (aimed if chosen == greedy else 0.0) + each * pool[chosen]
+        # Why however it came here: chances must follow from the slots before, not from how they were filled.
+        if once[chosen]:
+            for i in range(n):
+                pool[i] = 0.0 if once[i] else pool[i]
         order[slot] = chosen
         taken[chosen] = True
         artist = artists[chosen]

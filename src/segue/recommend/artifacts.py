@@ -13,6 +13,7 @@ from segue.bundle import catalogue as catalogues
 from segue.bundle.catalogue import PUBLIC, Catalogue
 from segue.features import FEATURES
 from segue.features.online import Daily, OnlineFeatures
+from segue.recommend.debuts import Debuts
 from segue.recommend.indexes import Indexes
 from segue.recommend.ranker import Ranker
 from segue.recommend.retrieval import Retrieval
@@ -54,6 +55,7 @@ class Artifacts:
     rankers: dict[str, Ranker]
     online: dict[str, OnlineFeatures]
     snapshots: Snapshots | None
+    debuts: Debuts
 
     @classmethod
     def load(cls, bundle: Bundle) -> Self:
@@ -69,6 +71,7 @@ class Artifacts:
             rankers=rankers,
             online=_online(catalogue, rankers, snapshots),
             snapshots=snapshots,
+            debuts=Debuts.load(bundle, len(catalogue)),
         )
 
     @classmethod
@@ -79,6 +82,7 @@ class Artifacts:
         retrieval: Retrieval,
         rankers: dict[str, Ranker],
         snapshots: Snapshots | None,
+        debuts: Debuts | None = None,
     ) -> Self:
         """The artifacts of models that are in memory."""
         return cls(
@@ -89,6 +93,7 @@ class Artifacts:
             rankers=rankers,
             online={} if snapshots is None else _online(catalogue, rankers, snapshots),
             snapshots=snapshots,
+            debuts=debuts or Debuts.none(len(catalogue)),
         )
 
     @property

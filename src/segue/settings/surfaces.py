@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
+
+UNIFORM: Final = "uniform"
+THOMPSON: Final = "thompson"
 
 
 class Source(Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,6 +65,22 @@ class Selector(Struct, frozen=True, forbid_unknown_fields=True):
     explore_pool: Annotated[
         int, Meta(ge=1, le=1000, description="candidates in the exploration pool, besides those never played")
     ] = 50
+    bandit: Annotated[
+        Literal["uniform", "contextual", "thompson"],
+        Meta(
+            description="how an exploration draw weighs its pool: all alike; by how far a score is from the best (inverse-gap "
+            "weighting); or by the chance of being the best, a score being surer the more its track was listened to"
+        ),
+    ] = "uniform"
+    debuts: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="largest share of the exploration draws that goes to new uploads of the new-artist programme, one of a "
+            "page at most; needs the source `debuts`",
+        ),
+    ] = 0.0
 
 
 class Surface(Struct, frozen=True, forbid_unknown_fields=True):

@@ -250,6 +250,18 @@ class Gate(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ()
 
 
+class Programme(Struct, frozen=True, forbid_unknown_fields=True):
+    """What new uploads get in their first two weeks, on surfaces whose selector has `debuts`."""
+
+    listeners: Annotated[
+        int, Meta(ge=1, le=100_000, description="listeners whom it suits that each is shown to")
+    ] = 100
+    artist_per_day: Annotated[
+        int,
+        Meta(ge=1, description="listeners a day that all new uploads of one artist are shown to, on average"),
+    ] = 120
+
+
 class Bundles(Struct, frozen=True, forbid_unknown_fields=True):
     """Published models."""
 
@@ -523,6 +535,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     warehouse: Annotated[Warehouse, Meta(description="tables")] = Warehouse()
     training: Annotated[Training, Meta(description="models")] = Training()
     gate: Annotated[Gate, Meta(description="what a challenger must show")] = Gate()
+    programme: Annotated[Programme, Meta(description="the new-artist programme")] = Programme()
     bundles: Annotated[Bundles, Meta(description="published models")] = Bundles()
     log: Annotated[Log, Meta(description="the log of events and exposures")] = Log()
     state: Annotated[State, Meta(description="listener state")] = State()

@@ -21,12 +21,14 @@ from segue.contracts.ports import Engine, Factorizer
 from segue.contracts.tables import LISTENERS
 from segue.contracts.vocabulary import DAY
 from segue.recommend.artifacts import Artifacts, Snapshots
+from segue.recommend.debuts import Debuts
 from segue.recommend.indexes import Indexes
 from segue.recommend.pipeline import Recommender
 from segue.recommend.ranker import Ranker
 from segue.recommend.retrieval import Retrieval
 from segue.settings.tree import RankerFit, Settings, Training
 from segue.training.catalogue import load_catalogue
+from segue.training.debuts import load_debuts
 from segue.training.features import join_features, ranker_features, snapshots
 from segue.training.history import Plays, load_plays
 from segue.training.ranker import fit_ranker
@@ -51,10 +53,13 @@ class Trained:
     rankers: dict[str, Ranker]
     snapshots: Snapshots
     until: int
+    debuts: Debuts
 
     def artifacts(self, version: str = "unpublished") -> Artifacts:
         """Ready to answer requests."""
-        return Artifacts.of(version, self.catalogue, self.retrieval, self.rankers, self.snapshots)
+        return Artifacts.of(
+            version, self.catalogue, self.retrieval, self.rankers, self.snapshots, self.debuts
+        )
 
 
 def train(
@@ -88,7 +93,8 @@ def train(
         rankers = _fit_rankers(engine, settings, catalogue, plays, fit, until, progress)
     progress(f"retrieval before {_date(until)}")
     retrieval = fit(plays, until, progress)
-    return Trained(catalogue, retrieval, rankers, snapshots(engine, catalogue, until), until)
+    debuts = load_debuts(engine, settings, catalogue, until)
+    return Trained(catalogue, retrieval, rankers, snapshots(engine, catalogue, until), until, debuts)
 
 
 def write(
@@ -105,6 +111,7 @@ def write(
         trained.retrieval.save(writer)
         Indexes.of(trained.catalogue, trained.retrieval).save(writer)
         trained.snapshots.save(writer)
+        trained.debuts.save(writer)
         for name, ranker in trained.rankers.items():
             ranker.save(writer, name)
         writer.json("rankers", sorted(trained.rankers))

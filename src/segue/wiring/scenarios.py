@@ -25,6 +25,7 @@ from segue.simulation.environment import LivedDay
 from segue.simulation.session import PLAY as PLAYED
 from segue.simulation.tally import unit_table
 from segue.wiring.closed_loop import Arm, Plan, World, live_many, run_ab
+from segue.wiring.debuts import debut_scenario
 from segue.wiring.home import Home
 from segue.wiring.rounds import bot_attack, feedback_loop
 
@@ -280,6 +281,12 @@ SCENARIOS: Final = {
             "bot-attack",
             "bots play one unknown artist for a week: what that buys them",
             _rounds(bot_attack),
+            own_home=True,
+        ),
+        Scenario(
+            "debuts",
+            "four weeks with the new-artist programme and without: whom new uploads reach, and what it costs",
+            _rounds(debut_scenario),
             own_home=True,
         ),
     )

@@ -86,6 +86,7 @@ def tracks() -> pa.Table:
         "track_id": ids,
         "artist_id": ids % 7,
         "duration_ms": np.full(20, 40_000, np.int32),
+        "uploaded_at": np.full(20, (D[0] - date(1970, 1, 1)).days * DAY),
     }
     return _filled(TRACKS, 20, known | {"explicit": np.zeros(20, bool), "public": np.ones(20, bool)})
 

@@ -293,7 +293,60 @@ def test_refusals() -> None:
             SelectionConfig(**bad)
 
 
-def asked_of_itself(seed: int, config: SelectionConfig) -> tuple[Any, Selection]:
+@settings(max_examples=60, deadline=None)
+@given(cases())
+def test_equal_weights_are_a_uniform_pool_bit_for_bit(case: Case) -> None:
+    def run(pool: npt.NDArray[np.generic]) -> Selection:
+        return select(
+            case.scores,
+            case.k,
+            case.config,
+            artists=case.artists,
+            vectors=case.vectors,
+            pool=pool,  # type: ignore[arg-type]
+            uniforms=case.uniforms,
+        )
+
+    plain, weighted = run(case.pool), run(case.pool.astype(np.float64))
+    for name in ("order", "propensity", "rank", "moved_by"):
+        np.testing.assert_array_equal(getattr(plain, name), getattr(weighted, name))
+
+
+def test_propensities_of_weights_with_one_draw_of_a_kind_are_the_frequencies() -> None:
+    rng = np.random.default_rng(2)
+    n, k, runs = 6, 3, 40_000
+    scores = np.arange(n, 0, -1).astype(np.float32)
+    pool = np.array([0.0, 0.5, 2.0, 4.0, 1.0, 0.25])
+    once = np.array([False, False, True, True, False, True])
+    config = SelectionConfig(strength=0.0, artist_spacing=1, explore=0.6)
+    artists = np.array([1, 1, 2, 2, 3, 0])
+    seen: Counter[tuple[int, ...]] = Counter()
+    chance: dict[tuple[int, ...], float] = {}
+    for uniforms in rng.random((runs, k, 2)):
+        got = select(scores, k, config, artists=artists, pool=pool, once=once, uniforms=uniforms)
+        path = tuple(got.order.tolist())
+        assert ((got.moved_by & DRAWN > 0) & once[got.order]).sum() <= 1
+        seen[path] += 1
+        assert chance.setdefault(path, float(got.propensity.prod())) == float(got.propensity.prod())
+    assert sum(chance.values()) == pytest.approx(1.0, abs=1e-3)  # what was never seen is rarer than that
+    for path, p in chance.items():
+        assert abs(seen[path] / runs - p) < 5 * np.sqrt(p * (1 - p) / runs) + 1e-4
+
+
+@pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])
+def test_weights_that_are_none_are_refused(bad: float) -> None:
+    with pytest.raises(InvalidInput, match="pool"):
+        select(
+            np.ones(2, np.float32),
+            1,
+            SelectionConfig(explore=0.1),
+            artists=np.zeros(2, np.int64),
+            pool=np.array([1.0, bad]),
+            uniforms=np.zeros((1, 2)),
+        )
+
+
+def asked_of_itself(seed: int, config: SelectionConfig, weighed: bool = False) -> tuple[Any, Selection]:
     rng = np.random.default_rng(seed)
     n, k = 30, 8
     scores = rng.normal(size=n).astype(np.float32)
@@ -302,22 +355,26 @@ def asked_of_itself(seed: int, config: SelectionConfig) -> tuple[Any, Selection]
         "vectors": rng.normal(size=(n, 4)).astype(np.float32),
         "pool": rng.random(n) < 0.6,
     }
+    if weighed:
+        inputs |= {"pool": inputs["pool"] * rng.exponential(size=n), "once": rng.random(n) < 0.4}
     shown = select(scores, k, config, uniforms=rng.random((k, 2)), **inputs)
     return (scores, inputs), shown
 
 
+@pytest.mark.parametrize("weighed", [False, True])
 @pytest.mark.parametrize("explore", [0.0, 0.4])
-def test_the_chance_of_what_was_shown_is_its_propensity(explore: float) -> None:
+def test_the_chance_of_what_was_shown_is_its_propensity(explore: float, weighed: bool) -> None:
     config = SelectionConfig(strength=0.3, artist_spacing=2, explore=explore)
     for seed in range(20):
-        (scores, inputs), shown = asked_of_itself(seed, config)
+        (scores, inputs), shown = asked_of_itself(seed, config, weighed)
         found = chances(scores, shown.order, config, **inputs)
         assert found.chance == pytest.approx(shown.propensity, abs=1e-12)
 
 
-def test_chances_of_all_candidates_add_up_to_one_and_give_the_mean_value() -> None:
+@pytest.mark.parametrize("weighed", [False, True])
+def test_chances_of_all_candidates_add_up_to_one_and_give_the_mean_value(weighed: bool) -> None:
     config = SelectionConfig(strength=0.3, artist_spacing=2, explore=0.4)
-    (scores, inputs), shown = asked_of_itself(3, config)
+    (scores, inputs), shown = asked_of_itself(3, config, weighed)
     values = np.random.default_rng(0).random((8, 30))
     for slot in range(8):
         above = shown.order[:slot]
@@ -332,9 +389,10 @@ def test_chances_of_all_candidates_add_up_to_one_and_give_the_mean_value() -> No
         assert expected == pytest.approx(each @ values[slot])
 
 
-def test_chances_whatever_stands_above_are_those_of_many_pages() -> None:
+@pytest.mark.parametrize("weighed", [False, True])
+def test_chances_whatever_stands_above_are_those_of_many_pages(weighed: bool) -> None:
     config = SelectionConfig(strength=0.3, artist_spacing=2, explore=0.4)
-    (scores, inputs), _ = asked_of_itself(5, config)
+    (scores, inputs), _ = asked_of_itself(5, config, weighed)
     rng = np.random.default_rng(1)
     draws = rng.random((4_000, 3, 2))
     pages = np.array([select(scores, 3, config, uniforms=u, **inputs).order for u in draws])

@@ -6,6 +6,7 @@ import random
 import time
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,8 +18,10 @@ from segue.listener.state import BLOCK, FOLLOW, HIDE, LIKE, MARK, PLAY, Listener
 from segue.recommend import pipeline
 from segue.recommend.api import Request, Response
 from segue.recommend.artifacts import Artifacts
+from segue.recommend.debuts import Debuts
 from segue.recommend.live import Live
 from segue.recommend.pipeline import Recommender
+from segue.settings.surfaces import Source
 from segue.wiring.home import Home
 
 NOW = time.time_ns() // 1000
@@ -138,6 +141,31 @@ def test_no_guarantee_is_ever_broken(service: Home, artifacts: Artifacts, surfac
     state = state_of(drawn, artifacts.catalogue)
     recommender = Recommender(artifacts, service.settings.surfaces, lambda _: state, 200)
     check(recommender.recommend(request_of(surface, drawn, artifacts.catalogue)), state, artifacts.catalogue)
+
+
+@pytest.mark.parametrize("bandit", ["uniform", "thompson"])
+@pytest.mark.parametrize("surface", ["home", "station"])
+@RELAXED
+@given(drawn=listeners())
+def test_guarantees_hold_while_new_uploads_are_drawn(
+    service: Home, artifacts: Artifacts, surface: str, bandit: str, drawn: dict
+) -> None:
+    state = state_of(drawn, artifacts.catalogue)
+    n = len(artifacts.catalogue)
+    # Why all: the catalogue's private, explicit, blocked, hidden and future tracks are all wanted.
+    wanted = Debuts(np.full(n, 100.0, np.float32), *np.full((2, n), 0.1, np.float32), 1.0)
+    uploaded = np.where(artifacts.catalogue.uploaded_at > NOW, NOW + 10**12, NOW - 1)
+    young = replace(artifacts, debuts=wanted, catalogue=replace(artifacts.catalogue, uploaded_at=uploaded))
+    recipe = service.settings.surfaces[surface]
+    surfaces = {
+        surface: msgspec.structs.replace(
+            recipe,
+            sources=recipe.sources | {"debuts": Source(200)},
+            selector=msgspec.structs.replace(recipe.selector, bandit=bandit, debuts=1.0, explore=0.7),
+        )
+    }
+    recommender = Recommender(young, surfaces, lambda _: state, 200)
+    check(recommender.recommend(request_of(surface, drawn, young.catalogue)), state, young.catalogue)
 
 
 @pytest.mark.parametrize("surface", SURFACES)

@@ -19,6 +19,7 @@ from segue.contracts.tables import (
     DAILY_ARTISTS,
     DAILY_LISTENERS,
     DAILY_TRACKS,
+    DEBUTS,
     EVENTS,
     EXPOSURES,
     LISTENS,
@@ -30,6 +31,7 @@ from segue.contracts.tables import (
 from segue.contracts.vocabulary import DAY, HOUR, MINUTE, SESSION_GAP
 from segue.warehouse.co_listens import co_listens
 from segue.warehouse.daily import daily_artists, daily_listeners, daily_tracks
+from segue.warehouse.debuts import debuts
 from segue.warehouse.events import clean_events
 from segue.warehouse.listens import listens
 from segue.warehouse.outcomes import outcomes
@@ -215,13 +217,16 @@ def test_every_table_compiles_for_every_engine(dialect: str, monkeypatch: pytest
     def unbound(table: object) -> ir.Table:
         return ibis.table(ibis.schema(table.arrow), name=table.name)  # type: ignore[attr-defined]
 
-    raw, tracks, events, heard, shown = map(unbound, (RAW_EVENTS, TRACKS, EVENTS, LISTENS, EXPOSURES))
+    raw, tracks, events, heard, shown, answered = map(
+        unbound, (RAW_EVENTS, TRACKS, EVENTS, LISTENS, EXPOSURES, OUTCOMES)
+    )
     built = [
         clean_events(raw, tracks),
         sessions(events),
         listens(events),
         co_listens(heard),
         outcomes(shown, events),
+        debuts(answered, shown, tracks),
     ]
     built += [daily_tracks(events), daily_artists(events), daily_listeners(events)]
     for expression in built:
@@ -241,6 +246,7 @@ def test_expressions_have_the_types_of_the_contract() -> None:
         DAILY_LISTENERS: daily_listeners(events),
         CO_LISTENS: co_listens(heard),
         OUTCOMES: outcomes(shown, events),
+        DEBUTS: debuts(given_rows(OUTCOMES, []), shown, tracks),
     }
     for table, expression in built.items():
         got = {name: kind.copy(nullable=True) for name, kind in expression.schema().items()}

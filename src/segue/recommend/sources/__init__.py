@@ -14,6 +14,7 @@ import numpy.typing as npt
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.query import Query
 from segue.recommend.sources.co_listened import co_listened
+from segue.recommend.sources.debuts import debuts
 from segue.recommend.sources.fold_in import fold_in
 from segue.recommend.sources.followed import followed
 from segue.recommend.sources.fresh import fresh
@@ -44,6 +45,7 @@ SOURCES: Final[dict[str, Source]] = {
     "own_next": own_next,
     "similar": similar,
     "same_artist": same_artist,
+    "debuts": debuts,
 }
 
 PHRASES: Final[dict[str, str]] = {
@@ -60,4 +62,5 @@ PHRASES: Final[dict[str, str]] = {
     "own_next": "you went there yourself after this",
     "similar": "sounds related",
     "same_artist": "by the same artist",
+    "debuts": "new, and looking for its first listeners",
 }
