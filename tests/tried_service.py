@@ -15,6 +15,7 @@ from segue.contracts.experiments import Experiment, Metrics, Variant
 from segue.contracts.ids import format_id
 from segue.contracts.ports import Days, Engine
 from segue.contracts.tables import EXPOSURES
+from segue.contracts.vocabulary import Team
 from segue.experiments.assignment import assign, slot
 from segue.experiments.definition import surfaces_of
 from segue.flows.runner import Runner
@@ -46,6 +47,18 @@ def tried(**known: Any) -> Experiment:
     return msgspec.structs.replace(made, **known)
 
 
+SHARED = tried(
+    name="shared",
+    layer="shared",
+    share=0.5,
+    variants={
+        "treatment": Variant(set={"surfaces.home.sources.fresh.limit": 9}, interleave="competing-pairs")
+    },
+    metrics=Metrics(goals=("listens_per_exposure", "likes_per_exposure")),
+)
+"""Its pages are as if interleaved: slots are credited by chance."""
+
+
 def service(root: Path, settings: Settings, *experiments: Experiment) -> Home:
     """The service, its tables built, with exposures that say the variants of these experiments."""
     home = Home(root, settings)
@@ -56,6 +69,11 @@ def service(root: Path, settings: Settings, *experiments: Experiment) -> Home:
     said = pa.array(_said(shown, experiments, settings), pa.string())
     us = pa.array(np.arange(len(shown)) % 5_000 + 1_000, pa.int32())
     shown = shown.set_column(at, "variants", said).set_column(at + 1, "took_us", us)
+    shared = np.array(['"shared":"treatment"' in (text or "") for text in said.to_pylist()])
+    teams = pa.array(np.random.default_rng(7).choice(list(Team), len(shown)), pa.string(), mask=~shared)
+    shown = shown.set_column(shown.schema.get_field_index("team"), "team", teams)
+    chances = pa.array(shown["propensity"].to_numpy(), mask=shared)
+    shown = shown.set_column(shown.schema.get_field_index("propensity"), "propensity", chances)
     engine.overwrite(EXPOSURES, shown, engine.days(EXPOSURES))
     states = {p.state for p in Runner(engine, home.settings, home.root, home, BUILD).run()}
     assert states == {"running", "done"}

@@ -44,6 +44,32 @@ def test_an_experiment_is_simulated_from_its_file(home: Path, tmp_path: Path) ->
     assert "What is true" in page.read_text()
 
 
+def test_a_home_that_lived_an_experiment_is_read_as_any(home: Path, tmp_path: Path) -> None:
+    lived = tmp_path / "lived"
+    kept = program(home, "simulate", "--experiment", str(MMR), "--days", "3", "--into", str(lived), "--json")
+    results = segue(lived, "experiment", "results", "mmr", "--json").json
+    assert not results["analysis"]["running"]
+    assert results["analysis"]["units"] == kept.json["analysis"]["units"]
+    for name in ("listens_per_listener", "skip_rate", "days_active"):
+        said, simulated = (
+            one["metrics"][name]["variants"]["treatment"]["mean"]
+            for one in (results["analysis"], kept.json["analysis"])
+        )
+        assert said == pytest.approx(simulated, rel=0.01), name
+    version = (home / "bundles" / "CURRENT").read_text().strip()
+    judged = segue(lived, "ope", "--policy", version, "--days", "3", "--slots", "5", "--json")
+    assert judged.json["pages"] > 50, judged.error
+
+
+def test_an_interleavings_file_is_simulated(home: Path, tmp_path: Path) -> None:
+    shared = MMR.with_name("mmr-interleaved.toml")
+    done = segue(home, "simulate", "--experiment", str(shared), "--days", "3")
+    assert "the truth, if everybody had treatment: listens_per_exposure" in done.out
+    assert "interleaved pages" in done.out
+    refused = segue(home, "simulate", "--experiment", str(shared), "--report", str(tmp_path / "a.html"))
+    assert "an interleaving has no page" in refused.error
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

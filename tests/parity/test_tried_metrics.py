@@ -13,12 +13,14 @@ import pytest
 from real_engines import ENGINES, OF_SPARK, RAN, Places
 from segue.contracts.ports import Engine
 from segue.contracts.tables import ARTISTS, DAILY_ARTISTS, EVENTS, EXPOSURES, LISTENERS, OUTCOMES, TRACKS
+from segue.experiments.credited import preferences
 from segue.experiments.results import collect
+from segue.experiments.store import Kept
 from segue.flows.compare import copy
 from segue.settings import Settings
 from segue.settings.tree import Warehouse
 from segue.wiring.home import Home
-from tried_service import DAYS, service, tried
+from tried_service import DAYS, SHARED, service, tried
 
 pytestmark = OF_SPARK
 END = int(datetime(2026, 11, 22, tzinfo=UTC).timestamp()) * 1_000_000
@@ -33,7 +35,7 @@ EXPERIMENTS = (
 def test_unit_tables_are_equal_row_by_row(other: str, request, places: Places, tmp_path: Path) -> None:
     settings = places.settings(other, Warehouse(threads=1))
     here = msgspec.structs.replace(settings, engine="duckdb")
-    home = service(tmp_path / "duckdb", Settings(warehouse=here), *EXPERIMENTS)
+    home = service(tmp_path / "duckdb", Settings(warehouse=here), *EXPERIMENTS, SHARED)
     there = Home(tmp_path / other, Settings(warehouse=settings))
     for table in (EVENTS, OUTCOMES, EXPOSURES, TRACKS, ARTISTS, LISTENERS, DAILY_ARTISTS):
         copy(table, home.engine, there.engine)
@@ -43,6 +45,8 @@ def test_unit_tables_are_equal_row_by_row(other: str, request, places: Places, t
         assert wanted["units"].num_rows > 10
         for name, rows in wanted.items():
             assert found[name] == rows, (one.name, name)
+    kept = Kept(SHARED)
+    assert preferences(there.engine, kept, SURFACES, END) == preferences(home.engine, kept, SURFACES, END)
     home.engine.close()
     there.engine.close()
     gc.collect()

@@ -25,6 +25,7 @@ from segue.cli.console import (
     print_json,
     working,
 )
+from segue.contracts.errors import InvalidInput
 from segue.contracts.experiments import Experiment
 from segue.experiments.assignment import Split, place
 from segue.experiments.definition import read_experiment, surfaces_of
@@ -204,14 +205,25 @@ def show_results(
     Next: docs/how-to/experiment-analyze.md says what each number means; `segue experiment stop NAME` ends it.
     """
     with plain_errors():
+        from segue.experiments.credited import preferences
         from segue.experiments.report import render
         from segue.experiments.results import results
+        from segue.wiring.simulated_home import as_of
 
         chosen = open_home(home, settings, config)
         kept = chosen.experiments.get(name)
+        surfaces, now = surfaces_of(kept.experiment, chosen.settings), as_of(chosen)
+        if kept.experiment.interleaved:
+            if report is not None:
+                raise InvalidInput(
+                    "--report: an interleaving has no page; --json has all of it", field="report"
+                )
+            with working(f"results of {name}"):
+                preferred = preferences(chosen.engine, kept, surfaces, now)
+            print_json(preferred) if json else experiment_analysis.print_preferences(preferred)
+            return
         with working(f"results of {name}"):
-            surfaces = surfaces_of(kept.experiment, chosen.settings)
-            found = results(chosen.engine, kept, surfaces, time.time_ns() // 1000)
+            found = results(chosen.engine, kept, surfaces, now)
         if report is not None:
             report.write_text(render(found.analysis, name), encoding="utf-8")
     if json:

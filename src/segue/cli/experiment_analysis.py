@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,10 +24,13 @@ from segue.cli.console import (
     working,
 )
 from segue.contracts.errors import InvalidInput
+from segue.contracts.experiments import CONTROL
 from segue.settings import DEFAULT_HOME
 
 if TYPE_CHECKING:
     from segue.experiments.analysis import Analysis
+    from segue.experiments.credited import Preferences
+    from segue.wiring.home import Home
 
 WIDTH = 118
 """Columns that a metric's table needs."""
@@ -76,6 +80,12 @@ def analyze_table(
         int | None,
         typer.Option(help="Units there will be in the end: always-valid intervals are tightest there."),
     ] = None,
+    experiment: Annotated[
+        Path | None,
+        typer.Option(
+            help="The experiment's file: shares, alpha, what its metrics are held against, and whether and until when it runs."
+        ),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Also write a page with plots; it opens without a network.")
     ] = None,
@@ -91,7 +101,8 @@ def analyze_table(
     """
     with plain_errors():
         from segue.experiments.analysis import analyze
-        from segue.experiments.asked import asked, named
+        from segue.experiments.asked import asked, named, of_file
+        from segue.experiments.definition import read_experiment
         from segue.experiments.outside import read_table
         from segue.experiments.report import render
 
@@ -108,11 +119,19 @@ def analyze_table(
             of_days = [one.by_day() for one in wanted]
             columns = [column for one in of_days for column in one.columns.values()]
             by_day, _ = named(read_table(days, [unit, day, *columns], [unit]), [unit, day], of_days)
+        until = None
+        weights = _shares(shares)
+        if experiment is not None:
+            one = read_experiment(experiment)
+            metrics = of_file(one, metrics)
+            weights = weights or {name: of.weight for name, of in one.variants.items()}
+            control, alpha, until = control or CONTROL, one.power.alpha, one.ends
+            running = running or datetime.now(UTC).date() < until
         found = analyze(
             table,
             metrics,
             control=control,
-            shares=_shares(shares),
+            shares=weights,
             unit=unit,
             variant=variant,
             days=by_day,
@@ -122,6 +141,7 @@ def analyze_table(
             alpha=alpha,
             running=running,
             planned=planned,
+            until=until,
         )
         if report is not None:
             report.write_text(render(found, csv.name), encoding="utf-8")
@@ -201,6 +221,10 @@ def check_by_aa(
 
 
 def plan(
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="An experiment's file: what each of its metrics needs, by the home's log."),
+    ] = None,
     metric: Annotated[
         str, typer.Option(help="Column of daily_listeners in the home; with --mean just a name.")
     ] = "listens",
@@ -233,9 +257,11 @@ def plan(
 ) -> None:
     """Say before the start how long an experiment must run, and which effect it could see.
 
-    From what the home's listeners did, or from a mean, a standard deviation and the traffic.
+    From what the home's listeners did, or from a mean, a standard deviation and the traffic. Of a file: as if it had run over the
+    weeks behind, with its own assignment and without an effect.
 
-    Example: `segue experiment power --metric listens --mde 0.02`; `segue experiment power --mean 52 --sd 110 --traffic 3000`
+    Example: `segue experiment power examples/experiments/mmr.toml`; `segue experiment power --metric listens --mde 0.02`;
+    `segue experiment power --mean 52 --sd 110 --traffic 3000`
 
     Next: put the `mde` and the days into the experiment; look at whole weeks only.
     """
@@ -243,6 +269,11 @@ def plan(
         from segue.experiments.listening import history
         from segue.experiments.planning import from_history, from_numbers
 
+        if file is not None:
+            if mean is not None or mde is not None:
+                raise InvalidInput("--mean and --mde go without a file, which has its own", field="mde")
+            _plan_file(open_home(home, settings, config), file, json)
+            return
         of = list((_shares(shares) or {}).values())
         if (mean is None) != (sd is None):
             raise InvalidInput("--mean and --sd go together", field="mean")
@@ -280,6 +311,44 @@ def plan(
             f"an effect of {found.mde:.2%} {needs}{lasting}, with a power of {found.power:.0%}",
             highlight=False,
         )
+
+
+def _plan_file(home: Home, file: Path, json: bool) -> None:
+    from segue.experiments.baseline import needed
+    from segue.experiments.definition import check, read_experiment, surfaces_of
+
+    one = read_experiment(file)
+    check(one, home.settings)
+    with working(f"weeks before {one.name}"):
+        found = needed(home.engine, one, surfaces_of(one, home.settings))
+    if json:
+        print_json(found)
+        return
+    weeks = [f"{of.days} days find" for of in found.metrics[0].course]
+    table = Table(
+        "metric", "is", *(Column(n, justify="right") for n in ("wanted", *weeks, "needs")), box=None
+    )
+    for needs in found.metrics:
+        lasts = "" if needs.wanted is None else "nothing to compare"
+        if needs.days is not None:
+            lasts = f"{needs.days} days"
+        elif needs.at_least is not None:
+            lasts = f"more than {needs.at_least:,} days"
+        shown = ["" if of.finds is None else f"{of.finds:.2%}" for of in needs.course]
+        table.add_row(
+            needs.metric, needs.role, "" if needs.wanted is None else f"{needs.wanted:.2%}", *shown, lasts
+        )
+    out.print(table)
+    units = ", ".join(f"{of.units:,} units in {of.days} days" for of in found.metrics[0].course)
+    out.print(f"from {found.first} to {found.last}: {units}", highlight=False, soft_wrap=True)
+    enough = found.days is not None and found.days <= found.planned
+    need = "more than can be told from these weeks" if found.days is None else f"{found.days} days"
+    colour = "green" if enough else "yellow"
+    out.print(
+        f"[bold {colour}]{one.name} is planned for {found.planned} days and needs {need}[/], for a power of {found.power:.0%}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def print_analysis(found: Analysis) -> None:
@@ -344,6 +413,37 @@ def print_analysis(found: Analysis) -> None:
         for warning in result.warnings:
             _warn(warning)
     colour = COLOURS[found.decision.verdict]
+    out.print(f"[bold {colour}]{escape(found.decision.said)}[/]", highlight=False, soft_wrap=True)
+    for reason in found.decision.reasons:
+        out.print(f"  - {escape(reason)}", highlight=False, soft_wrap=True)
+
+
+def print_preferences(found: Preferences) -> None:
+    """What was preferred, by variant and goal, then what follows."""
+    out.print(f"{found.experiment}, {found.first} to {found.last}: interleaved pages", highlight=False)
+    shown = ", ".join(f"{name} {count:,}" for name, count in found.answers.items())
+    out.print(f"answers: {shown}", highlight=False)
+    numbers = ("listeners", "slots", "credited", "lead", "95%", "p", "always-valid p", "prefer it", "fair")
+    table = Table(
+        "variant", "goal", *(Column(name, justify="right", no_wrap=True) for name in numbers), box=None
+    )
+    for variant, goals in found.preferences.items():
+        for goal, one in goals.items():
+            table.add_row(
+                variant,
+                goal,
+                f"{one.listeners:,}",
+                f"{one.slots:,}",
+                f"{one.credited:,}",
+                f"{one.lead:+.2%}",
+                f"{one.lead_ci95[0]:+.2%} to {one.lead_ci95[1]:+.2%}",
+                f"{one.lead_p:.3g}",
+                f"{one.always_valid.p:.3g}",
+                f"{one.preference:.1%} of {one.wins + one.losses:,}",
+                "yes" if one.fair else "NO",
+            )
+    Console(width=max(out.width, WIDTH)).print(table)
+    colour = COLOURS["ship" if found.decision.verdict == "test" else found.decision.verdict]
     out.print(f"[bold {colour}]{escape(found.decision.said)}[/]", highlight=False, soft_wrap=True)
     for reason in found.decision.reasons:
         out.print(f"  - {escape(reason)}", highlight=False, soft_wrap=True)

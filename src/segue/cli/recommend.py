@@ -97,12 +97,13 @@ def _print(response: Response) -> None:
     for heading in ("track", "why" if asked else "sources"):
         table.add_column(heading)
     for item in response.items:
-        explored = "to explore: " if item.propensity < MOSTLY else ""
+        explored = "to explore: " if item.propensity is not None and item.propensity < MOSTLY else ""
+        side = f"{item.team}: " if item.team is not None else ""
         table.add_row(
             str(item.position + 1),
             str(item.track_id),
             escape(" · ".join(filter(None, (item.title, item.artist, item.genre)))),
-            explored + escape(item.why.text if item.why else ", ".join(item.sources)),
+            side + explored + escape(item.why.text if item.why else ", ".join(item.sources)),
         )
     out.print(table)
     removed = ", ".join(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -23,12 +23,17 @@ from segue.cli.console import (
     print_json,
     working,
 )
+from segue.cli.experiment_analysis import print_preferences
 from segue.contracts.errors import InvalidInput
 from segue.contracts.tables import RAW_EVENTS
 from segue.settings import DEFAULT_HOME
 from segue.simulation import SimulationConfig
 from segue.wiring.home import Home
 from segue.wiring.simulate import SimulationReport, simulate_into
+
+if TYPE_CHECKING:
+    from segue.wiring.simulated_experiment import SimulatedExperiment
+    from segue.wiring.simulated_interleaving import SimulatedInterleaving
 
 STANDARD = SimulationConfig()
 SMALL = SimulationConfig(tracks=3_000, artists=500, listeners=1_500, days=30)
@@ -57,6 +62,12 @@ def simulate(
         Path | None,
         typer.Option(
             help="With --experiment: also write the analysis as a page that opens without a network."
+        ),
+    ] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --experiment: keep the home that has lived it here, with the experiment, its log and tables."
         ),
     ] = None,
     tracks: Annotated[int | None, typer.Option(help=f"Tracks in the catalogue [{STANDARD.tracks}].")] = None,
@@ -101,14 +112,15 @@ def simulate(
                     "--tracks and --artists are of a history, not of what follows it", field="tracks"
                 )
             if experiment is not None:
-                _experiment(opened, experiment, listeners, days, seed, report, json)
+                _experiment(opened, experiment, listeners, days, seed, report, into, json)
             elif scenario is not None:
                 _scenario(opened, scenario, listeners, days, seed, json)
             else:
                 _visit(opened, str(against), listeners or VISITORS, seed, json)
             return
-        if report is not None:
-            raise InvalidInput("--report goes with --experiment", field="report")
+        for name, given in (("report", report), ("into", into)):
+            if given is not None:
+                raise InvalidInput(f"--{name} goes with --experiment", field=name)
         size = SimulationConfig(
             **{
                 name: getattr(STANDARD, name) if given is None else given
@@ -156,30 +168,67 @@ def _experiment(
     days: int | None,
     seed: int,
     report: Path | None,
+    into: Path | None,
     json: bool,
 ) -> None:
     from segue.experiments.definition import read_experiment
     from segue.wiring.simulated_experiment import page_of, simulate_experiment
+    from segue.wiring.simulated_interleaving import SimulatedInterleaving, simulate_interleaving
 
     if report is not None and (report.is_dir() or not report.parent.is_dir()):
         raise InvalidInput(f"--report: {report} is no file in an existing directory", field="report")
     read = read_experiment(file)
+    if read.interleaved and report is not None:
+        raise InvalidInput("--report: an interleaving has no page; --json has all of it", field="report")
     _made(home)
     with working(f"experiment {read.name}") as say:
-        found = simulate_experiment(
+        found = (simulate_interleaving if read.interleaved else simulate_experiment)(
             home,
             read,
             listeners=listeners,
             days=days,
             seed=seed,
-            say=lambda done, of: say(f"experiment {read.name}: {done} of {of} lives lived"),
+            into=into,
+            say=lambda what: say(f"experiment {read.name}: {what}"),
         )
+    if into is not None:
+        champion = home.bundles.current()
+        err.print(
+            f"kept: segue experiment results {read.name} --home {into}; segue ope --policy {champion} --home {into}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if isinstance(found, SimulatedInterleaving):
+        print_json(found) if json else _print_interleaving(found)
+        return
     if report is not None:
         report.write_text(page_of(found), encoding="utf-8")
         err.print(f"report: {report}", highlight=False, soft_wrap=True)
     if json:
         print_json(found)
         return
+    _print_experiment(found)
+
+
+def _print_interleaving(found: SimulatedInterleaving) -> None:
+    from segue.experiments.metrics import CREDITED
+
+    out.print(
+        f"experiment {found.experiment}: {found.listeners:,} listeners were shown interleaved pages on "
+        f"{', '.join(found.surfaces)} in {found.days} days (seed {found.seed}; {found.seconds:.0f} s)"
+    )
+    print_preferences(found.preferences)
+    for variant, effects in found.truth.items():
+        said = ", ".join(
+            f"{goal} {one.relative:+.2%} (error {one.standard_error / abs(one.control):.2%})"
+            for goal, one in effects.items()
+            if goal in CREDITED and one.control
+        )
+        out.print(f"the truth, if everybody had {variant}: {said}", highlight=False)
+    out.print(f"guarantees broken: {found.broken_guarantees}")
+
+
+def _print_experiment(found: SimulatedExperiment) -> None:
     out.print(
         f"experiment {found.experiment}: {found.listeners:,} listeners met it on {', '.join(found.surfaces)} "
         f"in {found.days} days (seed {found.seed}; {found.seconds:.0f} s)"

@@ -27,7 +27,7 @@ export function card(track, actions, { fresh = false } = {}) {
       { type: "button", class: "cover", "aria-label": `Play ${titleOf(track)} by ${artistOf(track)}`, onclick: () => actions.play(track) },
       art(track),
       h("span", { class: "cover-play" }, icon(playing ? "pause" : "play")),
-      track.propensity < 0.5 && h("span", { class: "badge", title: "Shown to learn what you think of it" }, icon("spark"), "trying"),
+      track.propensity != null && track.propensity < 0.5 && h("span", { class: "badge", title: "Shown to learn what you think of it" }, icon("spark"), "trying"),
     ),
     h(
       "button",

@@ -25,6 +25,7 @@ OF_UNIT: Final = "@"
 Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]{0,59}$")]
 Unit = Literal["listener", "session", "request", "artist", "switchback"]
 Country = Annotated[str, Meta(pattern="^[A-Z]{2}$")]
+Interleave = Literal["team-draft", "competing-pairs"]
 Words = Annotated[str, Meta(max_length=4_000)]
 
 
@@ -37,7 +38,10 @@ class Targeting(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 
 
 class Variant(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What some of the units get: `set` changes settings of surfaces, by dotted key; `bundle` answers from another bundle."""
+    """What some of the units get: `set` changes settings of surfaces, by dotted key; `bundle` answers from another bundle.
+
+    With `interleave` its units get pages of both: of what everybody gets, and of what it changes.
+    """
 
     weight: Annotated[
         float, Meta(gt=0, le=1_000_000, description="chance relative to the other variants")
@@ -47,6 +51,10 @@ class Variant(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
         dict[str, Any],
         Meta(description="settings of surfaces, such as {'surfaces.home.selector.diversity': 0.5}"),
     ] = {}
+    interleave: Annotated[
+        Interleave | None,
+        Meta(description="share each page between what everybody gets and this variant, drawn in this way"),
+    ] = None
 
     @property
     def changes(self) -> bool:
@@ -99,3 +107,8 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     targeting: Targeting = Targeting()
     metrics: Metrics = Metrics()
     power: Power = Power()
+
+    @property
+    def interleaved(self) -> bool:
+        """Whether its units get pages of both sides: then nobody is in control, and what wins is a preference."""
+        return any(variant.interleave is not None for variant in self.variants.values())

@@ -13,7 +13,7 @@ import pyarrow as pa
 from segue.contracts.ids import MAX_ID
 from segue.contracts.measures import Bins, Filled, Hours, Known, Letters, Single, Values
 from segue.contracts.schema import Column, Table
-from segue.contracts.vocabulary import HOUR, MINUTE, EventType, Removed, Surface
+from segue.contracts.vocabulary import HOUR, MINUTE, EventType, Removed, Surface, Team
 
 I64, I32, I16, F32, F64, BOOL, TEXT = (
     pa.int64(),
@@ -333,6 +333,13 @@ EXPOSURES = Table(
         Column(
             "propensity", F64, "probability of this track in this slot given the slots before", nullable=True
         ),
+        Column(
+            "team",
+            TEXT,
+            "of an interleaved page: the side that the slot is credited to; such pages have no propensities",
+            nullable=True,
+            one_of=tuple(Team),
+        ),
         Column("features", pa.list_(F32), "feature vector as scored, for a sample", nullable=True),
     ),
     key=("request_id", "position"),
@@ -390,7 +397,8 @@ OUTCOMES = Table(
     measures=(
         Values("surface"),
         Bins("position", (1, 4, 8, 16)),
-        Bins("propensity", (0.0001, 0.001, 0.01, 0.1, 1.0)),
+        # They go with settings and experiments: pages that are interleaved have none.
+        Bins("propensity", (0.0001, 0.001, 0.01, 0.1, 1.0), lost=0.0),
         Values("played"),
         Values("listened"),
     ),

@@ -87,6 +87,14 @@ class Surface(StrEnum):
     PROMPT = "prompt"
 
 
+class Team(StrEnum):
+    """Whom what a listener does with a slot of an interleaved page is credited to."""
+
+    CONTROL = "control"
+    TREATMENT = "treatment"
+    NEITHER = "neither"
+
+
 class Removed(StrEnum):
     """Why a candidate was not shown. The first seven are guarantees and hold on every path."""
 

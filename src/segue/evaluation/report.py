@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from segue.evaluation.backtest import SEGUE, Fitted, Lead, Report, TaskReport
 from segue.evaluation.beyond import Beyond, Curve, Shown
@@ -163,7 +163,7 @@ class TaskPage:
 def render(report: Report, about: About) -> str:
     """The report as one HTML document. It names no outside address and holds no script."""
     environment = Environment(
-        loader=PackageLoader("segue.evaluation"),
+        loader=ChoiceLoader([PackageLoader("segue.evaluation"), PackageLoader("segue")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -86,6 +86,7 @@ class Exposure(Struct, omit_defaults=True, frozen=True):
     score: list[float] | None = None
     sources: list[list[str]] | None = None
     propensity: list[float | None] | None = None
+    team: list[str] | None = None
     features: list[bytes] | None = None
     removed: dict[str, list[Integer]] | None = None
     lost: Lost | None = None
@@ -239,7 +240,7 @@ def _slots(items: list[Exposure]) -> pa.Table:
     ):
         kind = pa.int64() if name in ("took_us", "degraded") else EXPOSURES.column(name).type
         columns[name] = pa.array(_repeated([getattr(item, name) for item in items], items), kind)
-    for name in ("position", "track_id", "score", "sources", "propensity"):
+    for name in ("position", "track_id", "score", "sources", "propensity", "team"):
         kind = pa.int64() if name == "position" else EXPOSURES.column(name).type
         columns[name] = pa.array(_flat([getattr(item, name) for item in items], items), kind)
     vectors = _flat([item.features for item in items], items)
@@ -263,7 +264,7 @@ def _vector(value: bytes | None) -> npt.NDArray[np.float32] | None:
 
 def _uneven(exposure: Exposure) -> str | None:
     """The column that has not one value per slot, or a feature vector that is not made of float32."""
-    fault = _fault(exposure, ("position", "score", "sources", "propensity", "features"))
+    fault = _fault(exposure, ("position", "score", "sources", "propensity", "team", "features"))
     if fault is None and exposure.lost is not None:
         fault = _fault(exposure.lost, ("score", "sources", "features"))
         return f"lost_{fault}" if fault else None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import date
 
 import msgspec
 import numpy as np
@@ -25,7 +26,7 @@ from segue.experiments.statistics.ratio_check import SampleRatio, sample_ratio
 from segue.experiments.statistics.tails import winsorized
 from segue.experiments.units import Measured, Units, measured, units_of
 
-__all__ = ["Analysis", "analyze"]
+__all__ = ["PLANNED", "Analysis", "analyze"]
 
 PLANNED = 10_000
 """Units that always-valid intervals are tightest for, where nobody says how many are planned."""
@@ -64,13 +65,14 @@ def analyze(
     alpha: float = 0.05,
     running: bool = False,
     planned: int | None = None,
+    until: date | None = None,
 ) -> Analysis:
     """Analyse a table of units with the columns that each `Metric` names.
 
     `days` has the metrics' columns by (unit, day), for the course of the effect; `segments` are text columns, `stratify` one
     that means and proportions are post-stratified by. `planned` is how many units the experiment will have: always-valid
-    intervals are tightest there, and it must not be chosen from the results. Intervals are of 95% whatever `alpha`, which
-    the decision goes by.
+    intervals are tightest there, and it must not be chosen from the results. `until` is the day on which it ends. Intervals are
+    of 95% whatever `alpha`, which the decision goes by.
 
     Raises `InvalidInput` and `InvalidData`, with the column and what to do.
     """
@@ -99,7 +101,7 @@ def analyze(
         found.counts,
         ratio,
         results,
-        decide(results, ratio, found.twice / (found.twice + len(found.of_unit)), alpha, running),
+        decide(results, ratio, found.twice / (found.twice + len(found.of_unit)), alpha, running, until),
         found.variants[0],
         alpha,
         running,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -10,9 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from segue.contracts.errors import InvalidInput
+from segue.contracts.experiments import Experiment
 from segue.experiments.metric import Metric
+from segue.experiments.metrics import METRICS
 
-__all__ = ["Asked", "asked", "named"]
+__all__ = ["Asked", "asked", "named", "of_file"]
 
 OF_METRIC = tuple(name for name in Metric.__struct_fields__ if name != "name")
 OF_COLUMNS = ("numerator", "denominator", "pre", "pre_numerator", "pre_denominator")
@@ -88,6 +91,24 @@ def named(table: pa.Table, keep: Sequence[str], wanted: Sequence[Asked]) -> tupl
     if len({metric.name for metric in metrics}) < len(metrics):
         raise InvalidInput("--metric: the same name is given twice", field="metric")
     return pa.table(columns), metrics
+
+
+def of_file(experiment: Experiment, metrics: Sequence[Metric]) -> list[Metric]:
+    """The metrics with what the experiment's file says of those it names: the guardrail's margin, the goal's `mde`, and which way
+    is good.
+    """
+    found = []
+    for metric in metrics:
+        known = METRICS.get(metric.name)
+        said: dict[str, Any] = {} if known is None else {"direction": known.direction}
+        if metric.name in experiment.metrics.guardrails:
+            said |= {"role": "guardrail", "margin": experiment.metrics.guardrails[metric.name]}
+        elif metric.name in experiment.metrics.goals:
+            said |= {"role": "goal", "mde": metric.mde or experiment.power.mde}
+        else:
+            said |= {"role": "info"}
+        found.append(msgspec.structs.replace(metric, **said))
+    return found
 
 
 def _is_binary(column: pa.ChunkedArray) -> bool:

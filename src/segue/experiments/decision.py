@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Literal
 
 import msgspec
@@ -27,9 +28,14 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 def decide(
-    results: Mapping[str, Result], ratio: SampleRatio, twice: float, alpha: float, running: bool
+    results: Mapping[str, Result],
+    ratio: SampleRatio,
+    twice: float,
+    alpha: float,
+    running: bool,
+    until: date | None = None,
 ) -> Decision:
-    """The rules, in this order; `twice` is the share of units in two variants.
+    """The rules, in this order; `twice` is the share of units in two variants, `until` the day on which a running one ends.
 
     1. Broken assignment: stop, nothing may be read.
     2. A variant with a broken guardrail or a worsened goal will not be shipped.
@@ -47,7 +53,8 @@ def decide(
         best = max(shipped, key=lambda name: _gain(name, results))
         return Decision("ship", f"ship {best}", best, reasons)
     if any(verdict == "wait" for verdict, _ in verdicts.values()):
-        return Decision("wait", "wait: it is not settled yet", None, reasons)
+        when = f"wait until {until}" if running and until is not None else "wait"
+        return Decision("wait", f"{when}: it is not settled yet", None, reasons)
     return Decision("stop", "stop: keep the control", None, reasons)
 
 

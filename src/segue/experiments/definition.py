@@ -14,7 +14,7 @@ import msgspec
 from segue.contracts.errors import InvalidInput
 from segue.contracts.experiments import CONTROL, HOLDOUT, Experiment, Variant
 from segue.experiments.assignment import slice_of
-from segue.experiments.metrics import METRICS, of_unit
+from segue.experiments.metrics import CREDITED, METRICS, of_unit
 from segue.recommend.sources import SOURCES
 from segue.settings.faults import fields_of, value_of
 from segue.settings.load import change_settings, leaf_keys
@@ -59,6 +59,7 @@ def check(experiment: Experiment, settings: Settings) -> None:
         _units(experiment),
         _variants(experiment),
         _holdout(experiment),
+        _interleaving(experiment),
         _metrics(experiment),
     ):
         if fault is not None:
@@ -158,10 +159,10 @@ def _units(experiment: Experiment) -> tuple[str, str] | None:
 
 
 def _variants(experiment: Experiment) -> tuple[str, str] | None:
-    least = 1 if experiment.layer == HOLDOUT else 2
+    least = 1 if experiment.layer == HOLDOUT or experiment.interleaved else 2
     if not least <= len(experiment.variants) <= MOST_VARIANTS:
         return "variants", f"there are {len(experiment.variants)}; name {least} to {MOST_VARIANTS}"
-    if CONTROL not in experiment.variants:
+    if CONTROL not in experiment.variants and not experiment.interleaved:
         return "variants", f"one must be called {CONTROL!r}: the others are held against it"
     return None
 
@@ -173,6 +174,30 @@ def _holdout(experiment: Experiment) -> tuple[str, str] | None:
         return "variants", f"those held out get what everybody gets: [variants.{CONTROL}], without changes"
     if experiment.unit != "listener" or experiment.targeting != type(experiment.targeting)():
         return "unit", "a holdout is of listeners, without targeting"
+    return None
+
+
+def _interleaving(experiment: Experiment) -> tuple[str, str] | None:
+    if not experiment.interleaved:
+        return None
+    if CONTROL in experiment.variants:
+        return "variants", f"whoever is in an interleaving gets both sides; leave out [variants.{CONTROL}]"
+    for name, variant in experiment.variants.items():
+        if variant.interleave is None or not variant.changes:
+            return (
+                f"variants.{name}",
+                "beside an interleaved variant each must be interleaved, and change something",
+            )
+    if experiment.unit != "listener":
+        return "unit", 'pages are credited by listener; write unit = "listener"'
+    if experiment.metrics.guardrails:
+        return (
+            "metrics.guardrails",
+            "an interleaving says which side is preferred, not what listeners lose; guardrails need an A/B test",
+        )
+    for name in experiment.metrics.goals:
+        if name in METRICS and name not in CREDITED:
+            return "metrics.goals", f"{name} is of no slot; slots are credited with {' or '.join(CREDITED)}"
     return None
 
 
@@ -213,9 +238,17 @@ def _clash(one: Experiment, other: Experiment) -> str | None:
         for theirs in sorted(_keys(other)):
             if f"{key}.".startswith(f"{theirs}.") or f"{theirs}.".startswith(f"{key}."):
                 return f"both change {max(key, theirs, key=len)}, and their layers share units; put them into one layer"
+    if one.interleaved and other.interleaved and _may_meet(one, other):
+        return "both interleave pages of one surface, and their layers share units; put them into one layer"
     if bundles_of(one) and bundles_of(other):
         return "both choose a bundle, and their layers share units; put them into one layer"
     return None
+
+
+def _may_meet(one: Experiment, other: Experiment) -> bool:
+    """Whether there may be a surface that both are on; another bundle is on all, unless surfaces are named."""
+    of = [set(found.surfaces or (() if bundles_of(found) else _keyed(found))) for found in (one, other)]
+    return not all(of) or bool(of[0] & of[1])
 
 
 def _kind(experiment: Experiment) -> str:

@@ -31,17 +31,39 @@ def given(exposures: ir.Table, experiment: Experiment) -> ir.Table:
     others' are text.
     """
     answers = exposures.filter(exposures.position == 0)
-    # Names are small letters, digits and dashes, and JSON is written without blanks: nothing else can look like this.
-    named = answers.variants.contains(f'"{experiment.name}":').fill_null(False)
+    named = named_in(answers, experiment)
     if experiment.layer == HOLDOUT:
         variant = ibis.ifelse(named, CONTROL, REST)
     else:
         answers = answers.filter(named)
-        variant = answers.variants.re_extract(_logged(experiment), 1)
+        variant = logged_variant(answers, experiment)
     rows = answers.select(
         unit=_unit(answers, experiment), request_id=answers.request_id, ts=answers.ts, variant=variant
     )
     return rows.filter(rows.unit.notnull())
+
+
+def everyone(exposures: ir.Table, experiment: Experiment) -> ir.Table:
+    """The same of all answers, as if everybody had been in control: what an experiment is planned from."""
+    answers = exposures.filter(exposures.position == 0)
+    rows = answers.select(
+        unit=_unit(answers, experiment),
+        request_id=answers.request_id,
+        ts=answers.ts,
+        variant=ibis.literal(CONTROL),
+    )
+    return rows.filter(rows.unit.notnull())
+
+
+def named_in(exposures: ir.Table, experiment: Experiment) -> ir.BooleanValue:
+    """Whether a row is of an answer in which the experiment could make a difference."""
+    # Names are small letters, digits and dashes, and JSON is written without blanks: nothing else can look like this.
+    return exposures.variants.contains(f'"{experiment.name}":').fill_null(False)
+
+
+def logged_variant(exposures: ir.Table, experiment: Experiment) -> ir.StringValue:
+    """The variant of a row that names the experiment, with its mark, as it was logged."""
+    return exposures.variants.re_extract(_logged(experiment), 1)
 
 
 def units(answers: ir.Table) -> ir.Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 import segue
 from segue.experiments.ladder import Advice, Prediction, Record, Silent
@@ -24,7 +24,7 @@ def render(
 ) -> str:
     """The page."""
     environment = Environment(
-        loader=PackageLoader("segue.experiments"),
+        loader=ChoiceLoader([PackageLoader("segue.experiments"), PackageLoader("segue")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

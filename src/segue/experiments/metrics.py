@@ -86,7 +86,10 @@ CREATORS: Final = Source(
     "creators", "the same slots, where the artist is known", ("shown", "small", "new"), of_requests=True
 )
 ANSWERS: Final = Source(
-    "answers", "answers on the experiment's surfaces", ("answers", "us", "degraded"), of_requests=True
+    "answers",
+    "answers on the experiment's surfaces",
+    ("answers", "us", "degraded", "failed"),
+    of_requests=True,
 )
 SOURCES: Final = (PLAYS, DAYS, FIRSTS, SLOTS, CREATORS, ANSWERS)
 
@@ -169,9 +172,24 @@ METRICS: Final[dict[str, Definition]] = {
             Sum(ANSWERS, "degraded"),
             Sum(ANSWERS, "answers"),
         ),
+        Definition(
+            "failed_rate",
+            "Answers whose variant raised an error or could not be given: the champion answered instead.",
+            "down",
+            Sum(ANSWERS, "failed"),
+            Sum(ANSWERS, "answers"),
+        ),
     )
 }
-"""By name. What no exposure is logged of cannot be here: requests that ended in an error are in the server's metrics only."""
+"""By name. What no exposure is logged of cannot be here: where the champion itself fails, as it does for every variant alike, the
+request ends in an error, which is in the server's metrics only."""
+
+CREDITED: Final[dict[str, str]] = {
+    metric.name: metric.numerator.column
+    for metric in METRICS.values()
+    if metric.denominator == Sum(SLOTS, "shown") and metric.direction == "up"
+}
+"""What the slots of interleaved pages may be credited with: metrics by name, and their column of outcomes."""
 
 
 def of_unit(unit: Unit) -> dict[str, Definition]:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 import segue
 from segue.experiments.analysis import Analysis
@@ -102,7 +102,7 @@ class MetricPage:
 def render(found: Analysis, title: str) -> str:
     """The analysis as one HTML document, called after what was analysed. It names no outside address and holds no script."""
     environment = Environment(
-        loader=PackageLoader("segue.experiments"),
+        loader=ChoiceLoader([PackageLoader("segue.experiments"), PackageLoader("segue")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from segue.contracts.ports import Days, Engine
 from segue.contracts.tables import ARTISTS, DAILY_ARTISTS, EVENTS, EXPOSURES, LISTENERS, OUTCOMES, TRACKS
 from segue.contracts.vocabulary import DAY
 from segue.experiments import exposed
-from segue.experiments.analysis import Analysis, analyze
+from segue.experiments.analysis import PLANNED, Analysis, analyze
 from segue.experiments.decision import Decision
 from segue.experiments.exposed import PRE, REST, column
 from segue.experiments.metric import Metric, Role
@@ -79,7 +80,9 @@ def results(engine: Engine, kept: Kept, surfaces: tuple[str, ...], now: int) -> 
         days=found.days,
         segments=[name for name in SEGMENTS if name in found.units.column_names],
         alpha=power.alpha,
-        running=kept.stopped_at is None and now < _micros(experiment.ends),
+        running=running(kept, now),
+        planned=planned_units(engine, experiment, surfaces),
+        until=experiment.ends,
     )
     return Results(
         experiment.name,
@@ -96,9 +99,9 @@ def span(engine: Engine, kept: Kept, now: int) -> tuple[Days, int]:
     """The days that an experiment has run, as far as they have landed, and the moment it is counted up to."""
     experiment = kept.experiment
     landed = engine.days(EXPOSURES)
-    moments = [_micros(experiment.ends), now + 1, *([kept.stopped_at] if kept.stopped_at is not None else [])]
+    moments = [micros(experiment.ends), now + 1, *([kept.stopped_at] if kept.stopped_at is not None else [])]
     if landed is not None:
-        moments.append(_micros(landed.last + timedelta(days=1)))
+        moments.append(micros(landed.last + timedelta(days=1)))
     end = min(moments)
     last = datetime.fromtimestamp((end - 1) / 1e6, UTC).date()
     if landed is None or last < experiment.starts:
@@ -109,17 +112,43 @@ def span(engine: Engine, kept: Kept, now: int) -> tuple[Days, int]:
     return Days(experiment.starts, last), end
 
 
+def running(kept: Kept, now: int) -> bool:
+    """Whether more is to come of an experiment."""
+    return kept.stopped_at is None and now < micros(kept.experiment.ends)
+
+
+def planned_units(engine: Engine, experiment: Experiment, surfaces: tuple[str, ...]) -> int:
+    """Units there will be in the end: those that its surfaces had in as many days before it began, its share of them.
+
+    From before, so that nothing that came of it decides how it is read. PLANNED where nothing tells.
+    """
+    first = experiment.starts - (experiment.ends - experiment.starts)
+    shown = engine.read(EXPOSURES, Days(first, experiment.starts - timedelta(days=1)))
+    shown = shown.filter(shown.surface.isin(surfaces) & (shown.position == 0))
+    unit = shown.user_id if experiment.unit == "listener" else shown.request_id
+    if experiment.unit not in ("listener", "request"):
+        return PLANNED
+    counted = engine.collect(shown.aggregate(units=unit.nunique()))["units"][0].as_py()
+    share = 1.0 if experiment.layer == HOLDOUT else experiment.share
+    return max(round(share * counted), 2) if counted else PLANNED
+
+
 def collect(
-    engine: Engine, experiment: Experiment, surfaces: tuple[str, ...], days: Days, end: int
+    engine: Engine,
+    experiment: Experiment,
+    surfaces: tuple[str, ...],
+    days: Days,
+    end: int,
+    given: Callable[[ir.Table, Experiment], ir.Table] = exposed.given,
 ) -> Collected:
-    """The units of an experiment, exposed in those days, with what they did until `end`."""
+    """The units of an experiment, exposed in those days, with what they did until `end`; `given` says which answers are its."""
     tables = read_tables(engine, surfaces, days)
     metrics = list(of_unit(experiment.unit).values())
     during = tables.exposures.filter(
         tables.exposures.day.between(days.first, days.last) & (tables.exposures.ts < end)
     )
     with (
-        engine.staged(exposed.given(during, experiment)) as answers,
+        engine.staged(given(during, experiment)) as answers,
         engine.staged(exposed.units(answers)) as who,
     ):
         with engine.staged(exposed.facts(who, answers, tables, experiment, metrics, end)) as found:
@@ -264,5 +293,6 @@ def gini(values: np.ndarray, counts: np.ndarray) -> float:
     return float(2 * (rank * mass).sum() / (n * mass.sum()) - (n + 1) / n)
 
 
-def _micros(day: date) -> int:
+def micros(day: date) -> int:
+    """The beginning of a UTC day, microseconds."""
     return (day - date(1970, 1, 1)).days * DAY

@@ -9,6 +9,7 @@ from typing import Final
 import ibis
 import ibis.expr.types as ir
 
+from segue.contracts.experiments import FAILED
 from segue.contracts.vocabulary import EventType
 from segue.experiments.metrics import ANSWERS, CREATORS, DAYS, FIRSTS, HEAD, NEW_ARTIST, PLAYS, SLOTS, Source
 
@@ -96,6 +97,7 @@ def _answers(tables: Tables) -> ir.Table:
         answers=_one(),
         us=rows.took_us.cast("int64"),
         degraded=(rows.degraded.fill_null(0) > 0).cast("int64"),
+        failed=rows.variants.contains(f'":"{FAILED}').fill_null(False).cast("int64"),
     )
 
 

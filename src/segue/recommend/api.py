@@ -6,6 +6,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from segue.contracts.vocabulary import Team
+
 Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
@@ -43,13 +45,15 @@ class Item(Struct, frozen=True, omit_defaults=True):
     position: int
     score: float
     sources: tuple[str, ...]
-    propensity: float
+    propensity: float | None
     title: str | None = None
     artist_id: int | None = None
     artist: str | None = None
     genre: str | None = None
     duration_ms: int | None = None
     why: Reason | None = None
+    team: Team | None = None
+    """Of a page that two recommenders share: whom the slot is credited to. Such slots have no propensity."""
 
 
 class Shelf(Struct, frozen=True):

@@ -105,6 +105,11 @@ class Answer:
     shown: npt.NDArray[np.int32]
     removals: Removals
 
+    @property
+    def interleaved(self) -> bool:
+        """Whether its page is of two answers; scores and rows are then those of one of them."""
+        return any(item.team is not None for item in self.response.items[:1])
+
 
 class Recommender:
     """Answers requests from one bundle. Thread-safe: nothing is written after construction.
@@ -167,8 +172,7 @@ class Recommender:
         scored = score(query, self.artifacts, candidates)
         clock.mark("scorer", len(candidates))
         request_id = request_id or new_id()
-        seed = request.seed if request.seed is not None else int.from_bytes(request_id[8:], "big")
-        selection = choose(query, self.artifacts, candidates, scored.final, _dice(seed))
+        selection = choose(query, self.artifacts, candidates, scored.final, dice(request, request_id))
         clock.mark("selector", len(selection.order))
         reasons = explain(query, self.artifacts, candidates, scored, selection) if request.why else None
         items, rows, shown = self._present(query, candidates, scored, selection, reasons)
@@ -325,9 +329,13 @@ class Recommender:
         return items, tuple(found), shown
 
 
-def _dice(seed: int) -> np.random.Generator:
-    """Random numbers of one request. Philox takes the seed as its key; to spread it first would cost more than drawing."""
-    return np.random.Generator(np.random.Philox(key=seed))
+def dice(request: Request, request_id: bytes, stream: int = 0) -> np.random.Generator:
+    """Random numbers of one request, in independent streams, by its seed if it has one, else by its id.
+
+    Philox takes the seed as its key; to spread it first would cost more than drawing.
+    """
+    seed = request.seed if request.seed is not None else int.from_bytes(request_id[8:], "big")
+    return np.random.Generator(np.random.Philox(key=seed + (stream << 64)))
 
 
 def _moment(request: Request) -> int:

@@ -59,6 +59,11 @@ def rows(query: Query, artifacts: Artifacts, candidates: Candidates, final: Floa
     return found
 
 
+def shortest(name: str) -> int:
+    """Fewest tracks that a row is shown with."""
+    return 1 if name == RELEASES[0] else SHORTEST
+
+
 def _releases(query: Query, candidates: Candidates, free: npt.NDArray[np.bool_]) -> Ids:
     """What came out lately by artists the listener follows or plays, newest first."""
     catalogue, tracks = query.catalogue, candidates.tracks

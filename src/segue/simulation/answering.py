@@ -29,6 +29,7 @@ from segue.simulation.session import (
     NEXT_UP,
     SLATE_SIZES,
     SURFACES,
+    TEAMS,
     TYPES,
     UNFOLLOW,
     Requests,
@@ -122,7 +123,8 @@ class Answering:
         for slot, item in enumerate(items):
             slates.track[row, slot] = item.track_id - TRACK_BASE
             slates.score[row, slot] = item.score
-            slates.propensity[row, slot] = item.propensity
+            slates.propensity[row, slot] = np.nan if item.propensity is None else item.propensity
+            slates.team[row, slot] = TEAMS.index(item.team)
             slates.sources[row, slot] = sum(self._bits.get(name, 0) for name in item.sources)
 
 

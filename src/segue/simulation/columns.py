@@ -22,6 +22,7 @@ from segue.simulation.session import (
     PLAYLIST_ADD,
     SEARCHED,
     SURFACES,
+    TEAMS,
     TYPES,
     UNFOLLOW,
     Requests,
@@ -30,7 +31,20 @@ from segue.simulation.session import (
     Slates,
 )
 from segue.simulation.words import COUNTRIES, DEVICES
-from segue.simulation.world import ARTIST_BASE, F32, F64, FLAGS, I16, I32, I64, TRACK_BASE, U8, U64, USER_BASE
+from segue.simulation.world import (
+    ARTIST_BASE,
+    F32,
+    F64,
+    FLAGS,
+    I8,
+    I16,
+    I32,
+    I64,
+    TRACK_BASE,
+    U8,
+    U64,
+    USER_BASE,
+)
 
 __all__ = ["Answerer", "EventColumns", "ExposureColumns", "Writer", "join", "pick"]
 
@@ -71,6 +85,7 @@ class ExposureColumns(NamedTuple):
     score: F32
     sources: U64
     propensity: F64
+    team: I8
     by: I16
 
 
@@ -140,6 +155,7 @@ def exposure_columns(requests: Requests, slates: Slates, ids: U8) -> ExposureCol
         score=slates.score[r, slot],
         sources=slates.sources[r, slot],
         propensity=slates.propensity[r, slot],
+        team=slates.team[r, slot],
         by=slates.by[r],
     )
 
@@ -213,7 +229,8 @@ class Writer:
                 pa.array(c.track.astype(np.int64) + TRACK_BASE),
                 pa.array(c.score),
                 _source_lists(c.sources, self._sources),
-                pa.array(c.propensity),
+                pa.array(c.propensity, mask=np.isnan(c.propensity)),
+                pa.array(TEAMS, pa.string()).take(pa.array(c.team)),
                 pa.nulls(n, pa.list_(pa.float32())),
             ],
             schema=EXPOSURES.arrow,

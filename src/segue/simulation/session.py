@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from segue.contracts.vocabulary import EventType, Surface
-from segue.simulation.world import F32, F64, I16, I32, I64, U64, Records
+from segue.contracts.vocabulary import EventType, Surface, Team
+from segue.simulation.world import F32, F64, I8, I16, I32, I64, U64, Records
 
 __all__ = ["EVENT_ROW", "SESSION_ROW", "Requests", "Rows", "Sessions", "Slates", "empty_slates"]
 
@@ -25,6 +25,9 @@ SURFACES: Final = (Surface.HOME, Surface.STATION, Surface.NEXT_UP, Surface.RELAT
 HOME, STATION, NEXT_UP, RELATED, SEARCH = range(5)
 SLATE_SIZES: Final = (12, 10, 6, 8)
 """Slots of home, station, next-up and related."""
+
+TEAMS: Final = (None, *Team)
+"""Whom a slot is credited to: none but those of interleaved pages are to anybody."""
 
 TYPES: Final = (
     EventType.IMPRESSION,
@@ -117,12 +120,14 @@ class Requests(NamedTuple):
 
 class Slates(NamedTuple):
     """What it answers: track int32[n, SLOTS] (-1 behind the end), score float32, propensity float64 and sources uint64
-    (a bit per source) of the same shape; by int16[n], who answered: -1 for the logging policy, else an arm."""
+    (a bit per source) of the same shape, and team int8, a place in TEAMS; by int16[n], who answered: -1 for the logging policy,
+    else an arm."""
 
     track: I32
     score: F32
     propensity: F64
     sources: U64
+    team: I8
     by: I16
 
 
@@ -134,5 +139,6 @@ def empty_slates(n: int) -> Slates:
         np.zeros(shape, np.float32),
         np.zeros(shape),
         np.zeros(shape, np.uint64),
+        np.zeros(shape, np.int8),
         np.full(n, -1, np.int16),
     )

@@ -23,9 +23,11 @@ import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from segue.contracts.errors import InvalidInput
+from segue.contracts.experiments import CONTROL, Interleave
 from segue.listener.state import ListenerState
 from segue.recommend.api import Item, Request
 from segue.recommend.artifacts import Artifacts
+from segue.recommend.interleave import interleaved
 from segue.recommend.pipeline import ReadState, Recommender
 from segue.settings import Settings
 from segue.settings.load import change_settings
@@ -45,11 +47,13 @@ __all__ = ["AB", "Arm", "Life", "Plan", "World", "live_many", "run_ab"]
 
 
 class Arm(msgspec.Struct, frozen=True):
-    """What answers: the home's recommender with other settings of surfaces (`set`, dotted keys), or another bundle."""
+    """What answers: the home's recommender with other settings of surfaces (`set`, dotted keys), or another bundle; or, with
+    `interleave`, pages that this shares with the home's recommender."""
 
     name: str
     set: dict[str, Any] = {}
     bundle: str | None = None
+    interleave: Interleave | None = None
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -76,12 +80,12 @@ class Life:
 
 @dataclass(frozen=True)
 class AB:
-    """An experiment in a simulated service: the analysis' table of units and of (unit, day), the log of exposures (empty unless
+    """An experiment in a simulated service: the analysis' table of units and of (unit, day), the logs by day (empty unless
     it was lived for itself, with logs), and by arm and metric the true effect."""
 
     units: pa.Table
     days: pa.Table
-    exposures: pa.Table | None
+    logs: list[DayOfEvents]
     truth: dict[str, dict[str, Effect]]
     shown: dict[str, npt.NDArray[np.int64]]
     broken: int
@@ -136,6 +140,17 @@ class World:
             self.artifacts(None).catalogue,
             self.catalogue,
             wanted,
+        )
+
+    def recommender(self, arm: Arm, states: States) -> Recommender:
+        """What an arm's settings and bundle make, by itself. Its clock stands still: how busy the machine is decides nothing."""
+        settings = change_settings(self.home.settings, arm.set, f"variant {arm.name}")
+        return Recommender(
+            self.artifacts(arm.bundle),
+            settings.surfaces,
+            states.read,
+            settings.serving.max_k,
+            clock=lambda: 0.0,
         )
 
     def live(
@@ -200,22 +215,21 @@ class World:
 
 
 def _answerer(world: World, arm: Arm, states: States, plan: Plan) -> tuple[Answer, Answerer]:
-    """An arm as a function, and what the log says of it. Its clock stands still: how busy the machine is decides nothing."""
-    settings = change_settings(world.home.settings, arm.set, f"variant {arm.name}")
-    artifacts = world.artifacts(arm.bundle)
-    recommender = Recommender(
-        artifacts, settings.surfaces, states.read, settings.serving.max_k, clock=lambda: 0.0
-    )
+    """An arm as a function, and what the log says of it."""
+    treatment = world.recommender(arm, states)
+    control = treatment if arm.interleave is None else world.recommender(Arm(CONTROL), states)
     configs: dict[str, str] = {}
 
     def answer(request: Request) -> Sequence[Item]:
-        response = recommender.recommend(request)
-        configs[request.surface] = response.config
-        return response.items
+        found = control.answer(request)
+        if arm.interleave is not None:
+            found = interleaved(found, treatment.answer(request), arm.interleave)
+        configs[request.surface] = found.response.config
+        return found.response.items
 
     named = {plan.experiment: arm.name} if plan.experiment is not None else None
     variants = msgspec.json.encode(named).decode() if named else None
-    return answer, Answerer(artifacts.version, configs, variants)
+    return answer, Answerer(control.artifacts.version, configs, variants)
 
 
 def _played_artists(state: ListenerState | None) -> npt.NDArray[np.int64]:
@@ -309,11 +323,10 @@ def run_ab(
     worlds = [life.told for life in lived[mixed:]]
     told = lived[0].told if mixed else composed(worlds, arm)
     names = [one.name for one in arms]
-    logs = lived[0].logs if mixed else []
     return AB(
         units=unit_table(told, names, before),
         days=day_table(told, names, read_config(home.truth).end_us),
-        exposures=pa.concat_tables([day.exposures for day in logs]) if logs else None,
+        logs=lived[0].logs if mixed else [],
         truth={
             name: true_effects(worlds[0], world) for name, world in zip(names[1:], worlds[1:], strict=True)
         },

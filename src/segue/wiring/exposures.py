@@ -20,9 +20,13 @@ def exposure_of(answer: Answer, *, losers: int | None) -> Exposure:
     """The log's form of an answer.
 
     With `losers` given the answer is one of the sample: the vectors the ranker saw are kept, and up to so many of the
-    candidates that won no slot, each as likely.
+    candidates that won no slot, each as likely. An interleaved page is never one of the sample.
     """
     response = answer.response
+    if (
+        answer.interleaved
+    ):  # the vectors of two rankers, over two lists of candidates, are no sample of either
+        losers = None
     shown = list(response.items)
     for shelf in response.shelves[1:]:
         shown += shelf.items
@@ -42,6 +46,7 @@ def exposure_of(answer: Answer, *, losers: int | None) -> Exposure:
         score=[item.score for item in shown],
         sources=[list(item.sources) for item in shown],
         propensity=[item.propensity for item in shown],
+        team=[item.team for item in shown if item.team is not None] or None,
         features=_vectors(answer.scored, answer.shown) if losers is not None else None,
         removed={reason: ids[tracks].tolist() for reason, tracks in answer.removals.by_reason().items()}
         or None,

@@ -47,7 +47,7 @@ class Visited(msgspec.Struct, frozen=True):
 class _Item(msgspec.Struct):
     track_id: int
     score: float
-    propensity: float
+    propensity: float | None
 
 
 class _Page(msgspec.Struct):
@@ -97,7 +97,8 @@ class Server:
             self._asked[user], self.bundle = parse_id(page.request_id), page.bundle
             for slot, item in enumerate(page.items[: SLATE_SIZES[surface]]):
                 slates.track[row, slot] = item.track_id - TRACK_BASE
-                slates.score[row, slot], slates.propensity[row, slot] = item.score, item.propensity
+                slates.score[row, slot] = item.score
+                slates.propensity[row, slot] = np.nan if item.propensity is None else item.propensity
             self.requests += 1
             self.slots += len(page.items)
         return slates

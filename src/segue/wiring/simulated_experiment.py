@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -33,8 +34,9 @@ from segue.simulation.tally import METRICS
 from segue.simulation.world import FLAGS, I16, USER_BASE
 from segue.wiring.closed_loop import AB, Arm, Plan, run_ab
 from segue.wiring.home import Home
+from segue.wiring.simulated_home import check_free, lived_on
 
-__all__ = ["Held", "SimulatedExperiment", "before", "page_of", "simulate_experiment"]
+__all__ = ["Held", "SimulatedExperiment", "assigned", "before", "page_of", "planned", "simulate_experiment"]
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -73,12 +75,28 @@ def simulate_experiment(
     days: int | None = None,
     seed: int = 1,
     workers: int | None = None,
-    say: Callable[[int, int], None] = lambda done, of: None,
+    into: Path | None = None,
+    say: Callable[[str], None] = lambda what: None,
 ) -> SimulatedExperiment:
-    """Run it. Raises InvalidInput for one that cannot be simulated, NotFound where the home has no simulated service."""
+    """Run it; `into` keeps the home that has lived it. Raises InvalidInput for one that cannot be simulated, NotFound where the
+    home has no simulated service.
+    """
     started = time.perf_counter()
     check(experiment, home.settings)
-    ab, plan = lived(home, experiment, listeners, days, seed, workers, say)
+    if into is not None:
+        check_free(home, into)
+    ab, plan = lived(
+        home,
+        experiment,
+        listeners,
+        days,
+        seed,
+        workers,
+        lambda done, of: say(f"{done} of {of} lives lived"),
+        logs=into is not None,
+    )
+    if into is not None:
+        lived_on(home, into, experiment, ab.logs, say).engine.close()
     metrics = _metrics(experiment)
     weights = {name: variant.weight for name, variant in experiment.variants.items()}
     analysis = analyze(
@@ -122,8 +140,27 @@ def lived(
     seed: int,
     workers: int | None,
     say: Callable[[int, int], None],
+    *,
+    logs: bool = False,
 ) -> tuple[AB, Plan]:
     """The experiment as it was lived, and its truth."""
+    plan = msgspec.structs.replace(planned(home, experiment, listeners, days, seed), logs=logs)
+    order = [CONTROL, *(name for name in experiment.variants if name != CONTROL)]
+    arms = [Arm(name, experiment.variants[name].set, experiment.variants[name].bundle) for name in order]
+    ab = run_ab(
+        home,
+        arms,
+        assigned(home, experiment, order),
+        plan,
+        before=before(home),
+        workers=workers,
+        say=say,
+    )
+    return ab, plan
+
+
+def planned(home: Home, experiment: Experiment, listeners: int | None, days: int | None, seed: int) -> Plan:
+    """How the file is lived. Raises InvalidInput where it cannot be."""
     if experiment.unit != "listener":
         raise InvalidInput(
             f"experiment {experiment.name}: unit: {experiment.unit} cannot be simulated, only listeners live twice; "
@@ -133,28 +170,16 @@ def lived(
         )
     if days is not None and days < 1:
         raise InvalidInput(f"--days: {days} must be 1 or more", field="days", limit=">= 1")
-    plan = Plan(
+    return Plan(
         surfaces=surfaces_of(experiment, home.settings),
         days=days or (experiment.ends - experiment.starts).days,
         seed=seed,
         listeners=listeners,
         experiment=experiment.name,
     )
-    order = [CONTROL, *(name for name in experiment.variants if name != CONTROL)]
-    arms = [Arm(name, experiment.variants[name].set, experiment.variants[name].bundle) for name in order]
-    ab = run_ab(
-        home,
-        arms,
-        _assigned(home, experiment, order),
-        plan,
-        before=before(home),
-        workers=workers,
-        say=say,
-    )
-    return ab, plan
 
 
-def _assigned(home: Home, experiment: Experiment, order: list[str]) -> I16:
+def assigned(home: Home, experiment: Experiment, order: list[str]) -> I16:
     """The place in `order` of each simulated listener's variant, -1 for those outside. int16[listeners]."""
     config, split = read_config(home.truth), Split.of(experiment)
     column = split.column(np.arange(config.listeners, dtype=np.int64) + USER_BASE)

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from segue.bundle import Bundle, BundleStore
 from segue.contracts.errors import SegueError
-from segue.contracts.experiments import FAILED, Experiment
+from segue.contracts.experiments import FAILED, Experiment, Variant
+from segue.contracts.ids import new_id
 from segue.contracts.ports import Log
 from segue.events.changes import Stamps
 from segue.experiments.definition import changed
 from segue.recommend.api import Request
 from segue.recommend.artifacts import Artifacts
+from segue.recommend.interleave import interleaved
 from segue.recommend.pipeline import Answer, ReadState, Recommender
 from segue.settings.surfaces import Surface
 from segue.settings.tree import Settings
 from segue.wiring.catalogue import Changes
-from segue.wiring.trials import Asked, Trials
+from segue.wiring.trials import Asked, Given, Trials
 
 _log = logging.getLogger("segue.variants")
 Build = Callable[[Artifacts, dict[str, Surface]], Recommender]
@@ -100,14 +104,40 @@ class Variants:
             return self.champion.answer(request)
         asked = Asked(request, self.champion.artifacts.catalogue, self._read_state)
         given = self._trials.given(asked)
+        shared = next((t for t in given.treatments if self._variant(t).interleave is not None), None)
+        if shared is not None:
+            return self._interleaved(asked.request, given, shared)
         variants, treatments = given.variants, given.treatments
         recommender = self._made.get(treatments)
         if recommender is None:
             recommender, failed = self._recommender(treatments)
-            variants |= {name: f"{FAILED}{variant}" for name, variant in failed}
-        return recommender.answer(
-            asked.request, variants=variants, request_id=given.request_id, read_state=given.read_state
-        )
+            variants |= _failed(failed)
+        try:
+            return _answered(recommender, asked.request, given, variants)
+        except SegueError:
+            if recommender is self.champion:
+                raise
+        # What concerns the request itself, the champion says too.
+        return _answered(self.champion, asked.request, given, variants | _failed(treatments))
+
+    def _interleaved(self, request: Request, given: Given, shared: tuple[str, str]) -> Answer:
+        """A page of what the request would get without a variant, and of what it would get with it.
+
+        Where only one side can answer, the page is what it would be without, and says that the variant failed.
+        """
+        request_id = given.request_id or new_id()
+        # Both sides see the listener as they were read once.
+        read_state = cache(given.read_state or self._read_state)
+        control, failed = self._recommender(tuple(t for t in given.treatments if t != shared))
+        treatment, lacking = self._recommender(given.treatments)
+        other = None
+        if shared not in lacking:
+            with suppress(SegueError):  # what concerns the request itself, the control says too
+                other = treatment.answer(request, request_id=request_id, read_state=read_state)
+        variants = given.variants | _failed((*failed, *(() if other is not None else (shared,))))
+        one = control.answer(request, variants=variants, request_id=request_id, read_state=read_state)
+        by = self._variant(shared).interleave
+        return one if other is None or by is None else interleaved(one, other, by)
 
     def _recommender(self, treatments: Treatments) -> tuple[Recommender, Treatments]:
         """The recommender for these variants, or for those of them that can be given, and which cannot."""
@@ -121,12 +151,15 @@ class Variants:
     def _combined(self, treatments: Treatments) -> Recommender:
         settings, artifacts = self._settings, self.champion.artifacts
         for name, chosen in treatments:
-            experiment = self._experiments[name]
-            variant = experiment.variants[chosen]
+            experiment, variant = self._experiments[name], self._variant((name, chosen))
             settings = changed(settings, experiment, chosen, variant)
             if variant.bundle is not None:
                 artifacts = self._beside[variant.bundle]
         return self._build(artifacts, settings.surfaces)
+
+    def _variant(self, treatment: tuple[str, str]) -> Variant:
+        name, chosen = treatment
+        return self._experiments[name].variants[chosen]
 
     def _try_each(self, experiment: Experiment) -> None:
         """Find out what cannot be given before somebody is to get it."""
@@ -138,3 +171,12 @@ class Variants:
                 self._combined(((experiment.name, name),))
             except SegueError as error:
                 self.trouble[f"{experiment.name}:{name}"] = error.message
+
+
+def _answered(by: Recommender, request: Request, given: Given, variants: dict[str, str]) -> Answer:
+    return by.answer(request, variants=variants, request_id=given.request_id, read_state=given.read_state)
+
+
+def _failed(treatments: Treatments) -> dict[str, str]:
+    """As the log says it."""
+    return {name: f"{FAILED}{variant}" for name, variant in treatments}

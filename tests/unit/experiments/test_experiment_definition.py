@@ -45,7 +45,7 @@ guardrails = { skip_rate = 0.02 }
 
 def test_the_examples_are_sound_alone_and_together() -> None:
     found = [read_experiment(path) for path in EXAMPLES]
-    assert [one.name for one in found if one.name.startswith("mmr")] == ["mmr"]
+    assert [one.name for one in found if one.name.startswith("mmr")] == ["mmr-interleaved", "mmr"]
     for one in found:
         check(one, SETTINGS)
     check_together(found)
@@ -171,3 +171,46 @@ def test_two_bundles_at_once_are_refused() -> None:
     pair = [experiment("one", variants=BUNDLE), experiment("two", layer="other", variants=BUNDLE)]
     with pytest.raises(InvalidInput, match="both choose a bundle"):
         check_together(pair)
+
+
+def shared(**known: Any) -> Any:
+    given = {"interleave": "team-draft", "set": DIVERSE} | known.pop("variant", {})
+    return experiment(**({"variants": {"treatment": Variant(**given)}} | known))
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ({"variants": CONTROL | {"treatment": Variant(set=DIVERSE, interleave="team-draft")}}, "leave out"),
+        (
+            {"variants": {"a": Variant(set=DIVERSE, interleave="team-draft"), "b": Variant(set=DIVERSE)}},
+            "variants.b",
+        ),
+        ({"variant": {"set": {}}}, "change something"),
+        ({"unit": "session"}, 'write unit = "listener"'),
+        ({"metrics": Metrics(("listens_per_exposure",), {"skip_rate": 0.02})}, "guardrails need an A/B test"),
+        (
+            {"metrics": Metrics(("days_active",))},
+            "days_active is of no slot; slots are credited with listens_per",
+        ),
+        ({"metrics": Metrics()}, "name the metric that decides"),
+    ],
+)
+def test_an_interleaving_has_two_sides_and_slots_to_credit(known: dict[str, Any], said: str) -> None:
+    check(shared(), SETTINGS)
+    with pytest.raises(InvalidInput, match=said):
+        check(shared(**known), SETTINGS)
+
+
+def test_a_page_is_shared_by_one_interleaving_only() -> None:
+    next_up = {"surfaces.next-up.selector.explore": 0.1}
+    other = {"name": "other", "layer": "other"}
+    check_together([shared(), shared(variant={"set": next_up}, **other)])
+    check_together([shared(), shared(offset=0.5, name="beside")])
+    fresh = {"surfaces.home.sources.fresh.limit": 9}
+    for clashing in (
+        shared(variant={"set": fresh}, **other),
+        shared(variant={"set": {}, "bundle": "b"}, **other),
+    ):
+        with pytest.raises(InvalidInput, match="both interleave pages of one surface"):
+            check_together([shared(), clashing])

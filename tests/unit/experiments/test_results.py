@@ -113,7 +113,8 @@ def by_hand(home: Home, first: dict[int, int]) -> dict[str, dict[int, float]]:
         if row["surface"] in SURFACES and row["position"] == 0:
             add("latency_ms|numerator", row, row["took_us"] / 1_000)
             add("degraded_rate|numerator", row, 0)
-            for name in ("latency_ms", "degraded_rate"):
+            add("failed_rate|numerator", row, '":"failed:' in (row["variants"] or ""))
+            for name in ("latency_ms", "degraded_rate", "failed_rate"):
                 add(f"{name}|denominator", row, 1)
     return {name: dict(counts) for name, counts in found.items()}
 

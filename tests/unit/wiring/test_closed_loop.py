@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import msgspec
@@ -14,8 +14,10 @@ import pyarrow.compute as pc
 import pytest
 
 from segue.contracts.errors import InvalidInput, NotFound
-from segue.contracts.experiments import Targeting
+from segue.contracts.experiments import Metrics, Targeting, Variant
+from segue.contracts.ports import Days
 from segue.contracts.tables import EXPOSURES, RAW_EVENTS
+from segue.experiments.credited import preferences
 from segue.experiments.definition import read_experiment
 from segue.recommend.api import Request
 from segue.simulation.answering import States
@@ -27,11 +29,14 @@ from segue.simulation.world import TRACK_BASE, USER_BASE
 from segue.wiring.closed_loop import Arm, Life, Plan, World, live_many, run_ab
 from segue.wiring.home import Home
 from segue.wiring.simulated_experiment import lived, page_of, simulate_experiment
+from segue.wiring.simulated_home import as_of
+from segue.wiring.simulated_interleaving import simulate_interleaving
 
 CONTROL = Arm("control")
 UPSIDE_DOWN = Arm("treatment", {"surfaces.home.scorer.weights": {"play": -1.0, "like": -0.5, "skip": 0.3}})
 PLAN = Plan(("home",), 6, experiment="try", logs=True)
 MMR = Path(__file__).parents[3] / "examples/experiments/mmr.toml"
+SHARED = MMR.with_name("mmr-interleaved.toml")
 
 
 def everybody(world: World, arm: int) -> npt.NDArray[np.int16]:
@@ -192,6 +197,36 @@ def test_an_experiments_file_is_run_and_its_truth_stands_beside(service: Home) -
     page = page_of(found)
     assert page.index("What is true") < page.index("First: is the ratio of units right?")
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_side_that_is_plainly_worse_is_found_by_interleaving(service: Home, tmp_path: Path) -> None:
+    """And the home that lived it says so too, off-policy estimates leaving its pages out."""
+    variants = {"worse": Variant(set=UPSIDE_DOWN.set, interleave="competing-pairs")}
+    metrics = Metrics(("listens_per_exposure",))
+    read = msgspec.structs.replace(read_experiment(SHARED), variants=variants, metrics=metrics, share=0.7)
+    found = simulate_interleaving(service, read, days=5, workers=1, into=tmp_path / "lived")
+    one = found.preferences.preferences["worse"]["listens_per_exposure"]
+    assert (one.verdict, one.fair) == ("control", True)
+    assert found.preferences.decision.verdict == "stop"
+    assert found.truth["worse"]["listens_per_exposure"].effect < 0
+    assert found.broken_guarantees == 0
+    home = Home(tmp_path / "lived", service.settings)
+    kept = home.experiments.get(read.name)
+    assert (kept.experiment.ends - kept.experiment.starts).days == 5
+    shown = home.engine.collect(home.engine.read(EXPOSURES, Days(kept.experiment.starts, date.max)))
+    pages = shown.filter(pc.field("surface") == "home")
+    shared = pages.filter(pc.field("variants").is_valid())
+    assert 0 < shared.num_rows < pages.num_rows
+    assert shared["propensity"].null_count == shared.num_rows
+    assert shared["team"].null_count == 0
+    assert set(shared["team"].to_pylist()) == {"control", "treatment", "neither"}
+    rest = pages.filter(~pc.field("variants").is_valid())
+    assert (rest["team"].null_count, rest["propensity"].null_count) == (rest.num_rows, 0)
+    again = preferences(home.engine, kept, ("home",), as_of(home))
+    assert again == found.preferences
+    home.engine.close()
+    with pytest.raises(InvalidInput, match="is there already"):
+        simulate_interleaving(service, read, days=1, workers=1, into=tmp_path)
 
 
 def test_only_those_aimed_at_are_in_it(service: Home, world: World) -> None:

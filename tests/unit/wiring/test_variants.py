@@ -23,6 +23,7 @@ from segue.experiments.assignment import Split, slot
 from segue.listener.state import ListenerState
 from segue.recommend.api import Request
 from segue.settings import Settings
+from segue.wiring.exposures import exposure_of
 from segue.wiring.home import Home
 from segue.wiring.platform import HomePlatform
 from segue.wiring.trials import Asked, Given, Trials
@@ -321,3 +322,90 @@ def test_a_new_champion_keeps_the_experiments(home: Home, platform: HomePlatform
     answered = page(platform, user)
     assert (answered.bundle, answered.trace.variants) == (after, {"diverse": "treatment"})
     assert seen <= {(("diverse", "treatment"),)}
+
+
+def test_a_treatment_that_fails_costs_its_unit_the_treatment_and_not_the_answer(
+    platform: HomePlatform,
+) -> None:
+    one = experiment(day=today())
+    put(platform, one)
+    user = users_of(one)["treatment"]
+    wait(lambda: page(platform, user).trace.variants != {})
+    variants = platform._variants
+    assert variants is not None
+    variants._made[(("diverse", "treatment"),)].answer = _gone  # type: ignore[method-assign]
+    answered = page(platform, user)
+    assert answered.trace.variants == {"diverse": "failed:treatment"}
+    assert answered.config == page(platform, users_of(one)["control"]).config
+    with pytest.raises(InvalidInput, match="k: 100000 is out of range"):
+        platform.recommend(Request("home", user, k=100_000))
+
+
+def _gone(request: Request, **known: Any) -> Any:
+    raise Unavailable("gone")
+
+
+SHARED = {"treatment": Variant(set={"surfaces.home.selector.diversity": 0.9}, interleave="competing-pairs")}
+
+
+def test_an_interleaved_page_is_logged_with_its_teams_and_without_propensities(
+    home: Home, platform: HomePlatform
+) -> None:
+    one = experiment("shared", day=today(), variants=SHARED, share=0.5)
+    column = Split.of(one).column(np.arange(200))
+    inside, outside = (int(np.flatnonzero(column == at)[0]) for at in (0, -1))
+    put(platform, one)
+    wait(lambda: page(platform, inside).trace.variants != {})
+    shared, plain = page(platform, inside), page(platform, outside)
+    assert shared.trace.variants == {"shared": "treatment"}
+    assert {item.team for item in shared.items} == {"control", "treatment", "neither"}
+    assert {item.team for item in plain.items} == {None}
+    assert page(platform, inside).items == shared.items
+    last = plain.request_id
+    wait(lambda: parse_id(last) in b"".join(home.log.read(EXPOSURES_TOPIC, 0, 1_000).records))
+    rows, _, _ = decode_exposures(home.log.read(EXPOSURES_TOPIC, 0, 1_000).records)
+    kept = {
+        i: [r for r in rows.to_pylist() if r["request_id"] == parse_id(i)] for i in (shared.request_id, last)
+    }
+    slots = [item for shelf in shared.shelves for item in shelf.items]
+    assert [(r["track_id"], r["team"]) for r in kept[shared.request_id]] == [
+        (i.track_id, i.team) for i in slots
+    ]
+    assert {(r["propensity"], r["features"]) for r in kept[shared.request_id]} == {(None, None)}
+    assert exposure_of(platform.answer(Request("home", inside, k=15)), losers=9).lost is None
+    assert all(r["propensity"] > 0 and r["team"] is None for r in kept[last])
+
+
+def test_an_interleaved_variant_is_beside_what_other_layers_change(platform: HomePlatform) -> None:
+    """Both sides of the page have it: it is the request's, not the treatment's."""
+    fresh = {"treatment": Variant(set={"surfaces.home.selector.explore": 1.0}), "control": Variant()}
+    put(platform, experiment("shared", day=today(), variants=SHARED))
+    put(platform, experiment("explores", layer="other", day=today(), variants=fresh))
+    user = users_of(experiment("explores", layer="other", variants=fresh))["treatment"]
+    wait(lambda: len(page(platform, user).trace.variants) == 2)
+    alone = platform.recommend(Request("home", user, k=15, seed=1, variants={"shared": "treatment"}))
+    both = page(platform, user)
+    assert alone.trace.variants == {"shared": "forced:treatment", "explores": "treatment"}
+    assert alone.items == both.items
+    reached = {item.track_id for item in page(platform, user, variants={"explores": "control"}).items}
+    assert (
+        len(reached & {item.track_id for item in both.items}) < 8
+    )  # nearly every slot was drawn, on both sides
+
+
+def test_a_side_that_cannot_answer_leaves_the_page_to_the_other(platform: HomePlatform) -> None:
+    one = experiment("shared", day=today(), variants=SHARED)
+    put(platform, one)
+    wait(lambda: page(platform, 5).trace.variants != {})
+    variants = platform._variants
+    assert variants is not None
+    plain = page(platform, 5, variants={}).items
+
+    variants._made[(("shared", "treatment"),)].answer = _gone  # type: ignore[method-assign]
+    answered = page(platform, 5)
+    assert answered.trace.variants == {"shared": "failed:treatment"}
+    assert {item.team for item in answered.items} == {None}
+    assert (
+        answered.items == variants.champion.recommend(Request("home", 5, k=15, seed=1, now=answered.ts)).items
+    )
+    assert plain != ()

@@ -26,8 +26,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from segue.contracts.errors import InvalidData, InvalidInput
-from segue.contracts.ports import Engine
-from segue.contracts.tables import OUTCOMES
+from segue.contracts.ports import Days, Engine
+from segue.contracts.tables import EXPOSURES, OUTCOMES
 from segue.contracts.vocabulary import DAY
 from segue.experiments.offpolicy import interval
 from segue.experiments.offpolicy.logged import Floats, Longs, logged
@@ -131,18 +131,22 @@ def judge(
 
 
 def load_shown(engine: Engine, surface: str, first: date, last: date, most: int, slots: int) -> Shown:
-    """Pages of listeners with an account, spread evenly over the days where there are more than `most`."""
-    table = engine.read(OUTCOMES)
-    chosen = table.filter(
-        (table.surface == surface) & table.user_id.notnull() & table.day.between(first, last)
-    )
+    """Pages of listeners with an account, spread evenly over the days where there are more than `most`.
+
+    Interleaved pages are left out: nobody knows their propensities.
+    """
+    days = Days(first, last)
+    table, exposures = engine.read(OUTCOMES, days), engine.read(EXPOSURES, days)
+    shared = exposures.filter((exposures.position == 0) & exposures.team.notnull())
+    chosen = table.filter((table.surface == surface) & table.user_id.notnull())
+    chosen = chosen.anti_join(shared.select("request_id"), "request_id")
     heads = engine.collect(
         chosen.filter(chosen.position == 0).select("request_id", "ts").order_by(["ts", "request_id"])
     )
     if len(heads) == 0:
         raise InvalidData(
-            f"no page of {surface} was shown to a listener from {first} to {last}: land the log and run the flow, or choose "
-            "other days",
+            f"no page of {surface} was shown to a listener from {first} to {last} (interleaved ones do not count): land the "
+            "log and run the flow, or choose other days",
             field="days",
         )
     places = np.unique(np.linspace(0, len(heads) - 1, min(most, len(heads))).astype(np.int64))

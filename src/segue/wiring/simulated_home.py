@@ -1,0 +1,81 @@
+"""A home in which simulated listeners lived on: their events and exposures landed, tables built, as if it had served them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from segue.contracts.errors import InvalidInput
+from segue.contracts.experiments import Experiment
+from segue.contracts.tables import EXPOSURES, RAW_EVENTS
+from segue.contracts.vocabulary import DAY
+from segue.flows.steps import BUILD
+from segue.simulation.history import DayOfEvents
+from segue.wiring.flow import runner_of
+from segue.wiring.home import Home
+from segue.wiring.migrate import IN_FILES
+
+__all__ = ["as_of", "check_free", "lived_on"]
+
+LEFT: Final = shutil.ignore_patterns("experiments", "following")
+
+
+def check_free(home: Home, into: Path) -> None:
+    """Raise InvalidInput where no copy of the home can be made."""
+    if into.exists():
+        raise InvalidInput(f"--into: {into} is there already; name a directory that is not", field="into")
+    if home.settings.warehouse.engine not in IN_FILES:
+        raise InvalidInput(
+            "--into copies a home whose tables are files in it",
+            field="warehouse.engine",
+            limit=", ".join(IN_FILES),
+        )
+
+
+def lived_on(
+    home: Home,
+    into: Path,
+    experiment: Experiment,
+    logs: Sequence[DayOfEvents],
+    say: Callable[[str], None] = lambda what: None,
+) -> Home:
+    """A copy of the home that has lived these days with the experiment in it, as of the days that were lived.
+
+    Raises InvalidInput as `check_free`.
+    """
+    check_free(home, into)
+    say("copies the home")
+    shutil.copytree(home.root, into, ignore=LEFT)
+    # Answers that change from one day to the next are what the checks of the flow are there to stop.
+    unchecked = replace(home.settings.warehouse, expect=False)
+    copy = Home(into, replace(home.settings, warehouse=unchecked))
+    for day in logs:
+        copy.engine.append(RAW_EVENTS, day.events)
+        copy.engine.append(EXPOSURES, day.exposures)
+    for progress in runner_of(copy).run([step.name for step in BUILD]):
+        say(f"builds {progress.step}")
+    lived = moved(experiment, logs)
+    tree = msgspec.to_builtins(lived, builtin_types=(date,))
+    copy.experiments.put_tree(tree, lived.name, lived.starts)
+    return copy
+
+
+def moved(experiment: Experiment, logs: Sequence[DayOfEvents]) -> Experiment:
+    """The experiment as of the days that were lived."""
+    return replace(experiment, starts=logs[0].day, ends=logs[-1].day + timedelta(days=1))
+
+
+def as_of(home: Home) -> int:
+    """The moment that a home's results are of, UTC microseconds: now, or the end of what was simulated, which may lie ahead of
+    the clock.
+    """
+    now = time.time_ns() // 1000
+    landed = home.engine.days(EXPOSURES) if home.truth.is_dir() else None
+    return now if landed is None else max(now, ((landed.last - date(1970, 1, 1)).days + 1) * DAY)
