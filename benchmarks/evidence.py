@@ -158,8 +158,8 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, help="where results are kept as they come [a temporary directory]"
     )
-    parser.add_argument("--listeners", type=int, help="of the truth [all]")
-    parser.add_argument("--days", type=int, default=7, help="of the truth [7]")
+    parser.add_argument("--listeners", type=int, default=2_000, help="of the truth [2000, or all]")
+    parser.add_argument("--days", type=int, default=5, help="of the truth [5]")
     parser.add_argument(
         "--small", action="store_true", help="a small service and short lives, to see it work"
     )
@@ -184,7 +184,7 @@ def main() -> None:
         datetime.now(UTC).date().isoformat(),
         machine(),
         f"{config.tracks:,} tracks, {config.listeners:,} listeners, {config.days} days of history; the truth is of "
-        f"{job.listeners or config.listeners:,} listeners over {job.days} days",
+        f"{job.listeners:,} listeners over {job.days} days",
         round(sum(one.seconds for one in known)),
         [one.known for one in known],
     )
@@ -248,17 +248,18 @@ def _build(home: Home) -> None:
             print(f"{progress.step} done", flush=True)
 
 
-def _prepared(home: Home, work: Path, settings: list[str], listeners: int | None, days: int) -> Job:
+def _prepared(home: Home, work: Path, settings: list[str], listeners: int, days: int) -> Job:
     """The days that the past rungs judge by, which the champion has not seen, and the older bundle: made once."""
     file = work / "job.json"
     if file.exists():
         return msgspec.json.decode(file.read_bytes(), type=Job)
-    true = listeners or read_config(home.truth).listeners
+    everybody = read_config(home.truth).listeners
+    listeners = min(listeners, everybody)
     size = Size(
         past=4,
-        requests=true // 4,
-        pages=true // 5,
-        listeners=true // 3,
+        requests=everybody // 4,
+        pages=everybody // 5,
+        listeners=listeners // 3,
         days=3,
         duel_days=2,
         seed=2,
@@ -269,7 +270,7 @@ def _prepared(home: Home, work: Path, settings: list[str], listeners: int | None
     older = work / OLDER
     if not older.exists():
         if _last(home) == read_config(home.truth).end:
-            _serve(home, size.past, true)
+            _serve(home, size.past, everybody)
         _build(home)
         until = moment(ladder.days[0]) - OLDER_DAYS * DAY
         trained = ladder.train(until, _rankers(champion))
@@ -313,7 +314,7 @@ def _ladders(raw: bytes) -> tuple[Ladder, Ladder]:
     """Of the truth, and of what is to be predicted without knowing it."""
     job = msgspec.json.decode(raw, type=Job)
     home = Home.open(Path(job.home), environ={}, overrides=job.settings)
-    true = Size(listeners=job.listeners or read_config(home.truth).listeners, days=job.days)
+    true = Size(listeners=job.listeners, days=job.days)
     return Ladder(home, true, workers=1), Ladder(home, job.rungs, past=job.past, workers=1)
 
 
