@@ -73,6 +73,7 @@ soak: .venv/.ready ## Load a small service for MINUTES=10, landing every minute:
 bench: .venv/.ready ## Measure against named peers; writes benchmarks/results.json and docs/reference/benchmarks.md
 	@$(BIN)/uv pip install -q -r requirements-bench.lock
 	@$(MAKE) -s .obp/.ready || echo "note: Open Bandit Pipeline could not be installed; its rows are left out"
+	@$(MAKE) -s .feast/.ready || echo "note: Feast could not be installed; its rows are left out"
 	@$(BIN)/python -m benchmarks
 
 bench-scale: .venv/.ready ## Build the tables of N=20e6 simulated events, an eighth and a 64th of them: speed, memory, growth
@@ -99,6 +100,12 @@ airflow-test: .airflow/.ready ## Check the DAGs; a simulated day through real Ai
 	@echo "setting up Open Bandit Pipeline in .obp (once)"
 	@$(BIN)/uv venv -q --clear --python $(BIN)/python .obp
 	@$(BIN)/uv pip install -q --python .obp/bin/python --no-deps -r requirements-obp.lock obp==0.5.7
+	@touch $@
+
+.feast/.ready: .venv/.ready requirements-feast.lock
+	@echo "setting up Feast in .feast (once)"
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python .feast
+	@$(BIN)/uv pip install -q --python .feast/bin/python -r requirements-feast.lock
 	@touch $@
 
 obp-answers: .obp/.ready ## Write anew what Open Bandit Pipeline answers, for the tests of off-policy estimates
@@ -128,7 +135,8 @@ lock: ## Resolve the dependencies anew
 	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --group bigquery-emulator -o requirements-emulator.lock
 	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --group reference -o requirements-reference.lock
 	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --group obp -o requirements-obp.lock
+	@$(BIN)/uv pip compile -q --no-header --only-binary=:all: --no-config --group feast -o requirements-feast.lock
 
 clean: ## Remove what the targets made
-	rm -rf .venv .airflow .bqemulator .reference .obp .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .airflow .bqemulator .reference .obp .feast .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -13,6 +13,7 @@ import sys  # noqa: E402
 from benchmarks import (  # noqa: E402
     bench_collector,
     bench_effect,
+    bench_feast,
     bench_flow,
     bench_http,
     bench_ials,
@@ -34,6 +35,7 @@ BENCHES: dict[str, Bench] = {
     "ials": bench_ials.run,
     "simulator": bench_simulator.run,
     "flow": bench_flow.run,
+    "feast": bench_feast.run,
     "request": bench_request.run,
     "http": bench_http.run,
     "state": bench_state.run,

@@ -83,6 +83,12 @@ def at_most(value: float, limit: float, unit: str) -> Goal:
     return Goal(f"at most {limit:,g} {unit}", bool(value <= limit))
 
 
+def peak_mb() -> float:
+    """The most memory that this process ever held. Why not `ru_maxrss`: it begins with what its parent held."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
 def interleaved(functions: Sequence[Callable[[], object]], repeats: int) -> list[float]:
     """Median CPU seconds of each function over alternating repetitions; one round before them is not counted."""
     seconds: list[list[float]] = [[] for _ in functions]

@@ -9,7 +9,6 @@ bytes an event; the most memory the process ever held; and how the cost of an ev
 
 from __future__ import annotations
 
-import resource
 import shutil
 import subprocess
 import sys
@@ -28,6 +27,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table as Grid
 
+from benchmarks.harness import peak_mb
 from segue.contracts.ports import Days, Engine
 from segue.contracts.tables import EVENTS, RAW_EVENTS
 from segue.features import FEATURES
@@ -124,7 +124,7 @@ def _measured(events: int, folder: Path, engine: EngineName, memory_mb: int) -> 
     )
     steps = {"simulate": spent, **measured.steps}
     return msgspec.structs.replace(
-        measured, events=report.events, days=config.days, steps=steps, simulation_mb=_peak_mb()
+        measured, events=report.events, days=config.days, steps=steps, simulation_mb=peak_mb()
     )
 
 
@@ -138,7 +138,7 @@ def _build(folder: Path, engine: EngineName, memory_mb: int) -> Measured:
         before = steps.get(progress.step, Spent(0.0, 0.0))
         steps[progress.step] = Spent(before.wall + now - wall, before.cpu + used - cpu)
         wall, cpu = now, used
-    peak = _peak_mb()
+    peak = peak_mb()
     with _timed(lambda spent: steps.__setitem__("join", spent)):
         samples = _joined(home.engine)
     tables = home.root / "warehouse"
@@ -148,7 +148,7 @@ def _build(folder: Path, engine: EngineName, memory_mb: int) -> Measured:
         steps,
         _bytes(tables / RAW_EVENTS.name),
         _bytes(tables / EVENTS.name),
-        max(peak, _peak_mb()),
+        max(peak, peak_mb()),
         0.0,
         samples,
     )
@@ -188,10 +188,6 @@ def _timed(tell: Callable[[Spent], None]) -> Iterator[None]:
     wall, cpu = time.monotonic(), time.process_time()
     yield
     tell(Spent(time.monotonic() - wall, time.process_time() - cpu))
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _bytes(folder: Path) -> int:

@@ -175,6 +175,7 @@ def _print_state(found: State, whole: bool) -> None:
         out.print(
             f"left out of training and of what bundles count, until mended or accepted: {', '.join(map(str, days))}",
             highlight=False,
+            soft_wrap=True,
         )
     left = [incident for incident in found.incidents if incident.status == "open" and incident.step]
     if left:
