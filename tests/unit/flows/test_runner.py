@@ -113,7 +113,7 @@ def test_late_events_make_the_touched_days_stale_and_no_others(
     expected = {"events": [Days(D[3], D[4])], "sessions": [Days(D[2], D[4])], "listens": [Days(D[3], D[4])]}
     expected |= {name: [Days(D[3], D[4])] for name in DAILY} | {"co-listens": [Days(D[3], D[5])]}
     # What was done with an exposure counts for its track until the track is two weeks old.
-    expected |= {"outcomes": [Days(D[2], D[4])], "debuts": [Days(D[2], D[-1])]}
+    expected |= {"outcomes": [Days(D[2], D[4])], "debuts": [Days(D[2], D[6])]}
     assert done == expected
     assert contents(built) == contents_with_late_events
 
