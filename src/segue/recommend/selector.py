@@ -41,7 +41,8 @@ def selection_inputs(
         place = np.empty(len(final), np.intp)
         place[np.argsort(-final, kind="stable")] = np.arange(len(final))
         unplayed = artifacts.plays[candidates.tracks] == 0  # by its score alone it would never be
-        pool = (place >= k) & ((place < k + recipe.explore_pool) | unplayed)
+        # The page's own too: what a draw moves down would else have no chance in the slot it would have had.
+        pool = (place < k + recipe.explore_pool) | unplayed
     config = SelectionConfig(
         strength=recipe.diversity, artist_spacing=recipe.artist_spacing, explore=recipe.explore
     )
