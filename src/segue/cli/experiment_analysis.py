@@ -425,7 +425,9 @@ def print_preferences(found: Preferences) -> None:
     out.print(f"answers: {shown}", highlight=False)
     numbers = ("listeners", "slots", "credited", "lead", "95%", "p", "always-valid p", "prefer it", "fair")
     table = Table(
-        "variant", "goal", *(Column(name, justify="right", no_wrap=True) for name in numbers), box=None
+        *(Column(name, no_wrap=True) for name in ("variant", "goal")),
+        *(Column(name, justify="right", no_wrap=True) for name in numbers),
+        box=None,
     )
     for variant, goals in found.preferences.items():
         for goal, one in goals.items():
@@ -442,7 +444,7 @@ def print_preferences(found: Preferences) -> None:
                 f"{one.preference:.1%} of {one.wins + one.losses:,}",
                 "yes" if one.fair else "NO",
             )
-    Console(width=max(out.width, WIDTH)).print(table)
+    Console(width=max(out.width, WIDTH + 40)).print(table)
     colour = COLOURS["ship" if found.decision.verdict == "test" else found.decision.verdict]
     out.print(f"[bold {colour}]{escape(found.decision.said)}[/]", highlight=False, soft_wrap=True)
     for reason in found.decision.reasons:

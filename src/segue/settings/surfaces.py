@@ -63,7 +63,12 @@ class Selector(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = 0.0
     explore_pool: Annotated[
-        int, Meta(ge=1, le=1000, description="candidates in the exploration pool, besides those never played")
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="candidates in the exploration pool behind the page's, besides those never played",
+        ),
     ] = 50
     bandit: Annotated[
         Literal["uniform", "contextual", "thompson"],
