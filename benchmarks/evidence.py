@@ -144,7 +144,7 @@ class Job(msgspec.Struct, frozen=True):
     settings: list[str]
     past: str
     older: str
-    listeners: int | None
+    listeners: int
     days: int
     rungs: Size
 
@@ -158,8 +158,8 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, help="where results are kept as they come [a temporary directory]"
     )
-    parser.add_argument("--listeners", type=int, default=2_000, help="of the truth [2000, or all]")
-    parser.add_argument("--days", type=int, default=5, help="of the truth [5]")
+    parser.add_argument("--listeners", type=int, default=1_200, help="of the truth [1200, or all]")
+    parser.add_argument("--days", type=int, default=4, help="of the truth [4]")
     parser.add_argument(
         "--small", action="store_true", help="a small service and short lives, to see it work"
     )
@@ -257,8 +257,8 @@ def _prepared(home: Home, work: Path, settings: list[str], listeners: int, days:
     listeners = min(listeners, everybody)
     size = Size(
         past=4,
-        requests=everybody // 4,
-        pages=everybody // 5,
+        requests=everybody // 8,
+        pages=everybody // 8,
         listeners=listeners // 3,
         days=3,
         duel_days=2,

@@ -92,7 +92,7 @@ def composed(lives: Sequence[Told], arm: I16) -> Told:
     return Told(
         **columns,  # type: ignore[arg-type]
         arm=arm[columns["user"]],
-        shown=np.stack([life.shown[number] for number, life in enumerate(lives)]),
+        shown=np.stack([life.shown.sum(axis=0) for life in lives]),  # all of a life is of its one arm
         broken=sum(life.broken for life in lives),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -166,6 +166,8 @@ def test_an_experiment_is_put_together_of_lives(world: World, pair: list[Life]) 
     for number, life in enumerate(pair):
         mine = np.isin(life.told.user, both.user[both.arm == number])
         assert np.array_equal(both.daily[both.arm == number], life.told.daily[mine])
+    alone = [replace(life.told, shown=life.told.shown[[n]]) for n, life in enumerate(pair)]
+    assert np.array_equal(composed(alone, arm).shown, both.shown)  # lives that know of no other arm
 
 
 def test_counts_begin_with_the_first_answer(world: World, pair: list[Life]) -> None:
