@@ -46,7 +46,13 @@ def test_an_experiment_is_simulated_from_its_file(home: Path, tmp_path: Path) ->
 
 def test_a_home_that_lived_an_experiment_is_read_as_any(home: Path, tmp_path: Path) -> None:
     lived = tmp_path / "lived"
-    kept = segue(home, "simulate", "--experiment", str(MMR), "--days", "2", "--into", str(lived), "--json")
+    often = (
+        "--set",
+        "surfaces.home.selector.explore=0.5",
+    )  # what the log supports, off-policy estimates can tell
+    kept = segue(
+        home, "simulate", "--experiment", str(MMR), "--days", "2", "--into", str(lived), "--json", *often
+    )
     results = segue(lived, "experiment", "results", "mmr", "--json").json
     assert not results["analysis"]["running"]
     assert results["analysis"]["units"] == kept.json["analysis"]["units"]
@@ -57,7 +63,7 @@ def test_a_home_that_lived_an_experiment_is_read_as_any(home: Path, tmp_path: Pa
         )
         assert said == pytest.approx(simulated, rel=0.01), name
     version = (home / "bundles" / "CURRENT").read_text().strip()
-    judged = segue(lived, "ope", "--policy", version, "--days", "2", "--slots", "5", "--json")
+    judged = segue(lived, "ope", "--policy", version, "--days", "2", "--slots", "5", "--json", *often)
     assert judged.json["pages"] > 20
 
 

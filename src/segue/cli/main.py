@@ -81,9 +81,7 @@ COMMANDS: Final = {
     "experiment": Command(
         "segue.cli.experiment", "app", "Start, stop and analyse experiments, plan the next."
     ),
-    "artists": Command(
-        "segue.cli.artists", "app", "Whom an artist's new uploads reached, and what is still owed."
-    ),
+    "artists": Command("segue.cli.artists", "app", "What new uploads got, for their artists."),
     "evidence": Command(
         "segue.cli.evidence",
         "evidence",

@@ -79,58 +79,58 @@ WITH t5 AS (
       EXISTS(
         SELECT
           1
-        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_zofyivzw6bbzvhlsjwdnzbb3qy
+        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_cgas4astcjdafgwr2yygo2mgpi
         WHERE
-          ibis_bq_arr_contains_zofyivzw6bbzvhlsjwdnzbb3qy = 'debuts'
+          ibis_bq_arr_contains_cgas4astcjdafgwr2yygo2mgpi = 'debuts'
       )
       OR EXISTS(
         SELECT
           1
-        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_btal2j5wkjfmxm3f7yjrlsbruy
+        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_hpogntmvwrcdplz5kcnlu3wrgu
         WHERE
-          ibis_bq_arr_contains_btal2j5wkjfmxm3f7yjrlsbruy = 'fresh'
+          ibis_bq_arr_contains_hpogntmvwrcdplz5kcnlu3wrgu = 'fresh'
       )
       OR EXISTS(
         SELECT
           1
-        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_errrtkmfmjhqvge5274xjrkgmu
+        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_qrj64licpzgnnllncdhwmqc3uq
         WHERE
-          ibis_bq_arr_contains_errrtkmfmjhqvge5274xjrkgmu = 'fold_in'
+          ibis_bq_arr_contains_qrj64licpzgnnllncdhwmqc3uq = 'fold_in'
       )
       OR EXISTS(
         SELECT
           1
-        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_vvy2oxglpfebvnfwcebkdzd2u4
+        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_px45wnkrsfdg7bxtaywdnbung4
         WHERE
-          ibis_bq_arr_contains_vvy2oxglpfebvnfwcebkdzd2u4 = 'graph'
+          ibis_bq_arr_contains_px45wnkrsfdg7bxtaywdnbung4 = 'graph'
       )
       OR EXISTS(
         SELECT
           1
-        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_epaccifjhbbjlfqpddfo3rsakm
+        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_bsras54mejevljjt64pvd6nw2y
         WHERE
-          ibis_bq_arr_contains_epaccifjhbbjlfqpddfo3rsakm = 'co_listened'
+          ibis_bq_arr_contains_bsras54mejevljjt64pvd6nw2y = 'co_listened'
       )
       OR EXISTS(
         SELECT
           1
-        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_ajs2d2xdz5cz7agqkkoaw5qlde
+        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_guo322vnfbcexctvucbdbwf2pa
         WHERE
-          ibis_bq_arr_contains_ajs2d2xdz5cz7agqkkoaw5qlde = 'followed'
+          ibis_bq_arr_contains_guo322vnfbcexctvucbdbwf2pa = 'followed'
       )
       OR EXISTS(
         SELECT
           1
-        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_v6mfbcfo2vdxvf2myjjg5bwwo4
+        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_fe76fnnrwnf55gzc2mbppj4baa
         WHERE
-          ibis_bq_arr_contains_v6mfbcfo2vdxvf2myjjg5bwwo4 = 'session_knn'
+          ibis_bq_arr_contains_fe76fnnrwnf55gzc2mbppj4baa = 'session_knn'
       )
       OR EXISTS(
         SELECT
           1
-        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_27sgrbtvrrbufpu2ji3rhqnwrm
+        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_jn575n2a55b53hxiqoj6t26znu
         WHERE
-          ibis_bq_arr_contains_27sgrbtvrrbufpu2ji3rhqnwrm = 'similar'
+          ibis_bq_arr_contains_jn575n2a55b53hxiqoj6t26znu = 'similar'
       ),
       FALSE
     ) AS `proposed`

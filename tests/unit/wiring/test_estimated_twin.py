@@ -18,7 +18,7 @@ from segue.wiring.home import Home
 from segue.wiring.simulated_home import lived_on
 
 MMR = read_experiment(Path(__file__).parents[3] / "examples/experiments/mmr.toml")
-SLOTS, DAYS = 5, 6
+SLOTS, DAYS = 5, 9
 EXPLORE = "surfaces.home.selector.explore"
 CALM = {EXPLORE: 0.0}
 

@@ -34,7 +34,7 @@ def rehearsed() -> Rehearsed:
 
 def test_nothing_stops_quiet_days(rehearsed: Rehearsed) -> None:
     alarms = rehearsed.alarms
-    assert (alarms.days, alarms.tables) == (16, 16 * 8)
+    assert (alarms.days, alarms.tables) == (16, 16 * 9)
     assert alarms.stopped == 0, alarms.by
     assert alarms.told <= 2, alarms.by
     assert alarms.stopped_ci95[0] == 0.0
