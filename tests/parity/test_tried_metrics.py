@@ -58,7 +58,9 @@ def test_unit_tables_are_equal_row_by_row(other: str, request, places: Places, t
 
 def _rounded(found: object) -> object:
     """Without what the order of a sum does to its last digits."""
-    return json.loads(msgspec.json.encode(found), parse_float=lambda text: round(float(text), 9))
+    return json.loads(
+        msgspec.json.encode(found, enc_hook=float), parse_float=lambda text: round(float(text), 9)
+    )
 
 
 def _collected(engine: Engine, one: object) -> dict[str, object]:

@@ -18,7 +18,7 @@ from segue.wiring.home import Home
 from segue.wiring.simulated_home import lived_on
 
 MMR = read_experiment(Path(__file__).parents[3] / "examples/experiments/mmr.toml")
-SLOTS, DAYS = 5, 9
+SLOTS, DAYS = 5, 6
 EXPLORE = "surfaces.home.selector.explore"
 CALM = {EXPLORE: 0.0}
 
@@ -51,7 +51,7 @@ def test_a_calmer_page_earns_what_was_estimated(world: World, tmp_path: Path) ->
     assert version is not None
     found = judge_policy(calm, version, "home", DAYS, 5_000, SLOTS, lambda what: None)
     assert found.pages > 100
-    assert found.refused == {}
+    assert set(found.refused) <= {"iips"}  # which is the first to lack support
     error = truth.std() / np.sqrt(len(truth))
     for name in ("iips-dr", "sniips", "cascade-dr"):
         one = found.estimates[name]
