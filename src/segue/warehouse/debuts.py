@@ -54,7 +54,7 @@ def _number(ts: ir.IntegerValue) -> ir.IntegerValue:
 
 def _shown(outcomes: ir.Table, exposures: ir.Table, new: ir.Table) -> ir.Table:
     """What became of the exposures of new uploads, and which of them were relevant."""
-    proposed = reduce(or_, (exposures.sources.contains(name) for name in sorted(MATCHED)))
+    proposed = reduce(or_, (exposures.sources.contains(name) for name in MATCHED))
     slots = exposures.select("request_id", "position", proposed=proposed.fill_null(False))
     rows = outcomes.inner_join(new.select("track_id", "uploaded_at"), "track_id")
     rows = rows.filter(rows.ts >= rows.uploaded_at, rows.ts < rows.uploaded_at + DEBUT_DAYS * DAY)

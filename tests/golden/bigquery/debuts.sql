@@ -79,58 +79,58 @@ WITH t5 AS (
       EXISTS(
         SELECT
           1
-        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_cgas4astcjdafgwr2yygo2mgpi
+        FROM UNNEST(`t2`.`sources`) AS element
         WHERE
-          ibis_bq_arr_contains_cgas4astcjdafgwr2yygo2mgpi = 'debuts'
+          element = 'debuts'
       )
       OR EXISTS(
         SELECT
           1
-        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_hpogntmvwrcdplz5kcnlu3wrgu
+        FROM UNNEST(`t2`.`sources`) AS element
         WHERE
-          ibis_bq_arr_contains_hpogntmvwrcdplz5kcnlu3wrgu = 'fresh'
+          element = 'fresh'
       )
       OR EXISTS(
         SELECT
           1
-        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_qrj64licpzgnnllncdhwmqc3uq
+        FROM UNNEST(`t2`.`sources`) AS element
         WHERE
-          ibis_bq_arr_contains_qrj64licpzgnnllncdhwmqc3uq = 'fold_in'
+          element = 'fold_in'
       )
       OR EXISTS(
         SELECT
           1
-        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_px45wnkrsfdg7bxtaywdnbung4
+        FROM UNNEST(`t2`.`sources`) AS element
         WHERE
-          ibis_bq_arr_contains_px45wnkrsfdg7bxtaywdnbung4 = 'graph'
+          element = 'graph'
       )
       OR EXISTS(
         SELECT
           1
-        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_bsras54mejevljjt64pvd6nw2y
+        FROM UNNEST(`t2`.`sources`) AS element
         WHERE
-          ibis_bq_arr_contains_bsras54mejevljjt64pvd6nw2y = 'co_listened'
+          element = 'co_listened'
       )
       OR EXISTS(
         SELECT
           1
-        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_guo322vnfbcexctvucbdbwf2pa
+        FROM UNNEST(`t2`.`sources`) AS element
         WHERE
-          ibis_bq_arr_contains_guo322vnfbcexctvucbdbwf2pa = 'followed'
+          element = 'followed'
       )
       OR EXISTS(
         SELECT
           1
-        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_fe76fnnrwnf55gzc2mbppj4baa
+        FROM UNNEST(`t2`.`sources`) AS element
         WHERE
-          ibis_bq_arr_contains_fe76fnnrwnf55gzc2mbppj4baa = 'session_knn'
+          element = 'session_knn'
       )
       OR EXISTS(
         SELECT
           1
-        FROM UNNEST(`t2`.`sources`) AS ibis_bq_arr_contains_jn575n2a55b53hxiqoj6t26znu
+        FROM UNNEST(`t2`.`sources`) AS element
         WHERE
-          ibis_bq_arr_contains_jn575n2a55b53hxiqoj6t26znu = 'similar'
+          element = 'similar'
       ),
       FALSE
     ) AS `proposed`

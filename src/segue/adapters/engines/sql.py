@@ -36,6 +36,10 @@ def _clear(node: sge.Expr, dialect: str) -> sge.Expr:
     if isinstance(node, sge.DateFromParts):
         year, month, day = (int(node.args[part].name) for part in ("year", "month", "day"))
         return sge.cast(sge.Literal.string(f"{year:04}-{month:02}-{day:02}"), "date")
+    if isinstance(node, sge.Identifier) and node.name.startswith("ibis_bq_arr_contains_"):
+        node.set(
+            "this", "element"
+        )  # Why: Ibis makes up another name each time. Each is known in its own subquery only.
     if isinstance(node, sge.Star) and node.args.get("except_"):
         # Why: Ibis lists them in the order of a set, which no two processes share.
         node.set("except_", sorted(node.args["except_"], key=lambda column: column.name))
