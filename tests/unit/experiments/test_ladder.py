@@ -112,7 +112,5 @@ def test_the_page_escapes_and_says_all() -> None:
 def test_what_came_with_this_version_is_enough_to_go_by() -> None:
     found = calibration()
     assert len(found.known) >= 12
-    clear = [one.truth[GOAL].relative for one in found.known if one.truth[GOAL].clear]
-    assert min(clear) < 0 < max(clear)  # worse ones and better ones
     again = msgspec.json.decode(msgspec.json.encode(found), type=type(found))
     assert records(again.known) == records(found.known)
