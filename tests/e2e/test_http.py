@@ -776,12 +776,8 @@ def check(answer: httpx.Response, operation: dict[str, Any], described: dict[str
         assert conforms(answer.json(), schema, described["components"]["schemas"]), answer.text
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="now and then a worker that is just starting does not hear it, and is killed after 30 s",
-)
 def test_a_server_told_to_end_does_not_wait_for_workers_that_are_starting(tmp_path: Path) -> None:
-    running = Running(tmp_path, workers=2)
+    running = Running(tmp_path, "--fork-s", "0.5", workers=2)  # so long a worker has the server's handlers
     before = workers_of(running)
     for victim in before:
         os.kill(victim, signal.SIGKILL)

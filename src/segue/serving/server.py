@@ -32,6 +32,8 @@ from segue.settings.tree import Settings
 
 DRAIN_S: Final = 30
 """A worker that has not answered its last request after this long is killed."""
+TOLD: Final = (signal.SIGTERM, signal.SIGINT)
+"""The signals to end by."""
 HEADER_S: Final = 10
 """A client that has not sent its headers after this long is dropped."""
 HEADER_BYTES: Final = 65_536
@@ -72,7 +74,9 @@ def serve(
         )
         if on_listening is not None:
             server.on_startup(partial(on_listening, _url(settings.serving.host, port)))
-        os.register_at_fork(after_in_child=_end_when_told)
+        os.register_at_fork(
+            before=_hold_signals, after_in_parent=_hear_signals, after_in_child=_end_when_told
+        )
         server.serve(
             target_loader=partial(_load, make_platform, settings, Path(directory), os.getpid()),
             wrap_loader=False,
@@ -81,8 +85,18 @@ def serve(
 
 def _end_when_told() -> None:
     """A worker inherits handlers that are not its own. Until it has some, it ends when told to: it has begun nothing yet."""
-    for told in (signal.SIGTERM, signal.SIGINT):
+    for told in TOLD:
         signal.signal(told, signal.SIG_DFL)
+    _hear_signals()
+
+
+def _hold_signals() -> None:
+    """What a worker is told before that waits: the handlers it inherits would take it for the server's, and lose it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, TOLD)
+
+
+def _hear_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TOLD)
 
 
 def _load(

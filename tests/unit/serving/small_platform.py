@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import functools
+import os
 import random
 import signal
 import sys
@@ -482,12 +483,14 @@ def main() -> None:
     parser.add_argument("--events", type=Path, required=True)
     parser.add_argument("--ready-after", type=Path)
     parser.add_argument("--body", type=int, default=200_000)
+    parser.add_argument("--fork-s", type=float, default=0.0)
     given = parser.parse_args()
     settings = Settings(
         serving=Serving(port=given.port, workers=given.workers, max_k=50, max_body_bytes=given.body)
     )
     make = functools.partial(SmallPlatform, given.events, settings.serving, given.ready_after)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.register_at_fork(after_in_child=functools.partial(time.sleep, given.fork_s))
 
     def announce(url: str) -> None:
         sys.stdout.write(f"{url}\n")
