@@ -105,7 +105,7 @@ airflow-test: .airflow/.ready ## Check the DAGs; a simulated day through real Ai
 .feast/.ready: .venv/.ready requirements-feast.lock
 	@echo "setting up Feast in .feast (once)"
 	@$(BIN)/uv venv -q --clear --python $(BIN)/python .feast
-	@$(BIN)/uv pip install -q --python .feast/bin/python -r requirements-feast.lock
+	@$(BIN)/uv pip install -q --no-config --python .feast/bin/python -r requirements-feast.lock  # our constraints are not its
 	@touch $@
 
 obp-answers: .obp/.ready ## Write anew what Open Bandit Pipeline answers, for the tests of off-policy estimates

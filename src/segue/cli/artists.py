@@ -40,7 +40,7 @@ def report(
 
     Counts of listeners only: no group of fewer than five is shown, nor can one be found by subtracting.
 
-    Example: `segue artists report 2000000`
+    Example: `segue artists report 500017`
 
     Next: docs/how-to/new-artists.md for the programme and its settings.
     """

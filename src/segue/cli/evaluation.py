@@ -119,7 +119,7 @@ def benchmark(
 
     Example: `segue benchmark gowalla-lightgcn data/gowalla-lightgcn`
 
-    Next: docs/concepts/evaluation.md says what each split is and where its files come from.
+    Next: docs/concepts/evaluation.md says what each split is.
     """
     with plain_errors(), working(dataset) as say:
         report = published.run(dataset, path, progress=lambda what: say(f"{dataset}: {what}"))

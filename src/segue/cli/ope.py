@@ -61,7 +61,7 @@ def ope(
     With --policy, a bundle under the home's settings is judged by the pages that were shown: listens per page. With --log, each
     of two policies is judged from the other's log and held against what its own log shows.
 
-    Example: `segue ope --policy 2026-11-20-4f1c`; `segue ope --policy settings --set surfaces.home.selector.diversity=0.3`;
+    Example: `segue ope --policy 2026-11-20-4f1c2a9b`; `segue ope --policy settings --set surfaces.home.selector.diversity=0.3`;
     `segue ope --log data/open-bandit-all`
 
     Next: docs/concepts/off-policy.md says what each estimator assumes.
