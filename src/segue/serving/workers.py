@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
+from multiprocessing.connection import wait
 from typing import Any, Final
 
 from granian.server.mp import MPServer
@@ -62,6 +63,26 @@ class Server(MPServer):
             if exit_code:
                 raise
             # A worker that was killed and not yet replaced when the server was told to end is an error to granian, not to us.
+
+    def _stop_workers(self) -> None:
+        """End all workers; kills those that take too long.
+
+        Whether one has ended the kernel says: granian asks the object of a process that its watcher waits for in another thread,
+        and which then takes one for alive that has just ended.
+        """
+        for worker in self.wrks:
+            worker.terminate()  # type: ignore[no-untyped-call]
+        until = time.monotonic() + (self.workers_kill_timeout or 0)
+        for worker in self.wrks:
+            if not wait([worker.inner.sentinel], max(until - time.monotonic(), 0)):
+                _log.warning(
+                    "worker-%d is killed: it has not ended within %d s",
+                    worker.idx + 1,
+                    self.workers_kill_timeout,
+                )
+                worker.kill()  # type: ignore[no-untyped-call]
+            worker.join()  # type: ignore[no-untyped-call]
+        self.wrks.clear()
 
     def _respawn_workers(
         self,
