@@ -158,8 +158,8 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, help="where results are kept as they come [a temporary directory]"
     )
-    parser.add_argument("--listeners", type=int, default=1_200, help="of the truth [1200, or all]")
-    parser.add_argument("--days", type=int, default=4, help="of the truth [4]")
+    parser.add_argument("--listeners", type=int, help="of the truth [all]")
+    parser.add_argument("--days", type=int, default=7, help="of the truth [7]")
     parser.add_argument(
         "--small", action="store_true", help="a small service and short lives, to see it work"
     )
@@ -248,22 +248,16 @@ def _build(home: Home) -> None:
             print(f"{progress.step} done", flush=True)
 
 
-def _prepared(home: Home, work: Path, settings: list[str], listeners: int, days: int) -> Job:
+def _prepared(home: Home, work: Path, settings: list[str], listeners: int | None, days: int) -> Job:
     """The days that the past rungs judge by, which the champion has not seen, and the older bundle: made once."""
     file = work / "job.json"
     if file.exists():
         return msgspec.json.decode(file.read_bytes(), type=Job)
     everybody = read_config(home.truth).listeners
-    listeners = min(listeners, everybody)
-    size = Size(
-        past=4,
-        requests=everybody // 8,
-        pages=everybody // 8,
-        listeners=listeners // 3,
-        days=3,
-        duel_days=2,
-        seed=2,
-        reactions=NONE,
+    listeners = min(listeners or everybody, everybody)
+    usual = Size()  # the record is of what `segue evidence` does unless told otherwise
+    size = msgspec.structs.replace(
+        usual, listeners=min(usual.listeners, listeners // 3), past=4, seed=2, reactions=NONE
     )
     ladder = Ladder(home, size, lambda what: print(what, flush=True))
     champion = home.bundles.open()

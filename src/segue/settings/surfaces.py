@@ -112,6 +112,12 @@ class Surface(Struct, frozen=True, forbid_unknown_fields=True):
         int, Meta(ge=1, le=10_000, description="candidates kept after the merge, best of each source first")
     ] = 500
 
+    def __post_init__(self) -> None:
+        if self.selector.debuts > 0 and "debuts" not in self.sources:
+            raise ValueError(
+                "Expected a recipe with the source `debuts` (sources.debuts.limit=30), from which selector.debuts draws"
+            )
+
 
 def default_surfaces() -> dict[str, Surface]:
     """The surfaces as shipped."""

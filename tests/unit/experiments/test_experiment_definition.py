@@ -106,6 +106,7 @@ def test_what_is_wrong_with_one_alone(known: dict[str, Any], said: str) -> None:
         ("surfaces.home.selector.divresity", 0.5, "did you mean surfaces.home.selector.diversity"),
         ("surfaces.home.selector.diversity", 1.5, "variants.b.set: surfaces.home.selector.diversity: must be a number <= 1"),
         ("surfaces.hom.selector.diversity", 0.5, "did you mean surfaces.home"),
+        ("surfaces.home.selector.debuts", 1.0, "surfaces.home: must be a recipe with the source `debuts`"),
         ("serving.max_k", 5, "is no setting of a surface"),
         ("surfaces.home.sources.trendig.limit", 5, "no source is called 'trendig'; did you mean 'trending'"),
     ],

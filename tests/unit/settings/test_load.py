@@ -60,6 +60,7 @@ def test_properties_of_spark_keep_the_dots_of_their_names(tmp_path: Path) -> Non
         ("serving.port.x=1", "serving.port is a value"),
         ("state.redis.url.x=1", "state.redis.url is a value"),
         ("nonsense", "section.key=value"),
+        ("surfaces.home.selector.debuts=0.5", "surfaces.home: must be a recipe with the source `debuts`"),
         ("training.factors=0", "training.factors: must be a whole number >= 8"),
         ("state.kind=lmbd", "'lmbd' must be one of lmdb, bigtable, dynamodb, redis; did you mean lmdb?"),
         ("state.kind=7", "state.kind: must be text, not a whole number"),
