@@ -1,9 +1,9 @@
 """Exposures joined to what the listener then did with the track within 24 hours.
 
-An event that names a request answers that request only. One that names none answers what the surface that it names showed of that
-track in the 24 hours before it; one that names neither is nobody's merit: what a listener finds in their own library would otherwise be
-credited to every page that showed it too, and a page of what they play anyway would win every comparison. The listener must be the same
-either way: a request id alone proves nothing.
+An event that names a request answers that request only. One that names none answers what the surface that it names showed of
+that track in the 24 hours before it; one that names neither is nobody's merit: what a listener finds in their own library would
+otherwise be credited to every page that showed it too, and a page of what they play anyway would win every comparison. The
+listener must be the same either way: a request id alone proves nothing.
 """
 
 from __future__ import annotations
