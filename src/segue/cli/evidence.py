@@ -148,4 +148,4 @@ def _past(record: Record | None) -> str:
     right, of = record.signs
     sure, sure_of = record.sure
     order = "" if record.rank is None else f", rank correlation {record.rank:+.2f}"
-    return f"sign right {right}/{of}, when sure {sure}/{sure_of}{order}"
+    return f"of clear effects sign right {right}/{of}, where sure {sure}/{sure_of} ({record.better} better ones){order}"

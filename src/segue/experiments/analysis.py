@@ -35,7 +35,8 @@ SMALLEST_STRATUM = 20
 
 
 class Analysis(msgspec.Struct, frozen=True):
-    """What an experiment's table says. `running`: more units are to come, so the decision goes by always-valid numbers."""
+    """What an experiment's table says. `running`: its planned end was not reached (more is to come, or it
+    was stopped), so the decision goes by always-valid numbers."""
 
     units: dict[str, int]
     srm: SampleRatio

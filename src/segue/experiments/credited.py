@@ -21,7 +21,7 @@ from segue.contracts.vocabulary import Team
 from segue.experiments.exposed import logged_variant, named_in
 from segue.experiments.interleaving import Floats, Preference, Sides, preferred
 from segue.experiments.metrics import CREDITED
-from segue.experiments.results import planned_units, running, span
+from segue.experiments.results import awaited, early, planned_units, span
 from segue.experiments.statistics.multiple import holm
 from segue.experiments.store import Kept
 from segue.warehouse.measures import times
@@ -71,7 +71,7 @@ def preferences(engine: Engine, kept: Kept, surfaces: tuple[str, ...], now: int)
             "that serves, and do its surfaces get requests?",
             field=EXPOSURES.name,
         )
-    goes_on, planned = running(kept, now), planned_units(engine, experiment, surfaces)
+    sequential, planned = early(kept, now), planned_units(engine, experiment, surfaces)
     found: dict[str, dict[str, Preference]] = {}
     silent: dict[str, str] = {}
     for variant in sorted(experiment.variants):
@@ -79,23 +79,23 @@ def preferences(engine: Engine, kept: Kept, surfaces: tuple[str, ...], now: int)
         try:
             found[variant] = {
                 goal: preferred(
-                    sides_of(mine, goal), experiment.power.alpha, running=goes_on, planned=planned
+                    sides_of(mine, goal), experiment.power.alpha, running=sequential, planned=planned
                 )
                 for goal in goals
             }
         except InvalidData as error:
             silent[variant] = error.message
-    found = _corrected(found, experiment.power.alpha, goes_on)
+    found = _corrected(found, experiment.power.alpha, sequential)
     return Preferences(
         experiment.name,
         days.first,
         days.last,
-        goes_on,
+        sequential,
         planned,
         dict(zip(*(answers[name].to_pylist() for name in ("variant", "answers")), strict=True)),
         found,
         silent,
-        decide(found, silent, experiment.ends if goes_on else None),
+        decide(found, silent, awaited(kept, now)),
     )
 
 

@@ -117,8 +117,9 @@ class Record(msgspec.Struct, frozen=True):
     """How a rung did on known challengers.
 
     known: challengers it spoke of; signs: of those with a clear effect, how many it gave the right sign, whatever its interval;
-    sure: of those where its interval left out 0, how many were right; rank: Spearman's correlation of its order with the true
-    one; covered: how often its interval held the truth, where it measures the same thing.
+    sure: of these where its interval left out 0, how many were right, and better: how many of them it rightly called better;
+    rank: Spearman's correlation of its order with the true one; covered: how often its interval held the truth, where it measures
+    the same thing.
     """
 
     known: int
@@ -126,6 +127,7 @@ class Record(msgspec.Struct, frozen=True):
     sure: tuple[int, int]
     rank: float | None
     covered: tuple[int, int] | None = None
+    better: int = 0
 
     @property
     def trusted(self) -> bool:
@@ -195,15 +197,18 @@ def advise(
     reasons += [f"{one.rung}: silent: {one.why}" for one in silent]
     better, worse = counted["better"], counted["worse"]
     if worse and not better:
-        return Advice("stop", [f"{_all(worse)} expects harm and nothing that counts speaks for it", *reasons])
+        return Advice(
+            "stop", [f"{_all(worse, 'expect')} harm and nothing that counts speaks for it", *reasons]
+        )
     if better and not worse:
         return Advice(
             "ship to A/B",
-            [f"{_all(better)} expects a gain and nothing that counts speaks against it", *reasons],
+            [f"{_all(better, 'expect')} a gain and nothing that counts speaks against it", *reasons],
         )
     if better and worse:
         return Advice(
-            "not enough evidence", [f"{_all(better)} and {_all(worse)} contradict each other", *reasons]
+            "not enough evidence",
+            [f"{_all(better, 'expect')} a gain, {_all(worse, 'expect')} harm", *reasons],
         )
     return Advice(
         "not enough evidence", ["no rung that was right often enough before is sure of a direction", *reasons]
@@ -226,6 +231,7 @@ def _record(pairs: Sequence[tuple[Truth, Prediction]], metric: str) -> Record:
         sure=(sum(right[n] for n in sure), len(sure)),
         rank=order,
         covered=(sum(held), len(held)) if held else None,
+        better=sum(right[n] for n in sure if pairs[n][1].direction == "better"),
     )
 
 
@@ -238,11 +244,12 @@ def _believed(past: Record | None, sure: bool, trusted: bool) -> str:
     if past is None:
         return "it has no record, so it does not count"
     right, of = past.sure
-    history = f"right on {right} of {of} known challengers it was sure of"
+    history = f"right on {right} of {of} known challengers of clear effect that it was sure of, {past.better} of them better ones"
     if not trusted:
         return f"{history}: too few to count" if of < ENOUGH else f"{history}: not often enough to count"
     return history if sure else f"{history}, but not sure now"
 
 
-def _all(rungs: Sequence[str]) -> str:
-    return " and ".join(rungs)
+def _all(rungs: Sequence[str], do: str) -> str:
+    """Who does what: `interleaving expects`, `offline and interleaving expect`."""
+    return f"{' and '.join(rungs)} {do}{'s' if len(rungs) == 1 else ''}"

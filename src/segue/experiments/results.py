@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Struct
+from msgspec.structs import replace
 
 from segue.contracts.errors import NotFound
 from segue.contracts.experiments import CONTROL, HOLDOUT, Experiment
@@ -80,10 +81,13 @@ def results(engine: Engine, kept: Kept, surfaces: tuple[str, ...], now: int) -> 
         days=found.days,
         segments=[name for name in SEGMENTS if name in found.units.column_names],
         alpha=power.alpha,
-        running=running(kept, now),
+        running=early(kept, now),
         planned=planned_units(engine, experiment, surfaces),
-        until=experiment.ends,
+        until=awaited(kept, now),
     )
+    if kept.stopped_at is not None and analysis.decision.verdict == "wait":
+        ended = replace(analysis.decision, verdict="stop", said="stop: it was stopped before it was settled")
+        analysis = replace(analysis, decision=ended)
     return Results(
         experiment.name,
         days.first,
@@ -112,9 +116,15 @@ def span(engine: Engine, kept: Kept, now: int) -> tuple[Days, int]:
     return Days(experiment.starts, last), end
 
 
-def running(kept: Kept, now: int) -> bool:
-    """Whether more is to come of an experiment."""
-    return kept.stopped_at is None and now < micros(kept.experiment.ends)
+def early(kept: Kept, now: int) -> bool:
+    """Whether its numbers must hold at every look: more is to come, or somebody stopped it before its end, having looked."""
+    return min(now, now if kept.stopped_at is None else kept.stopped_at) < micros(kept.experiment.ends)
+
+
+def awaited(kept: Kept, now: int) -> date | None:
+    """The day on which an experiment ends that is still running."""
+    ends = kept.experiment.ends
+    return ends if kept.stopped_at is None and now < micros(ends) else None
 
 
 def planned_units(engine: Engine, experiment: Experiment, surfaces: tuple[str, ...]) -> int:

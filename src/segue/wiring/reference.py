@@ -182,8 +182,9 @@ def _evidence(found: Calibration) -> str:
         lines += [
             f"## {words}",
             "",
-            "| rung | spoke of | sign right, of clear effects | right where sure | rank correlation | interval held the truth |",
-            "| --- | ---: | ---: | ---: | ---: | ---: |",
+            "| rung | spoke of | sign right, of clear effects | right where sure "
+            "| of these, better ones | rank correlation | interval held the truth |",
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
         ]
         lines += [_recorded(rung, record) for rung, record in records(found.known, metric).items()]
         lines.append("")
@@ -210,7 +211,7 @@ def _recorded(rung: str, record: Record) -> str:
     held = "" if record.covered is None else f"{record.covered[0]} of {record.covered[1]}"
     rank = "" if record.rank is None else f"{record.rank:.2f}"
     signs, sure = (f"{right} of {of}" for right, of in (record.signs, record.sure))
-    return f"| {rung} | {record.known} | {signs} | {sure} | {rank} | {held} |"
+    return f"| {rung} | {record.known} | {signs} | {sure} | {record.better} | {rank} | {held} |"
 
 
 def _known(one: Known) -> str:

@@ -121,6 +121,12 @@ def broken_model(asked: Asked) -> tuple[dict[str, float], str]:
     worse = goal.comparisons[0].effect is not None and goal.comparisons[0].effect < 0
     caught = soonest > 0 and worse and found.decision.verdict == "stop"
     when = f"after {soonest} days" if soonest else "never"
+    verdict = (
+        f"{'caught' if caught else 'NOT caught'}: looking daily, the harm is certain {when}; "
+        f"at the end: {found.decision.said}"
+    )
+    if goal.comparisons[0].relative is None:
+        verdict = f"cannot tell: nothing can be estimated; {MORE}"
     return (
         {
             f"{GOAL}, true relative effect": truth[GOAL].relative,
@@ -129,8 +135,7 @@ def broken_model(asked: Asked) -> tuple[dict[str, float], str]:
             "days_active, true relative effect": truth["days_active"].relative,
             "days until daily looks are sure": soonest,
         },
-        f"{'caught' if caught else 'NOT caught'}: looking daily, the harm is certain {when}; "
-        f"at the end: {found.decision.said}",
+        verdict,
     )
 
 
@@ -157,11 +162,15 @@ def cold_start(asked: Asked) -> tuple[dict[str, float], str]:
         for name, cold, warm in zip(names, unknown, known, strict=True)
     }
     first, *_, last = share.values()
+    if np.isnan([first, last]).any():
+        return share, f"cannot tell: some pages nobody saw or listened from; {MORE}"
     return (
         share,
         f"a stranger's first page is worth {first:.0%} of a known listener's, pages from the ninth on {last:.0%}",
     )
 
+
+MORE: Final = "take more listeners or more days"
 
 Shown = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
 """Listeners, and the scenes of the slots they were shown."""
@@ -226,6 +235,11 @@ def filter_bubble(asked: Asked) -> tuple[dict[str, float], str]:
         found[f"{name}: scenes on a listener's pages, last quarter"] = breadth[1]
         ratio[name] = breadth[1] / breadth[0] - 1
     further = ratio["recommender"] - ratio["logging policy"]
+    if np.isnan(further):
+        return (
+            found,
+            f"cannot tell: nobody saw 60 slots in a quarter of the days; {MORE}",
+        )
     return found, (
         f"{'NARROWS' if further < -0.05 else 'does not narrow further'}: over {plan.days} days a listener's pages change "
         f"in breadth by {ratio['recommender']:+.0%}, under the logging policy by {ratio['logging policy']:+.0%}"

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from segue.contracts.errors import InvalidInput
 from segue.contracts.experiments import Experiment
+from segue.contracts.ports import Days
 from segue.contracts.tables import EXPOSURES, RAW_EVENTS
 from segue.contracts.vocabulary import DAY
 from segue.flows.steps import BUILD
@@ -56,6 +57,11 @@ def lived_on(
     # Answers that change from one day to the next are what the checks of the flow are there to stop.
     unchecked = replace(home.settings.warehouse, expect=False)
     copy = Home(into, replace(home.settings, warehouse=unchecked))
+    for table in (RAW_EVENTS, EXPOSURES):
+        kept = copy.engine.days(table)
+        if kept is not None and kept.last >= logs[0].day:
+            say(f"leaves out {table.name} of the home from {logs[0].day} on: those days are lived here")
+            copy.engine.overwrite(table, table.arrow.empty_table(), Days(logs[0].day, kept.last))
     for day in logs:
         copy.engine.append(RAW_EVENTS, day.events)
         copy.engine.append(EXPOSURES, day.exposures)

@@ -50,10 +50,12 @@ def test_a_record_counts_what_a_rung_got_right() -> None:
     assert found[OFFLINE].known == 4
     assert found[OFFLINE].signs == (2, 3)
     assert found[OFFLINE].sure == (1, 2)
+    assert found[OFFLINE].better == 0
     assert found[OFFLINE].covered is None  # another quantity
     assert found[OFFLINE].rank == pytest.approx(0.4)  # ranks 1 4 3 2 against 1 2 4 3
     assert found[SIMULATION].signs == (3, 3)
     assert found[SIMULATION].sure == (2, 2)
+    assert found[SIMULATION].better == 1
     assert found[SIMULATION].covered == (2, 3)
     assert found[SIMULATION].rank == 1.0
     assert INTERLEAVING not in found

@@ -212,6 +212,12 @@ def test_results_say_what_was_not_measured(home: Home) -> None:
     assert sum(half.analysis.units.values()) <= sum(found.analysis.units.values())
 
 
+def test_an_experiment_that_was_stopped_is_read_as_one_that_somebody_looked_at(home: Home) -> None:
+    stopped = results(home.engine, Kept(tried(), stopped_at=END - DAY), SURFACES, END + DAY).analysis
+    assert stopped.running  # always-valid numbers, although nothing more is to come
+    assert stopped.decision.verdict != "wait"
+
+
 def test_nothing_landed_is_said(home: Home) -> None:
     later = tried(starts=date(2026, 12, 1), ends=date(2026, 12, 5))
     with pytest.raises(NotFound, match="no exposures from 2026-12-01 on have landed yet"):
