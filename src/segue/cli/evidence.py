@@ -133,7 +133,7 @@ def _print(found: Evidence) -> None:
         )
     for silent in found.silent:
         table.add_row(
-            silent.rung, "silent", "", "", escape(silent.why), _past(found.records.get(silent.rung))
+            silent.rung, "silent", "", "", "(why: below)", _past(found.records.get(silent.rung))
         )
     out.print(table)
     first, *rest = found.advice.reasons
