@@ -201,7 +201,9 @@ def _ratio(difference: Floats, total: Floats) -> _Lead:
     ratio = float(difference.sum()) / whole
     pull = (difference - ratio * total) * n / whole
     error = float(pull.std(ddof=1)) / np.sqrt(n)
-    if error == 0.0:  # every credit went to one side: what scatters is what it would have been without a preference
+    if (
+        error == 0.0
+    ):  # every credit went to one side: what scatters is what it would have been without a preference
         error = float(np.sqrt(difference @ difference)) / whole or 1.0
     reach = float(student.ppf(0.5 + LEVEL / 2, n - 1)) * error
     p = 2.0 * float(student.sf(abs(ratio) / error, n - 1))
@@ -215,7 +217,8 @@ def _always_valid(
     if error == 0.0:  # nothing was earned
         return AlwaysValid(ci95, p)
     return AlwaysValid(
-        _clipped(value, boundary(n, planned) * error), always_valid_p(value / error, n, planned)
+        _clipped(value, boundary(n, planned, freedom=n - 1) * error),
+        always_valid_p(value / error, n, planned, freedom=n - 1),
     )
 
 

@@ -139,7 +139,9 @@ def test_a_name_is_no_path(store: ExperimentStore, name: str) -> None:
         store.get(name)
 
 
-@pytest.mark.parametrize("name", ["/diverse", "./diverse", "x/../diverse", "../diverse", "div/erse", "a" * 300, "\0", ""])
+@pytest.mark.parametrize(
+    "name", ["/diverse", "./diverse", "x/../diverse", "../diverse", "div/erse", "a" * 300, "\0", ""]
+)
 def test_a_path_is_no_name(store: ExperimentStore, name: str) -> None:
     """Else the switch that ends one would write somewhere else, say that it did, and end nothing."""
     put(store, experiment())
