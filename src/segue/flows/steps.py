@@ -80,7 +80,7 @@ def build_co_listens(task: Task) -> None:
     task.write(t.CO_LISTENS, co_listens.co_listens(task.read(t.LISTENS)))
 
 
-@step(reads=[Read(t.EXPOSURES), Read(t.EVENTS, after=1)], writes=[t.OUTCOMES], name="outcomes")
+@step(reads=[Read(t.EXPOSURES), Read(t.EVENTS, after=1)], writes=[t.OUTCOMES], name="outcomes", version=2)
 def build_outcomes(task: Task) -> None:
     """What was shown, and what the listener then did with it within 24 hours."""
     task.write(t.OUTCOMES, outcomes.outcomes(task.read(t.EXPOSURES), task.read(t.EVENTS)))

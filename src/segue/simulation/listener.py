@@ -17,6 +17,16 @@ from numba import njit
 
 from segue.contracts.vocabulary import END_MS, LISTEN_MS, SECOND
 from segue.simulation.draws import below, exponential, gumbel, normal, uniform
+from segue.simulation.memory import (
+    follow,
+    from_library,
+    from_library_of,
+    just_heard,
+    place_in_library,
+    remember,
+    set_liked,
+    unfollow,
+)
 from segue.simulation.policy import may_play
 from segue.simulation.session import (
     BLOCK_ARTIST,
@@ -50,7 +60,6 @@ from segue.simulation.world import (
     HIDDEN,
     I32,
     I64,
-    LIBRARY,
     NEIGHBOURS,
     RECENT,
     Crowd,
@@ -123,7 +132,7 @@ def stock_libraries(
         for _ in range(6 + below(memory["rng"], u, 15)):
             track = _browse(music, people, memory, crowd, u, uploaded, _ANY_MOOD, 0.0)
             if track >= 0:
-                _remember(memory, u, track)
+                remember(memory, u, track)
 
 
 @njit(cache=True, nogil=True)
@@ -149,7 +158,7 @@ def choose_segments(
         if what in (NEXT_UP, RELATED):
             seed[i] = sessions["last"][s]
         elif what == STATION:
-            seed[i] = _from_library(memory, user)
+            seed[i] = from_library(memory, user)
             if seed[i] < 0:
                 seed[i] = sessions["last"][s]
             if seed[i] < 0:
@@ -282,7 +291,7 @@ def _own_way(scene: _Scene, s: int, what: int, limit: int) -> None:
         return
     if shuffle:
         while scene.at[0] < limit and uniform(memory["rng"], user) < _RUN:
-            track = _from_library(memory, user)
+            track = from_library(memory, user)
             if not _may_play(scene, s, track):
                 return
             _play(scene, s, track, _NONE, _NONE, _NONE)
@@ -304,13 +313,13 @@ def _target(scene: _Scene, s: int, what: int, drift: float) -> int:
     )
     user, uploaded, track = sessions["user"][s], np.int64(sessions["uploaded"][s]), -1
     if what == LIBRARY_RUN or (what == SEARCH_RUN and uniform(memory["rng"], user) < 0.4):
-        track = _from_library(memory, user)
+        track = from_library(memory, user)
     elif what == ARTIST_RUN:
         track = _of_artist(scene, s, drift)
     elif what == FRIENDS_RUN:
         first, last = people.friend_ptr[user], people.friend_ptr[user + 1]
         if last > first:
-            track = _from_library_of(
+            track = from_library_of(
                 memory, user, people.friend[first + below(memory["rng"], user, last - first)]
             )
     elif what == TRENDING_RUN and len(crowd.hot) > 0:
@@ -372,7 +381,7 @@ def _of_artist(scene: _Scene, s: int, drift: float) -> int:
     if memory["n_follows"][user] > 0 and (known < 0 or uniform(memory["rng"], user) < 0.3):
         artist = memory[user]["follows"][below(memory["rng"], user, min(memory["n_follows"][user], FOLLOWS))]
     if artist < 0:
-        known = known if known >= 0 else _from_library(memory, user)
+        known = known if known >= 0 else from_library(memory, user)
         if known < 0:
             return -1
         artist = music.track["artist"][known]
@@ -432,9 +441,9 @@ def _play(scene: _Scene, s: int, track: int, surface: int, slot: int, request: i
     music, memory, sessions = scene.music, scene.memory, scene.sessions
     user, ts, duration = sessions["user"][s], sessions["clock"][s], music.track["duration"][track]
     like = relevance(scene.music, scene.people, user, track, _drift(ts, scene.period))
-    known = _place_in_library(memory, user, track)
+    known = place_in_library(memory, user, track)
     moment = like + (FAMILIAR if known >= 0 else 0.0)
-    moment -= TIRED if _just_heard(memory, user, track) else 0.0
+    moment -= TIRED if just_heard(memory, user, track) else 0.0
     moment -= OFF_MOOD if music.track["mood"][track] != sessions["mood"][s] else 0.0
     moment -= _boredom(scene, user, track) if request >= 0 else 0.0
     stayed = uniform(memory["rng"], user) < listen_chance(moment)
@@ -449,7 +458,7 @@ def _play(scene: _Scene, s: int, track: int, surface: int, slot: int, request: i
     _write(scene, s, ts, SKIP if gave_up else PLAY, track, ms, surface, slot, request, _NONE)
     _mark(scene, s, track, like, stayed, known, ts, ms, surface, slot, request)
     if stayed and (known >= 0 or uniform(memory["rng"], user) < 0.45 * listen_chance(like)):
-        _remember(memory, user, track)
+        remember(memory, user, track)
     memory[user]["recent"][memory["n_recent"][user] % RECENT] = track
     memory["n_recent"][user] += 1
     sessions["last"][s] = track
@@ -501,8 +510,8 @@ def _mark(
         liked = known >= 0 and memory[user]["liked"][known] == 1
         if not liked and uniform(memory["rng"], user) < 0.10 * joy:
             _write(scene, s, when, LIKE, track, _NONE, surface, slot, request, _NONE)
-            _remember(memory, user, track)
-            _set_liked(memory, user, track, 1)
+            remember(memory, user, track)
+            set_liked(memory, user, track, 1)
         if uniform(memory["rng"], user) < 0.012 * joy:
             _write(scene, s, when + 1_000, REPOST, track, _NONE, surface, slot, request, _NONE)
         if uniform(memory["rng"], user) < 0.03 * joy:
@@ -521,13 +530,13 @@ def _mark(
         if uniform(memory["rng"], user) < 0.006 * joy:
             _write(scene, s, when + 3_000, SHARE, track, _NONE, surface, slot, request, _NONE)
         follows = uniform(memory["rng"], user) < 0.02 * joy and memory["n_follows"][user] < FOLLOWS
-        if follows and _follow(memory, user, music.track["artist"][track]):
+        if follows and follow(memory, user, music.track["artist"][track]):
             _write(scene, s, when + 4_000, FOLLOW, track, _NONE, surface, slot, request, _NONE)
         return
     when = ts + ms * 1_000
     if known >= 0 and memory[user]["liked"][known] == 1 and uniform(memory["rng"], user) < 0.05:
         _write(scene, s, when, UNLIKE, track, _NONE, surface, slot, request, _NONE)
-        _set_liked(memory, user, track, 0)
+        set_liked(memory, user, track, 0)
     dislike = 1.0 / (1.0 + math.exp(like + 0.5))
     if known < 0 and uniform(memory["rng"], user) < 0.03 * dislike:
         if memory["n_hidden"][user] < HIDDEN:
@@ -537,7 +546,7 @@ def _mark(
     elif uniform(memory["rng"], user) < 0.003 * dislike and memory["n_blocked"][user] < BLOCKED:
         memory[user]["blocked"][memory["n_blocked"][user]] = music.track["artist"][track]
         memory["n_blocked"][user] += 1
-        if _unfollow(memory, user, music.track["artist"][track]):
+        if unfollow(memory, user, music.track["artist"][track]):
             _write(scene, s, when + 1, UNFOLLOW, track, _NONE, surface, slot, request, _NONE)
         _write(scene, s, when + 2, BLOCK_ARTIST, track, _NONE, surface, slot, request, _NONE)
 
@@ -579,71 +588,3 @@ def _may_play(scene: _Scene, s: int, track: int) -> bool:
 @njit(cache=True, nogil=True)
 def _drift(ts: int, period: tuple[int, int]) -> float:
     return min(1.0, (ts - period[0]) / (period[1] - period[0]))
-
-
-@njit(cache=True, nogil=True)
-def _remember(memory: Memory, user: int, track: int) -> None:
-    """Write a track into the library; a like of it is carried along."""
-    known = _place_in_library(memory, user, track)
-    liked = memory[user]["liked"][known] if known >= 0 else 0
-    place = memory["n_library"][user] % LIBRARY
-    memory[user]["library"][place] = track
-    memory[user]["liked"][place] = liked
-    memory["n_library"][user] += 1
-
-
-@njit(cache=True, nogil=True)
-def _set_liked(memory: Memory, user: int, track: int, value: int) -> None:
-    for i in range(min(memory["n_library"][user], LIBRARY)):
-        if memory[user]["library"][i] == track:
-            memory[user]["liked"][i] = value
-
-
-@njit(cache=True, nogil=True)
-def _place_in_library(memory: Memory, user: int, track: int) -> int:
-    for i in range(min(memory["n_library"][user], LIBRARY)):
-        if memory[user]["library"][i] == track:
-            return i
-    return -1
-
-
-@njit(cache=True, nogil=True)
-def _just_heard(memory: Memory, user: int, track: int) -> bool:
-    for i in range(min(memory["n_recent"][user], RECENT)):  # noqa: SIM110
-        if memory[user]["recent"][i] == track:
-            return True
-    return False
-
-
-@njit(cache=True, nogil=True)
-def _from_library(memory: Memory, user: int) -> int:
-    return int(_from_library_of(memory, user, user))
-
-
-@njit(cache=True, nogil=True)
-def _from_library_of(memory: Memory, user: int, owner: int) -> int:
-    """A track from somebody's library, drawn with `user`'s stream, or -1."""
-    known = min(memory["n_library"][owner], LIBRARY)
-    return memory[owner]["library"][below(memory["rng"], user, known)] if known > 0 else -1
-
-
-@njit(cache=True, nogil=True)
-def _follow(memory: Memory, user: int, artist: int) -> bool:
-    """Follow an artist. False if they were followed already."""
-    for i in range(memory["n_follows"][user]):
-        if memory[user]["follows"][i] == artist:
-            return False
-    memory[user]["follows"][memory["n_follows"][user]] = artist
-    memory["n_follows"][user] += 1
-    return True
-
-
-@njit(cache=True, nogil=True)
-def _unfollow(memory: Memory, user: int, artist: int) -> bool:
-    """Stop following an artist. False if they were not followed."""
-    for i in range(memory["n_follows"][user]):
-        if memory[user]["follows"][i] == artist:
-            memory["n_follows"][user] -= 1
-            memory[user]["follows"][i] = memory[user]["follows"][memory["n_follows"][user]]
-            return True
-    return False

@@ -1,7 +1,9 @@
 """Exposures joined to what the listener then did with the track within 24 hours.
 
-An event that names a request answers that request only; one that names none answers every exposure of that track to that
-listener in the 24 hours before it. The listener must be the same either way: a request id alone proves nothing.
+An event that names a request answers that request only. One that names none answers what the surface that it names showed of that
+track in the 24 hours before it; one that names neither is nobody's merit: what a listener finds in their own library would otherwise be
+credited to every page that showed it too, and a page of what they play anyway would win every comparison. The listener must be the same
+either way: a request id alone proves nothing.
 """
 
 from __future__ import annotations
@@ -26,13 +28,14 @@ def outcomes(exposures: ir.Table, events: ir.Table) -> ir.Table:
         track_id="track_id",
         at="ts",
         answers="request_id",
+        where="surface",
         type="type",
         ms_played="ms_played",
         listened="listened",
         skipped="skipped",
     )
     later = (acts.at >= slots.ts) & (acts.at < slots.ts + WITHIN)
-    meant = acts.answers.isnull() | (acts.answers == slots.request_id)
+    meant = (acts.answers == slots.request_id) | (acts.answers.isnull() & (acts["where"] == slots.surface))
     found = slots.inner_join(acts, ["user_id", "track_id", later, meant])
     answers = found.group_by("request_id", "position").aggregate(
         plays=times(found.type == EventType.PLAY),

@@ -41,6 +41,7 @@ WITH t4 AS (
     `t1`.`track_id`,
     `t1`.`ts` AS `at`,
     `t1`.`request_id` AS `answers`,
+    `t1`.`surface` AS `where`,
     `t1`.`type`,
     `t1`.`ms_played`,
     `t1`.`listened`,
@@ -63,6 +64,7 @@ WITH t4 AS (
     `t5`.`track_id` AS `track_id_right`,
     `t5`.`at`,
     `t5`.`answers`,
+    `t5`.`where`,
     `t5`.`type`,
     `t5`.`ms_played`,
     `t5`.`listened`,
@@ -76,7 +78,10 @@ WITH t4 AS (
       `t4`.`ts` + 86400000000
     )
     AND (
-      `t5`.`answers` IS NULL OR `t5`.`answers` = `t4`.`request_id`
+      `t5`.`answers` = `t4`.`request_id`
+      OR (
+        `t5`.`answers` IS NULL AND `t5`.`where` = `t4`.`surface`
+      )
     )
 ), t8 AS (
   SELECT

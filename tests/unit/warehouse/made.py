@@ -295,7 +295,10 @@ def outcomes(exposures: list[Row], events: list[Row]) -> list[Row]:
             if e["user_id"] == shown["user_id"]
             and e["track_id"] == shown["track_id"]
             and shown["ts"] <= e["ts"] < shown["ts"] + DAY
-            and e["request_id"] in (None, shown["request_id"])
+            and (
+                e["request_id"] == shown["request_id"]
+                or (e["request_id"] is None and e["surface"] == shown["surface"])
+            )
         ]
         kinds = {e["type"] for e in answers}
         listened = any(e["listened"] for e in answers)

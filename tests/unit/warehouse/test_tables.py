@@ -142,12 +142,14 @@ def test_outcomes_are_those_of_a_nested_loop(seed: int) -> None:
     for user in range(100):
         first = exposure(2 * user, HOUR, user_id=user, track_id=1)
         again = exposure(2 * user + 1, DAY - 1, user_id=user, track_id=1)
+        again["surface"] = dice.choice(["home", "station"])
         shown += [first, {**first, "position": 1, "track_id": 2}, again]
         for n in range(dice.randint(0, 8)):
             after = dice.choice([-1, 0, 1, HOUR, DAY - 1, DAY, DAY + 1])
             kind = dice.choice(["play", "skip", "like", "hide", "impression", "click"])
             act = event(1000 * user + n, HOUR + after, user_id=user, track_id=dice.randint(1, 2), type=kind)
             act["request_id"] = dice.choice([None, first["request_id"], again["request_id"], b"elsewhere"])
+            act["surface"] = dice.choice([None, "home", "station", "search"])
             act["ms_played"] = n
             long = dice.random() < 0.5
             act |= {"session_start": START, "listened": long and kind == "play"}
