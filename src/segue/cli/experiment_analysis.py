@@ -470,12 +470,16 @@ def _shares(text: str | None) -> dict[str, float] | None:
     found = {}
     for part in text.split(","):
         name, _, share = part.rpartition("=")
+        if name.strip() in found:
+            raise InvalidInput(f"--shares {text}: {name.strip()} is named twice", field="shares")
         try:
             found[name.strip()] = float(share)
         except ValueError:
             raise InvalidInput(f"--shares {text}: {part!r} is not NAME=NUMBER", field="shares") from None
-        if not name.strip() or not 0 < found[name.strip()] < float("inf"):
+        if not name.strip() or not 1e-6 <= found[name.strip()] <= 1e6:
             raise InvalidInput(
-                f"--shares {text}: {part!r} is not NAME=NUMBER above 0", field="shares", limit="> 0"
+                f"--shares {text}: {part!r} is not NAME=NUMBER above 0, from a millionth to a million",
+                field="shares",
+                limit="0.000001 to 1000000",
             )
     return found

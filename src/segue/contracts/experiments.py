@@ -22,7 +22,8 @@ FAILED: Final = "failed:"
 OF_UNIT: Final = "@"
 """Behind a variant in the log, before the unit, where the row does not tell it: `treatment@17:3`."""
 
-Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]{0,59}$")]
+NAME: Final = r"^[a-z0-9][a-z0-9-]{0,59}(?!\n)$"  # a $ alone would let a newline pass
+Name = Annotated[str, Meta(pattern=NAME)]
 Unit = Literal["listener", "session", "request", "artist", "switchback"]
 Country = Annotated[str, Meta(pattern="^[A-Z]{2}$")]
 Interleave = Literal["team-draft", "competing-pairs"]

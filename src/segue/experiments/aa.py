@@ -200,7 +200,9 @@ def _run(rng: np.random.Generator, here: Listeners) -> tuple[float, ...]:
         if plain is None or adjusted is None:
             continue
         seen = sum(there)
-        valid, valid_adjusted = (always_valid_p(gap.value / gap.error, seen, n) for gap in (plain, adjusted))
+        valid, valid_adjusted = (
+            always_valid_p(gap.value / gap.error, seen, n, freedom=gap.freedom) for gap in (plain, adjusted)
+        )
         ps.append((plain.p, valid, valid_adjusted))
     if plain is None or adjusted is None:
         raise InvalidData(

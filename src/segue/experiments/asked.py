@@ -79,7 +79,19 @@ def named(table: pa.Table, keep: Sequence[str], wanted: Sequence[Asked]) -> tupl
     """
     columns = {name: table[name] for name in keep}
     metrics = []
+    taken = {name: name for name in keep}
     for one in wanted:
+        for new, old in one.columns.items():
+            if old in keep[:2]:
+                raise InvalidInput(
+                    f"--metric {one.name}: {old!r} says who and which, and is no metric", field="metric"
+                )
+            if taken.setdefault(new, old) != old:
+                raise InvalidInput(
+                    f"--metric {one.name}: its {new!r} would be column {old!r}, and is {taken[new]!r} elsewhere: call "
+                    "the metric, or the column, otherwise",
+                    field="metric",
+                )
         columns |= {new: table[old] for new, old in one.columns.items()}
         said = dict(one.said)
         if "kind" not in said:
@@ -88,6 +100,13 @@ def named(table: pa.Table, keep: Sequence[str], wanted: Sequence[Asked]) -> tupl
             metrics.append(msgspec.convert({"name": one.name, **said}, Metric, strict=False))
         except msgspec.ValidationError as error:
             raise InvalidInput(f"--metric {one.name}: {error}", field="metric") from error
+    for metric in metrics:
+        own = {name for one in wanted if one.name == metric.name for name in one.columns}
+        if mixed := [name for name in metric.before if name in columns and name not in own]:
+            raise InvalidInput(
+                f"--metric {metric.name}: column {mixed[0]!r} would be its pre-period: say so by --pre {mixed[0]}, or rename it",
+                field="metric",
+            )
     if len({metric.name for metric in metrics}) < len(metrics):
         raise InvalidInput("--metric: the same name is given twice", field="metric")
     return pa.table(columns), metrics

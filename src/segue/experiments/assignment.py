@@ -26,6 +26,8 @@ from segue.contracts.vocabulary import MINUTE
 
 PLACES: Final = 1_000_000
 """Places of a layer: a slice of it is a range of whole ones, so that neither an overlap nor a gap is a matter of rounding."""
+LAYER: Final = "layer:"
+"""Before a layer's name in the salt that its places are drawn by."""
 _SLICE: Final = 100_000
 """Units hashed at once."""
 
@@ -55,12 +57,17 @@ def buckets(salt: str, units: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
 
 def place(layer: str, unit: str) -> int:
     """The unit's place in the layer, from 0 to 999,999: the same for all its experiments."""
-    return int(bucket(f"layer:{layer}", unit) * PLACES)
+    return int(bucket(f"{LAYER}{layer}", unit) * PLACES)
 
 
 def slice_of(experiment: Experiment) -> range:
     """The places of its layer that are in it."""
     return range(round(experiment.offset * PLACES), round((experiment.offset + experiment.share) * PLACES))
+
+
+def salt_of(experiment: Experiment) -> str:
+    """What its variants are drawn by."""
+    return experiment.salt or experiment.name
 
 
 def slot(ts: int, minutes: int) -> int:
@@ -84,7 +91,7 @@ class Split:
         names = tuple(sorted(experiment.variants))
         sums = list(accumulate(experiment.variants[name].weight for name in names))
         edges = (*(one / sums[-1] for one in sums[:-1]), 1.0)
-        return cls(experiment.layer, experiment.salt or experiment.name, slice_of(experiment), names, edges)
+        return cls(experiment.layer, salt_of(experiment), slice_of(experiment), names, edges)
 
     def variant(self, unit: str) -> str | None:
         """The unit's variant, or None where it is not in."""
@@ -98,7 +105,7 @@ class Split:
     def column(self, units: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
         """Positions in `names` of the variants of many units, -1 where a unit is not in. int8[n] for int64[n]."""
         found = np.full(len(units), -1, np.int8)
-        places = (buckets(f"layer:{self.layer}", units) * PLACES).astype(np.int64)
+        places = (buckets(f"{LAYER}{self.layer}", units) * PLACES).astype(np.int64)
         inside = np.flatnonzero((places >= self.places.start) & (places < self.places.stop))
         found[inside] = np.searchsorted(self.edges, buckets(self.salt, units[inside]), side="right")
         return found

@@ -101,37 +101,44 @@ def compared(
     if gap is None:
         value = found.treatment.value - found.control.value
         return Comparison(*who, value, None, None, None), (
-            f"{metric.name} has no variance: every unit of {names[0]} and {names[treatment]} has the same value, "
-            "so there is no interval"
+            f"{metric.name} has no variance: every unit of {names[0]} and {names[treatment]} has the same value"
+            f"{' but for what its pre-period says' if values.adjusted else ''}, so there is no interval"
         )
     warning = None
-    value = gap.value
+    value, base = gap.value, found.control.raw
     if found.method == "agresti-caffo":
         levels = [float(values.columns[0][values.variant == one].mean()) for one in (0, treatment)]
-        value = levels[1] - levels[0]
+        value, base = levels[1] - levels[0], levels[0]
         warning = f"{metric.name}: fewer than 10 units have it or have it not: interval and p are Agresti and Caffo's"
     elif min(found.control.variance, found.treatment.variance) <= 0.0:
         warning = (
             f"{metric.name} has no variance in {names[0]} or {names[treatment]}: its interval is too narrow"
         )
-    return _comparison(metric, who, found, gap, value, planned), warning
+    return _comparison(metric, who, found, gap, (value, base), planned), warning
 
 
 def _comparison(
-    metric: Metric, who: tuple[str, str], found: Pair, gap: Difference, value: float, planned: int
+    metric: Metric,
+    who: tuple[str, str],
+    found: Pair,
+    gap: Difference,
+    observed: tuple[float, float],
+    planned: int,
 ) -> Comparison:
+    """`observed` are the effect and the control's level, without what an interval for few adds to both."""
+    value, base = observed
     n = found.control.n + found.treatment.n
-    reach = boundary(n, planned) * gap.error
+    reach = boundary(n, planned, freedom=gap.freedom) * gap.error
     held = None
     if metric.margin is not None and metric.role == "guardrail":
         z, p = not_worse(found.control, found.treatment, metric.margin, metric.better)
-        held = NotWorse(metric.margin, p, always_valid_p(max(z, 0.0), n, planned))
+        held = NotWorse(metric.margin, p, always_valid_p(max(z, 0.0), n, planned, freedom=gap.freedom))
     relative = gap.relative
     method = found.method + ("+fieller" if relative and relative.method == "fieller" else "")
     return Comparison(
         *who,
         effect=value,
-        relative=None if relative is None else value / abs(found.control.raw),
+        relative=None if relative is None or not base else value / abs(base),
         ci95=gap.interval,
         p=gap.p,
         relative_ci95=None if relative is None else relative.interval,
@@ -140,7 +147,8 @@ def _comparison(
         variance_saved=None if found.by is None else found.by.saved,
         detectable=None if relative is None else POWER * gap.error / abs(found.control.raw),
         always_valid=AlwaysValid(
-            (gap.value - reach, gap.value + reach), always_valid_p(gap.value / gap.error, n, planned)
+            (gap.value - reach, gap.value + reach),
+            always_valid_p(gap.value / gap.error, n, planned, freedom=gap.freedom),
         ),
         not_worse=held,
     )

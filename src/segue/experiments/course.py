@@ -127,7 +127,7 @@ def _course(daily: _Daily, units: Units, treatment: int, planned: int) -> Course
             continue
         alone = daily.difference(sums, here, treatment, adjusted=False)
         looked = int(seen[(daily.variant == 0) | (daily.variant == treatment)].sum())
-        reach = boundary(looked, planned) * gap.error
+        reach = boundary(looked, planned, freedom=gap.freedom) * gap.error
         points.append(
             Day(
                 name,

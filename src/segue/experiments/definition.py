@@ -13,7 +13,7 @@ import msgspec
 
 from segue.contracts.errors import InvalidInput
 from segue.contracts.experiments import CONTROL, HOLDOUT, Experiment, Variant
-from segue.experiments.assignment import slice_of
+from segue.experiments.assignment import LAYER, salt_of, slice_of
 from segue.experiments.metrics import CREDITED, METRICS, of_unit
 from segue.recommend.sources import SOURCES
 from segue.settings.faults import fields_of, value_of
@@ -21,15 +21,23 @@ from segue.settings.load import change_settings, leaf_keys
 from segue.settings.tree import Settings
 
 MOST_VARIANTS: Final = 20
+MOST_TEXT: Final = 1_000_000
 _SURFACES: Final = "surfaces"
 
 
 def read_experiment(path: Path) -> Experiment:
     """The experiment of a TOML file. Raises InvalidInput naming the file and the key."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MOST_TEXT + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path}: cannot be read: {error}", field=str(path)) from error
+    if len(text) > MOST_TEXT:
+        raise InvalidInput(
+            f"{path}: is longer than {MOST_TEXT:,} characters; is it an experiment?",
+            field=str(path),
+            limit=f"{MOST_TEXT:,} characters",
+        )
     return parse(text, str(path))
 
 
@@ -37,7 +45,10 @@ def parse(text: str, origin: str) -> Experiment:
     """The experiment that a TOML text describes. Raises InvalidInput."""
     try:
         return from_tree(tomllib.loads(text), origin)
-    except tomllib.TOMLDecodeError as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # also of a number of thousands of digits, or brackets within brackets
         raise InvalidInput(f"{origin}: not valid TOML: {error}", field=origin) from error
 
 
@@ -153,6 +164,11 @@ def _dates(experiment: Experiment) -> tuple[str, str] | None:
 
 
 def _units(experiment: Experiment) -> tuple[str, str] | None:
+    if experiment.salt.startswith(LAYER):
+        return (
+            "salt",
+            f"{LAYER!r} is what places in layers are drawn by: variants would follow them; use another salt",
+        )
     if (experiment.unit == "switchback") != (experiment.slot_minutes is not None):
         return "slot_minutes", "a switchback needs it (such as 60), and nothing else has it"
     return None
@@ -234,6 +250,11 @@ def _clash(one: Experiment, other: Experiment) -> str | None:
         return None
     if HOLDOUT in (one.layer, other.layer):
         return None
+    if salt_of(one) == salt_of(other):
+        return (
+            f"both draw variants by the salt {salt_of(one)!r}: who is treated in one is treated in the other, and what either "
+            "does cannot be told; give one another salt"
+        )
     for key in sorted(_keys(one)):
         for theirs in sorted(_keys(other)):
             if f"{key}.".startswith(f"{theirs}.") or f"{theirs}.".startswith(f"{key}."):

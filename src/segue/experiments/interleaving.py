@@ -201,8 +201,10 @@ def _ratio(difference: Floats, total: Floats) -> _Lead:
     ratio = float(difference.sum()) / whole
     pull = (difference - ratio * total) * n / whole
     error = float(pull.std(ddof=1)) / np.sqrt(n)
-    if error == 0.0:
-        return _Lead(ratio, 0.0, (ratio, ratio), 1.0)
+    if (
+        error == 0.0
+    ):  # every credit went to one side: what scatters is what it would have been without a preference
+        error = float(np.sqrt(difference @ difference)) / whole or 1.0
     reach = float(student.ppf(0.5 + LEVEL / 2, n - 1)) * error
     p = 2.0 * float(student.sf(abs(ratio) / error, n - 1))
     return _Lead(ratio, error, _clipped(ratio, reach), p)
@@ -212,10 +214,11 @@ def _always_valid(
     value: float, error: float, ci95: tuple[float, float], p: float, n: int, planned: int
 ) -> AlwaysValid:
     """The lead as it may be read at every look."""
-    if error == 0.0:
+    if error == 0.0:  # nothing was earned
         return AlwaysValid(ci95, p)
     return AlwaysValid(
-        _clipped(value, boundary(n, planned) * error), always_valid_p(value / error, n, planned)
+        _clipped(value, boundary(n, planned, freedom=n - 1) * error),
+        always_valid_p(value / error, n, planned, freedom=n - 1),
     )
 
 
@@ -224,8 +227,7 @@ def _clipped(value: float, reach: float) -> tuple[float, float]:
 
 
 def _mean_p(values: Floats) -> float:
-    """Two-sided p that a mean over listeners is 0."""
-    error = float(values.std(ddof=1)) / np.sqrt(len(values))
-    if error == 0.0:
-        return 1.0 if float(values.mean()) == 0.0 else 0.0
-    return 2.0 * float(norm.sf(abs(float(values.mean())) / error))
+    """Two-sided p that a mean over listeners is 0, by the scatter it has if it is: of few listeners who happen to be alike the
+    scatter around their own mean says nothing."""
+    error = float(np.sqrt(values @ values))
+    return 1.0 if error == 0.0 else 2.0 * float(norm.sf(abs(float(values.sum())) / error))

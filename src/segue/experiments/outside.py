@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
@@ -19,8 +20,8 @@ PARQUET = b"PAR1"
 def read_table(path: Path, columns: Sequence[str], texts: Sequence[str]) -> pa.Table:
     """Those columns of a CSV file with a header, or of a Parquet file, which is known by its first bytes.
 
-    The columns in `texts` are read from CSV as text: ids keep their zeros. Raises `NotFound` for no file, `InvalidInput` for a
-    column that is not there, `InvalidData` for a file that is neither.
+    The columns in `texts` are read as text: ids keep their zeros, and a number that is none is no id. Raises `NotFound` for no
+    file, `InvalidInput` for a column that is not there or there twice, `InvalidData` for a file that is neither.
     """
     if not path.is_file():
         raise NotFound(f"{path}: there is no such file", field="csv")
@@ -30,7 +31,7 @@ def read_table(path: Path, columns: Sequence[str], texts: Sequence[str]) -> pa.T
     try:
         if parquet:
             _there(path, pq.read_schema(path).names, wanted)
-            return pq.read_table(path, columns=wanted)
+            return _texts(path, pq.read_table(path, columns=wanted), texts)
         _there(path, _header(path), wanted)
         as_text = csv.ConvertOptions(
             include_columns=wanted,
@@ -38,8 +39,23 @@ def read_table(path: Path, columns: Sequence[str], texts: Sequence[str]) -> pa.T
             strings_can_be_null=True,
         )
         return csv.read_csv(path, convert_options=as_text)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, UnicodeDecodeError, OSError) as error:
         raise InvalidData(f"{path}: cannot be read as CSV or Parquet: {error}", field="csv") from error
+
+
+def _texts(path: Path, table: pa.Table, names: Sequence[str]) -> pa.Table:
+    for name in dict.fromkeys(names):
+        column = table[name]
+        if pa.types.is_floating(column.type):
+            column = pc.if_else(pc.is_nan(column), None, column)
+        try:
+            column = column.cast(pa.string())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise InvalidData(
+                f"{path}: column {name!r} is {column.type}, not text: {error}", field=name
+            ) from error
+        table = table.set_column(table.column_names.index(name), name, column)
+    return table
 
 
 def _header(path: Path) -> list[str]:
@@ -49,6 +65,11 @@ def _header(path: Path) -> list[str]:
 
 def _there(path: Path, names: Sequence[str], wanted: Sequence[str]) -> None:
     for name in wanted:
+        if names.count(name) > 1:
+            raise InvalidInput(
+                f"{path}: {names.count(name)} columns are called {name!r}: which is meant? Rename the others",
+                field=name,
+            )
         if name not in names:
             raise InvalidInput(
                 f"{path}: there is no column {name!r}; there are {', '.join(names[:20])}", field=name

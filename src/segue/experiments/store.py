@@ -8,6 +8,7 @@ who looks at the directory's `stamp` sees that something changed.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from datetime import date
@@ -20,13 +21,14 @@ import tomli_w
 from segue.bundle import BundleStore
 from segue.bundle.folder import turn
 from segue.contracts.errors import BundleCorrupt, Conflict, InvalidInput, NotFound, SegueError, Unavailable
-from segue.contracts.experiments import Experiment
+from segue.contracts.experiments import NAME, Experiment
 from segue.experiments.definition import bundles_of, check, check_together, from_tree, parse, read_experiment
 from segue.settings.tree import Settings
 
 MOST: Final = 1_000
 """Experiments of a home."""
 _FILE, _STOPPED = ".toml", ".stopped"
+_NAME: Final = re.compile(NAME)
 _SETTLED: Final = (
     "unit",
     "slot_minutes",
@@ -108,7 +110,7 @@ class ExperimentStore:
     def get(self, name: str) -> Kept:
         """The experiment of that name. Raises NotFound, InvalidInput."""
         path = self._path(name)
-        if not path.is_file():
+        if not _NAME.fullmatch(name) or not path.is_file():
             known = ", ".join(sorted(path.stem for path in self.root.glob(f"*{_FILE}"))) or "none"
             raise NotFound(f"there is no experiment {name[:60]!r}; there are: {known}", field="name")
         return Kept(read_experiment(path), self._stopped_at(name))
@@ -157,7 +159,7 @@ class ExperimentStore:
 
     def delete(self, name: str) -> Kept:
         """Take it out. What was logged of it stays in the log. Raises NotFound."""
-        kept = self.get(name)
+        kept = self.get(name)  # of no other name than an experiment's is there a file to take out
         with turn(self.root):
             self._path(name).unlink(missing_ok=True)
             (self.root / f"{name}{_STOPPED}").unlink(missing_ok=True)
@@ -195,7 +197,7 @@ class ExperimentStore:
             ) from error
 
     def _path(self, name: str) -> Path:
-        return self.root / f"{name.replace('/', '')}{_FILE}"
+        return self.root / f"{name}{_FILE}"
 
     def _stopped_at(self, name: str) -> int | None:
         try:

@@ -21,6 +21,8 @@ Mask = npt.NDArray[np.bool_]
 TWICE_LIMIT = 0.01
 """Where more of the units than this are in two variants, assignment is broken and nothing may be read."""
 MOST_VARIANTS = 50
+LARGEST = 1e40
+"""Of a metric's values: variances, and skewness with their third power, must stay numbers."""
 REFUSED = "each unit must have one variant: look at the assignment and at how the exposures were joined before anything else"
 
 
@@ -257,6 +259,14 @@ def numbers(table: pa.Table, name: str, metric: Metric) -> Floats:
         raise InvalidData(
             f"metric {metric.name}: column {name!r} has infinite values: mend or leave out those rows",
             field=name,
+        )
+    sizes = np.abs(found[(found != 0.0) & ~np.isnan(found)])
+    if len(sizes) and not 1 / LARGEST < sizes.max() < LARGEST:
+        raise InvalidData(
+            f"metric {metric.name}: the largest value of column {name!r} is {sizes.max():g}, whose powers no number holds: take "
+            "another unit, or mend those rows",
+            field=name,
+            limit=f"{1 / LARGEST:g} < largest < {LARGEST:g}",
         )
     return np.asarray(found, np.float64)
 

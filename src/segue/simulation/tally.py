@@ -183,7 +183,7 @@ def day_table(told: Told, arms: Sequence[str], first: int) -> pa.Table:
     n, days, _ = told.daily.shape
     number = np.tile(np.arange(days), n)
     rows = np.flatnonzero(number >= np.repeat((told.first - first) // DAY, days))
-    flat = told.daily.reshape(n * days, -1)[rows]
+    flat = told.daily.reshape(n * days, len(COUNTS))[rows]
     columns = _named(np.repeat(told.user, days)[rows], np.repeat(told.arm, days)[rows], arms)
     columns["day"] = pa.array((first // DAY + number[rows]).astype(np.int32)).cast(pa.date32())
     return pa.table(columns | _measured(lambda count: flat[:, COUNTS.index(count)]))

@@ -432,6 +432,16 @@ def test_no_variance_is_no_number() -> None:
     assert "could not be compared" in found.decision.reasons[0]
 
 
+def test_a_relative_effect_of_few_is_of_what_was_observed() -> None:
+    """The interval counts one more unit with it and one without; the effect must not."""
+    has = np.zeros(2000, bool)
+    has[[0, 2, 4, *range(1, 19, 2)]] = True  # 3 of control, 9 of treatment
+    units = pa.table({"unit": np.arange(2000), "variant": ["control", "treatment"] * 1000, "stayed": has})
+    one = analyze(units, [Metric("stayed", "proportion")]).metrics["stayed"].comparisons[0]
+    assert one.method.startswith("agresti-caffo")
+    assert (one.effect, one.relative) == (pytest.approx(0.006), pytest.approx(2.0))
+
+
 def test_nobody_in_either_variant_has_it() -> None:
     found = analyze(with_column(table(500), "stayed", [False] * 500), [STAYED])
     change = one(found, "stayed")

@@ -136,6 +136,13 @@ def test_ids_keep_their_zeros(tmp_path: Path) -> None:
         ),
         (["--csv", "AB", "--metric", "minutes", "--shares", "control"], "not NAME=NUMBER"),
         (["--csv", "AB", "--metric", "minutes", "--shares", "control=1,treatment=-1"], "above 0"),
+        (["--csv", "AB", "--metric", "minutes", "--shares", "control=1e308,treatment=1e308"], "to a million"),
+        (["--csv", "AB", "--metric", "minutes", "--shares", "control=1,control=2"], "named twice"),
+        (["--csv", "AB", "--metric", "user"], "says who and which, and is no metric"),
+        (
+            ["--csv", "AB", "--metric", "minutes,pre=plays", "--segment", "minutes.pre"],
+            "there is no column 'minutes.pre'",
+        ),
         (["--csv", "AB", "--metric", "minutes", "--report", "no/such/folder/x.html"], "existing directory"),
     ],
 )
@@ -165,6 +172,61 @@ def test_a_file_that_is_no_table(tmp_path: Path) -> None:
     ragged = tmp_path / "ragged.csv"
     ragged.write_text("unit,variant,x\n1,a,2\n2,b\n")
     assert run("analyze", "--csv", ragged, "--metric", "x").exit_code == 2
+
+
+ROWS = [("1", "a", "1", "2"), ("2", "b", "3", "1"), ("3", "a", "2", "4"), ("4", "b", "2", "2")]
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "asked", "says"),
+    [
+        ("unit,variant,x,x", ROWS, ["x"], "2 columns are called 'x'"),
+        ("unit,variant,x,x.pre", ROWS, ["x", "x.pre"], "column 'x.pre' would be its pre-period"),
+        (
+            "unit,variant,r.numerator,y",
+            ROWS,
+            ["r,numerator=y,denominator=y", "r.numerator"],
+            "its 'r.numerator' would be column 'r.numerator', and is 'y' elsewhere",
+        ),
+        ("unit,variant,x,y", [*ROWS, ("5", "a", "1e200", "1")], ["x"], "whose powers no number holds"),
+        ("unit,variant,x,y", [(*row[:2], "1e-200", "1") for row in ROWS], ["x"], "no number holds"),
+    ],
+)
+def test_columns_that_would_be_read_as_something_else(
+    tmp_path: Path, header: str, rows: list[tuple[str, ...]], asked: list[str], says: str
+) -> None:
+    file = tmp_path / "table.csv"
+    file.write_text("\n".join([header, *(",".join(row) for row in rows)]) + "\n")
+    done = run("analyze", "--csv", file, *(word for one in asked for word in ("--metric", one)))
+    assert done.exit_code == 2, done.output
+    assert says in " ".join(done.stderr.split())
+
+
+def test_a_header_that_is_not_utf8(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    file.write_bytes("unit,variant,x,größe\n1,a,1,2\n2,b,1,3\n".encode("latin-1"))
+    done = run("analyze", "--csv", file, "--metric", "x")
+    assert done.exit_code == 2
+    assert "cannot be read" in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("unit", [[[1], [2], [3]], [{"a": 1}, {"a": 2}, {"a": 3}], [b"\xff", b"\xfe", b"1"]])
+def test_units_that_are_no_text(tmp_path: Path, unit: list[object]) -> None:
+    file = tmp_path / "table.parquet"
+    pq.write_table(pa.table({"unit": unit, "variant": ["a", "b", "a"], "x": [1.0, 2.0, 3.0]}), file)
+    done = run("analyze", "--csv", file, "--metric", "x")
+    assert done.exit_code == 2
+    assert "not text" in " ".join(done.stderr.split())
+
+
+def test_a_number_that_is_none_is_no_unit(tmp_path: Path) -> None:
+    file = tmp_path / "table.parquet"
+    none = float("nan")
+    rows = {"unit": [1.0, 2.0, 3.0, none, none], "variant": ["a", "b", "b", "a", "a"], "x": [1.0, 2, 3, 4, 5]}
+    pq.write_table(pa.table(rows), file)
+    found = json.loads(run("analyze", "--csv", file, "--metric", "x", "--json").stdout)
+    assert found["units"] == {"a": 1, "b": 2}
+    assert found["warnings"] == ["2 rows without a unit or a variant are left out"]
 
 
 def test_aa_prints_what_it_must(tmp_path: Path) -> None:

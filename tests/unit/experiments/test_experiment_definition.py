@@ -68,6 +68,9 @@ def test_toml_and_json_say_the_same() -> None:
         ("0.02", "2", "guardrails.*<= 1.0"),
         ("2026-11-15", "soon", "not valid TOML"),
         ('layer = "home"', "", "missing required field `layer`"),
+        ('"more-diverse-home"', '"more\\n"', "name: Expected `str` matching"),
+        ('layer = "home"', "layer = " + "[" * 5_000, "not valid TOML"),
+        ("weight = 2", "weight = " + "9" * 5_000, "not valid TOML"),
     ],
 )
 def test_a_file_that_cannot_be_read_says_where(given: str, instead: str, said: str) -> None:
@@ -75,10 +78,18 @@ def test_a_file_that_cannot_be_read_says_where(given: str, instead: str, said: s
         parse(FILE.replace(given, instead), "a.toml")
 
 
+def test_a_file_without_an_end_is_not_read_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "long.toml"
+    path.write_text("#" * 1_000_001)
+    with pytest.raises(InvalidInput, match="is longer than 1,000,000 characters"):
+        read_experiment(path)
+
+
 @pytest.mark.parametrize(
     ("known", "said"),
     [
         ({"ends": date(2026, 11, 1)}, "ends: 2026-11-01 is not after starts"),
+        ({"salt": "layer:home"}, "salt: 'layer:' is what places in layers are drawn by"),
         ({"offset": 0.6}, "share: offset 0.6 and share 0.5 are no slice"),
         ({"variants": CONTROL}, "there are 1; name 2 to 20"),
         ({"variants": {"a": Variant(), "b": Variant(set=DIVERSE)}}, "one must be called 'control'"),
@@ -154,6 +165,7 @@ BUNDLE = {**CONTROL, "b": Variant(bundle="b1")}
         ({"layer": "other"}, "both change surfaces.home.selector.diversity, and their layers share units"),
         ({"layer": "other", "variants": SELECTOR}, "both change surfaces.home.selector.diversity"),
         ({"layer": "other", "variants": EXPLORE}, None),
+        ({"layer": "other", "variants": EXPLORE, "salt": "one"}, "both draw variants by the salt 'one'"),
         ({"layer": "other", "variants": FRESH}, None),
         ({"layer": "other", "variants": BUNDLE}, None),
         ({"layer": "holdout", "variants": CONTROL}, None),

@@ -97,10 +97,11 @@ def test_a_policy_that_the_log_cannot_speak_of_is_refused(folder: Path, tmp_path
     ("column", "values", "said"),
     [
         ("propensity_score", [0.0], "propensity: 1 of 4,000 rows are 0"),
+        ("item_id", [np.inf], "item_id is missing or infinite in 1 of 4,000 rows"),
         ("propensity_score", [1.5], "propensity: 1 of 4,000 rows are above 1"),
         ("propensity_score", [float("nan")], "propensity: 1 of 4,000 rows are missing"),
         ("click", [2.0], "click must be 0 or 1"),
-        ("item_id", [float("nan")], "item_id is missing in 1 of 4,000 rows"),
+        ("item_id", [float("nan")], "item_id is missing or infinite in 1 of 4,000 rows"),
     ],
 )
 def test_bad_rows_are_refused_with_the_file(
@@ -137,7 +138,57 @@ def test_files_that_are_no_log_are_refused(folder: Path, tmp_path: Path) -> None
         read(tmp_path)
     names = log.set_column(0, "item_id", pa.array(["shirt"] * len(log)))
     pq.write_table(names, tmp_path / "a.parquet")
-    with pytest.raises(InvalidData, match="item_id must be numbers, got string"):
+    with pytest.raises(InvalidData, match=r"item_id must be numbers .*, got string"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "known"),
+    [
+        (("bts-all", "random-all"), {"bts", "random"}),
+        (("all", "bts-all"), {"all", "bts-all"}),
+        (("-all", "all"), {"-all", "all"}),
+    ],
+)
+def test_policies_are_called_by_what_their_files_differ_in(
+    tmp_path: Path, names: tuple[str, str], known: set[str]
+) -> None:
+    for seed, name in enumerate(names):
+        pq.write_table(table(seed, learns=False), tmp_path / f"{name}.parquet")
+    assert {log.name for log in read(tmp_path)} == known
+
+
+def test_a_log_that_would_not_fit_is_refused(tmp_path: Path) -> None:
+    """Items times positions rows of as many columns: tracks of a catalogue would take terabytes."""
+    log = table(1, learns=False)
+    many = log.set_column(0, "item_id", pa.array(np.arange(len(log))))
+    for name in ("a", "b"):
+        pq.write_table(many, tmp_path / f"{name}.parquet")
+    with pytest.raises(InvalidData, match="item_id: 4,000 items at 2 positions are too many"):
+        read(tmp_path)
+
+
+def test_what_no_weight_can_hold_is_refused(tmp_path: Path) -> None:
+    """A row whose propensity is next to nothing weighs more than all others: one effective row."""
+    log = table(1, learns=True)
+    tiny = log["propensity_score"].to_numpy().copy()
+    tiny[3] = 1e-300
+    pq.write_table(log.set_column(3, "propensity_score", pa.array(tiny)), tmp_path / "a.parquet")
+    pq.write_table(table(2, learns=True), tmp_path / "b.parquet")
+    with pytest.raises(InvalidData, match=r"leave 1.0 effective rows of 4,000"):
+        compare(tmp_path, averaged=False)
+
+
+def test_a_column_twice_and_a_damaged_page_are_refused(folder: Path, tmp_path: Path) -> None:
+    log = pq.read_table(folder / "bts-all.parquet")
+    pq.write_table(log, tmp_path / "a.parquet")
+    pq.write_table(log.append_column("click", log["click"]), tmp_path / "b.parquet")
+    with pytest.raises(InvalidData, match="several columns are called click"):
+        read(tmp_path)
+    whole = bytearray((tmp_path / "a.parquet").read_bytes())
+    whole[50:2_000] = b"\xff" * 1_950
+    (tmp_path / "b.parquet").write_bytes(whole)
+    with pytest.raises(InvalidData, match=r"b.parquet: not a Parquet file"):
         read(tmp_path)
 
 

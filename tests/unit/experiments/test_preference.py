@@ -68,6 +68,33 @@ def test_a_side_with_more_slots_is_found_out() -> None:
     assert found.verdict == "open"
 
 
+@pytest.mark.parametrize(("side", "lead", "verdict"), [(1, 1.0, "treatment"), (0, -1.0, "control")])
+def test_credit_that_is_all_on_one_side_is_a_preference(side: int, lead: float, verdict: str) -> None:
+    """Its pulls do not scatter at all, which is no reason to know nothing of it."""
+    users, team = np.repeat(np.arange(200), 2), np.tile([0, 1, 1, 0], 100)
+    found = prefer(users, team, np.tile([0, 1], 200), (team == side).astype(float))
+    assert (found.lead, found.verdict, found.fair) == (lead, verdict, True)
+    assert found.lead_p < 1e-6
+    assert found.always_valid.p < 0.05
+    low, high = sorted(abs(limit) for limit in found.lead_ci95)
+    assert (round(low, 2), high) == (0.86, 1.0)
+
+
+def test_one_credit_says_nothing() -> None:
+    users, team = np.repeat(np.arange(100), 2), np.tile([0, 1, 1, 0], 50)
+    found = prefer(users, team, np.tile([0, 1], 100), (np.arange(200) == 1).astype(float))
+    assert (found.lead, found.verdict) == (1.0, "open")
+    assert found.lead_p == pytest.approx(0.3197, abs=1e-3)  # Student's, of 1 with 99 degrees of freedom
+
+
+@pytest.mark.parametrize("listeners", [2, 3, 5, 10])
+def test_few_listeners_are_seldom_called_unfair(listeners: int) -> None:
+    """However their pages fell: with so few the sides cannot be told to have had other chances."""
+    users, team = np.repeat(np.arange(listeners), 2), np.tile([0, 1], listeners)
+    found = prefer(users, team, np.tile([0, 1], listeners), np.ones(2 * listeners))
+    assert found.fair
+
+
 def test_listeners_who_do_nothing_leave_it_open() -> None:
     found = prefer(np.array([1, 1, 2, 2]), np.array([0, 1, 1, 0]), np.array([0, 1, 0, 1]), np.zeros(4))
     assert (found.lead, found.lead_p, found.preference, found.ties) == (0.0, 1.0, 0.5, 2)

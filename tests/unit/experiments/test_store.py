@@ -137,3 +137,15 @@ def test_a_bundle_must_be_there(store: ExperimentStore) -> None:
 def test_a_name_is_no_path(store: ExperimentStore, name: str) -> None:
     with pytest.raises(NotFound):
         store.get(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["/diverse", "./diverse", "x/../diverse", "../diverse", "div/erse", "a" * 300, "\0", ""]
+)
+def test_a_path_is_no_name(store: ExperimentStore, name: str) -> None:
+    """Else the switch that ends one would write somewhere else, say that it did, and end nothing."""
+    put(store, experiment())
+    for ask in (store.get, store.delete, lambda wrong: store.stop(wrong, 1)):
+        with pytest.raises(NotFound, match="there is no experiment"):
+            ask(name)
+    assert store.get("diverse").status(DURING) == "running"

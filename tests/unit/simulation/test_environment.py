@@ -17,6 +17,7 @@ from segue.simulation.history import Policy, begin
 from segue.simulation.policy import LoggingPolicy
 from segue.simulation.service import Service, read_config, read_service, write_service
 from segue.simulation.session import PLAY, SKIP, SLATE_SIZES, Requests, Slates, empty_slates
+from segue.simulation.tally import COUNTS, Told, day_table
 from segue.simulation.world import Crowd, Memory
 
 CONFIG = SimulationConfig(tracks=1_500, artists=200, listeners=600, days=4, seed=5)
@@ -182,3 +183,15 @@ def test_a_service_is_read_as_it_was_written(tmp_path: Path, ended: Service) -> 
 def test_reactions_are_checked() -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"forgetting": 0.0}, Reactions)
+
+
+def test_days_on_which_nobody_was_answered_are_an_empty_table() -> None:
+    nobody = Told(
+        np.empty(0, np.int32),
+        np.empty(0, np.int16),
+        np.empty(0, np.int64),
+        np.empty((0, 1, len(COUNTS))),
+        np.zeros((2, 5), np.int64),
+        0,
+    )
+    assert day_table(nobody, ["control", "treatment"], 0).num_rows == 0

@@ -36,6 +36,8 @@ from segue.experiments.offpolicy.reward import cross_fit, parts_of
 
 ITEM, POSITION, CLICK, PROPENSITY = COLUMNS = ("item_id", "position", "click", "propensity_score")
 UNIFORM: Final = 1e-9
+MOST: Final = 20_000_000
+"""Numbers in the model's design, a row for each item at each position: 160 MB."""
 
 
 class PolicyReport(msgspec.Struct, frozen=True):
@@ -150,10 +152,17 @@ def read(folder: Path) -> tuple[BanditLog, BanditLog]:
     tables = [_table(path) for path in files]
     items = np.unique(np.concatenate([table[ITEM] for table in tables]))
     positions = np.unique(np.concatenate([table[POSITION] for table in tables]))
+    if len(items) * len(positions) * (len(items) + len(positions)) > MOST:
+        raise InvalidData(
+            f"{ITEM}: {len(items):,} items at {len(positions):,} positions are too many to describe a policy by how often it "
+            "shows each at each; keep the items and positions that matter",
+            field=ITEM,
+            limit="items * positions * (items + positions) <= 20,000,000",
+        )
     names = [path.stem for path in files]
-    endings = {name.rpartition("-")[2] for name in names if "-" in name}
-    if len(endings) == 1:  # random-all, bts-all: of one campaign
-        names = [name.rpartition("-")[0] for name in names]
+    whose, _, endings = zip(*(name.rpartition("-") for name in names), strict=True)
+    if all(whose) and len(set(endings)) == 1:  # random-all, bts-all: of one campaign
+        names = list(whose)
     first, second = (
         BanditLog(
             name,
@@ -181,8 +190,13 @@ def _table(path: Path) -> dict[str, npt.NDArray[np.float64]]:
             raise InvalidData(
                 f"{path}: no column {', '.join(lacking)}; a log has {', '.join(COLUMNS)}", field=lacking[0]
             )
+        if twice := [name for name in COLUMNS if file.schema_arrow.names.count(name) > 1]:
+            raise InvalidData(
+                f"{path}: several columns are called {twice[0]}: which is meant? Rename the others",
+                field=twice[0],
+            )
         table = file.read(columns=list(COLUMNS))
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:
         raise InvalidData(f"{path}: not a Parquet file: {error}", field="log") from error
     if len(table) == 0:
         raise InvalidData(f"{path}: has no rows", field="log")
@@ -192,11 +206,12 @@ def _table(path: Path) -> dict[str, npt.NDArray[np.float64]]:
             columns[name] = table[name].cast(pa.float64()).to_numpy()
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise InvalidData(
-                f"{path}: {name} must be numbers, got {table[name].type}", field=name
+                f"{path}: {name} must be numbers (whole ones up to 2^53), got {table[name].type}", field=name
             ) from error
-        if name != PROPENSITY and np.isnan(columns[name]).any():
+        lost = int((~np.isfinite(columns[name])).sum())
+        if name != PROPENSITY and lost:
             raise InvalidData(
-                f"{path}: {name} is missing in {int(np.isnan(columns[name]).sum()):,} of {len(table):,} rows; give every row one",
+                f"{path}: {name} is missing or infinite in {lost:,} of {len(table):,} rows; give every row one",
                 field=name,
             )
     if not np.isin(columns[CLICK], (0.0, 1.0)).all():

@@ -44,19 +44,21 @@ def overlap(weight: Floats, unit: Longs, unseen: float | None = None) -> Overlap
     """The overlap of a log with the judged policy, from the importance weights float64[n] of its rows and their units int64[n];
     `unseen` is the share without support where that is known exactly.
     """
-    total, squares = float(weight.sum()), float(weight @ weight)
+    total, largest = float(weight.sum()), float(weight.max())
+    scaled = weight / largest if largest > 0 else weight  # whose squares no number would hold otherwise
+    squares = float(scaled @ scaled)
     _, place = np.unique(unit, return_inverse=True)
-    by_unit = np.bincount(place, weight - weight.mean())
-    error = float(np.sqrt(by_unit @ by_unit)) / len(weight)
+    by_unit = np.bincount(place, scaled - scaled.mean())
+    error = largest * float(np.sqrt(by_unit @ by_unit)) / len(weight)
     top = np.sort(weight)[::-1][: max(1, len(weight) // 100)]
     mean = float(weight.mean())
     return Overlap(
         rows=len(weight),
         units=len(by_unit),
-        ess=total * total / squares if squares > 0 else 0.0,
+        ess=float(scaled.sum()) ** 2 / squares if squares > 0 else 0.0,
         mean_weight=mean,
         mean_weight_error=error,
-        max_weight=float(weight.max()),
+        max_weight=largest,
         heaviest=float(top.sum()) / total if total > 0 else 0.0,
         without_support=max(0.0, 1.0 - mean - 2 * error) if unseen is None else unseen,
     )
