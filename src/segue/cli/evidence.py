@@ -132,9 +132,7 @@ def _print(found: Evidence) -> None:
             _past(found.records.get(one.rung)),
         )
     for silent in found.silent:
-        table.add_row(
-            silent.rung, "silent", "", "", "(why: below)", _past(found.records.get(silent.rung))
-        )
+        table.add_row(silent.rung, "silent", "", "", "(why: below)", _past(found.records.get(silent.rung)))
     out.print(table)
     first, *rest = found.advice.reasons
     out.print(f"[{VERDICTS[found.advice.verdict]}]{found.advice.verdict}[/]: {escape(first)}", soft_wrap=True)

@@ -338,7 +338,7 @@ def _plan_file(home: Home, file: Path, json: bool) -> None:
         table.add_row(
             needs.metric, needs.role, "" if needs.wanted is None else f"{needs.wanted:.2%}", *shown, lasts
         )
-    out.print(table)
+    Console(width=max(out.width, WIDTH)).print(table)  # numbers that are cut off are none
     units = ", ".join(f"{of.units:,} units in {of.days} days" for of in found.metrics[0].course)
     out.print(f"from {found.first} to {found.last}: {units}", highlight=False, soft_wrap=True)
     enough = found.days is not None and found.days <= found.planned
@@ -355,8 +355,8 @@ def print_analysis(found: Analysis) -> None:
     """The ratio of units first, then every metric, then the decision."""
     wide = Console(width=max(out.width, WIDTH))  # numbers that are cut off are none
     colour, said = ("red", "MISMATCH") if found.srm.mismatch else ("green", "as it should be")
-    valid = found.srm.always_valid_p
-    p = f"p {found.srm.p:.4g}" if valid is None else f"always-valid p {valid:.4g}"
+    always = found.srm.always_valid_p
+    p = f"p {found.srm.p:.4g}" if always is None else f"always-valid p {always:.4g}"
     units = ", ".join(f"{escape(name)} {n:,}" for name, n in found.units.items())
     out.print(
         f"units: {units}; their ratio: [{colour}]{said}[/] ({p}, mismatch below {found.srm.threshold:g})",
@@ -366,7 +366,18 @@ def print_analysis(found: Analysis) -> None:
     for warning in found.warnings:
         _warn(warning)
     for name, result in found.metrics.items():
-        numbers = ("units", "level", "effect", "95%", "relative", "95%", "p", "always-valid p")
+        level_of = "95%, always-valid" if found.running else "95%"  # what the decision goes by
+        numbers = (
+            "units",
+            "level",
+            "effect",
+            level_of,
+            "relative",
+            level_of,
+            "p",
+            "always-valid p",
+            "method",
+        )
         table = Table(
             Column(escape(name)), *(Column(n, justify="right", no_wrap=True) for n in numbers), box=None
         )
@@ -375,18 +386,20 @@ def print_analysis(found: Analysis) -> None:
             table.add_row(escape(found.control), f"{control.n:,}", f"{control.mean:.5g}")
         for one in result.comparisons:
             level = result.variants.get(one.variant)
+            valid = one.always_valid
+            interval = one.ci95 if valid is None or not found.running else valid.ci95
+            relative = one.relative_interval(found.running)
             table.add_row(
                 escape(one.variant),
                 "" if level is None else f"{level.n:,}",
                 "" if level is None else f"{level.mean:.5g}",
                 "" if one.effect is None else f"{one.effect:+.4g}",
-                "" if one.ci95 is None else f"{one.ci95[0]:+.4g} to {one.ci95[1]:+.4g}",
+                "" if interval is None else f"{interval[0]:+.4g} to {interval[1]:+.4g}",
                 "" if one.relative is None else f"{one.relative:+.2%}",
-                ""
-                if one.relative_ci95 is None
-                else f"{one.relative_ci95[0]:+.2%} to {one.relative_ci95[1]:+.2%}",
+                "" if relative is None else f"{relative[0]:+.2%} to {relative[1]:+.2%}",
                 "" if one.p is None else f"{one.p:.3g}",
-                "" if one.always_valid is None else f"{one.always_valid.p:.3g}",
+                "" if valid is None else f"{valid.p:.3g}",
+                one.method,
             )
         wide.print(table)
         for one in result.comparisons:

@@ -142,7 +142,11 @@ def _result(units: Units, metric: Metric, values: Measured, stratify: str | None
         f"{metric.name}: no unit of {name} has a value" for name, found in levels.items() if found is None
     ]
     return Result(
-        metric, {name: found for name, found in levels.items() if found is not None}, comparisons, warnings
+        metric,
+        {name: found for name, found in levels.items() if found is not None},
+        comparisons,
+        warnings,
+        torn=values.torn,
     )
 
 

@@ -15,7 +15,7 @@ from segue.experiments.units import TWICE_LIMIT
 __all__ = ["Decision", "decide"]
 
 Verdict = Literal["ship", "stop", "wait"]
-State = Literal["better", "worse", "same", "open", "held", "broken"]
+State = Literal["better", "worse", "same", "open", "held", "broken", "torn"]
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -38,7 +38,7 @@ def decide(
     """The rules, in this order; `twice` is the share of units in two variants, `until` the day on which a running one ends.
 
     1. Broken assignment: stop, nothing may be read.
-    2. A variant with a broken guardrail or a worsened goal will not be shipped.
+    2. A variant with a broken guardrail or a worsened goal, or one of either that cannot be compared, will not be shipped.
     3. A variant with an improved goal (or without any goal) and all guardrails held is shipped: of several that with the
     largest gain of the first goal.
     4. While it is running, what is open is waited for; at its end, only where it may still be too small for its `mde`.
@@ -85,7 +85,7 @@ def _variant(
                 reasons.append(said)
     goals = [state for role, state in states if role == "goal"]
     guards = [state for role, state in states if role == "guardrail"]
-    if "broken" in guards or "worse" in goals:
+    if "broken" in guards or "worse" in goals or "torn" in (*goals, *guards):
         return "stop", reasons
     held = all(state == "held" for state in guards)
     if not goals:
@@ -100,6 +100,8 @@ def _variant(
 def _state(found: Result, one: Comparison, alpha: float, running: bool) -> tuple[State, str]:
     metric = found.metric
     title = metric.name
+    if found.torn is not None:
+        return "torn", found.torn
     p = one.p_adjusted if metric.role == "goal" else one.p
     if running and metric.role == "guardrail":
         p = one.always_valid.p if one.always_valid else None

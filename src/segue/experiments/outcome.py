@@ -155,3 +155,5 @@ class Result(msgspec.Struct, frozen=True):
     warnings: list[str]
     segments: list[Segmented] = []
     courses: list[Course] = []
+    torn: str | None = None
+    """Why it cannot be compared: it is missing more often in one variant, so who is left was chosen by the treatment."""

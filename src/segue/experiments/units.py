@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from scipy.special import chdtrc
 
 from segue.contracts.errors import InvalidData, InvalidInput
 from segue.experiments.metric import Metric
@@ -21,6 +22,8 @@ Mask = npt.NDArray[np.bool_]
 TWICE_LIMIT = 0.01
 """Where more of the units than this are in two variants, assignment is broken and nothing may be read."""
 MOST_VARIANTS = 50
+TORN = 0.001
+"""Below this p a metric is missing more often in one variant than in another."""
 LARGEST = 1e40
 """Of a metric's values: variances, and skewness with their third power, must stay numbers."""
 REFUSED = "each unit must have one variant: look at the assignment and at how the exposures were joined before anything else"
@@ -184,6 +187,8 @@ class Measured:
     rows: Ints
     """The row of the table that each is from; of a unit with several, its last."""
     warnings: tuple[str, ...]
+    torn: str | None = None
+    """Why what is left cannot be compared: it is missing more often in one variant."""
 
     def moments(self, variant: int, among: Mask | None = None) -> Moments:
         """Of the units of that variant (and among those)."""
@@ -200,10 +205,12 @@ def measured(units: Units, metric: Metric) -> Measured:
     values = [numbers(units.table, name, metric) for name in metric.values]
     has = np.logical_and.reduce([~np.isnan(column) for column in values])
     warnings = []
+    torn = None
     if not has.any():
         raise InvalidData(f"metric {metric.name} has no value in any row", field=metric.name)
     if not has.all():
-        warnings.append(_missing(units, has, metric))
+        said, torn = _missing(units, has, metric)
+        warnings.append(said)
     if metric.kind == "proportion" and not np.isin(values[0][has], (0.0, 1.0)).all():
         raise InvalidData(
             f"metric {metric.name} is a proportion but has values other than 0 and 1: use kind=mean",
@@ -219,6 +226,7 @@ def measured(units: Units, metric: Metric) -> Measured:
         bool(before),
         np.flatnonzero(has),
         tuple(warnings),
+        torn,
     )
     return _by_unit(found) if units.many and metric.kind != "quantile" else found
 
@@ -271,16 +279,26 @@ def numbers(table: pa.Table, name: str, metric: Metric) -> Floats:
     return np.asarray(found, np.float64)
 
 
-def _missing(units: Units, has: Mask, metric: Metric) -> str:
-    lost = np.bincount(units.variant[~has], minlength=len(units.variants))
+def _missing(units: Units, has: Mask, metric: Metric) -> tuple[str, str | None]:
+    """What is missing in words, and why that forbids a comparison where it differs between variants: who is left is then chosen
+    by the treatment (a chi-square test of the rows with and without, below TORN).
+    """
     rows = np.bincount(units.variant, minlength=len(units.variants))
+    lost = np.bincount(units.variant[~has], minlength=len(units.variants))
     said = ", ".join(
         f"{name} {n:,} ({n / max(of, 1):.2%})" for name, n, of in zip(units.variants, lost, rows, strict=True)
     )
-    return (
-        f"{metric.name} is missing in {int(lost.sum()):,} rows, which are left out: {said}. "
-        "Is it missing because of the treatment, then what is left cannot be compared"
-    )
+    told = f"{metric.name} is missing in {int(lost.sum()):,} rows, which are left out: {said}"
+    there = rows[rows > 0]
+    due = there * (lost.sum() / rows.sum())
+    off = (lost[rows > 0] - due) ** 2
+    p = float(chdtrc(len(there) - 1, float((off / due + off / (there - due)).sum())))
+    if p < TORN:
+        return (
+            told,
+            f"{metric.name} cannot be compared: it is missing more often in one variant ({said}; p {p:.2g})",
+        )
+    return f"{told}. Is it missing because of the treatment, then what is left cannot be compared", None
 
 
 def _before(units: Units, metric: Metric, warnings: list[str]) -> list[Floats]:

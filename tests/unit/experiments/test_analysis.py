@@ -483,6 +483,18 @@ def test_missing_values_are_left_out_and_said() -> None:
     assert "missing in 100 rows" in found.metrics["minutes"].warnings[0]
 
 
+def test_a_metric_that_is_missing_in_one_variant_only_decides_nothing_but_to_stop() -> None:
+    units = table(4000)
+    minutes, treated = units["minutes"].to_numpy().copy(), units["variant"].to_numpy() == "treatment"
+    minutes[treated & (minutes < np.quantile(minutes, 0.3))] = (
+        np.nan
+    )  # no effect: who did badly did not report
+    found = analyze(with_column(units, "minutes", minutes), [MINUTES])
+    assert found.metrics["minutes"].comparisons[0].p < 1e-6
+    assert found.decision.verdict == "stop"
+    assert "missing more often in one variant" in found.decision.reasons[0]
+
+
 def test_a_pre_period_that_is_missing_adjusts_nothing() -> None:
     units = table(2000)
     before = units["minutes.pre"].to_numpy().copy()
