@@ -72,7 +72,7 @@ def list_experiments(json: JsonOption = False, home: HomeOption = DEFAULT_HOME) 
 
 @app.command()
 def show(name: NameArgument, home: HomeOption = DEFAULT_HOME) -> None:
-    """One experiment, with everything its file leaves to defaults.
+    """One experiment as the home keeps it.
 
     Example: `segue experiment show more-diverse-home`
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from segue.experiments.credited import Preferences
     from segue.wiring.home import Home
 
-WIDTH = 118
+WIDTH = 136
 """Columns that a metric's table needs."""
 COLOURS = {"ship": "green", "stop": "red", "wait": "yellow"}
 

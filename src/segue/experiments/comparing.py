@@ -167,11 +167,10 @@ def heavy_tailed(metric: Metric, values: Measured, names: tuple[str, ...]) -> st
     if needed <= fewest and one <= max(ONE_UNIT, FARTHEST**2 / len(column)):
         return None
     beside = "set winsorize" if values.ratio else "read the winsorized comparison beside it"
-    return (
-        f"{metric.name} has heavy tails: one unit makes {one:.1%} of its variance (the largest is "
-        f"{values.columns[0].max():,.6g}), and a variant needs about {_rounded(needed)} units for a normal "
-        f"mean (the smallest has {fewest:,}): {beside}"
-    )
+    largest = f"one unit makes {one:.1%} of its variance (the largest is {values.columns[0].max():,.6g})"
+    if needed > fewest:
+        largest += f", and a variant needs about {_rounded(needed)} units for a normal mean (the smallest has {fewest:,})"
+    return f"{metric.name} has heavy tails: {largest}: {beside}"
 
 
 def _rounded(value: float) -> str:

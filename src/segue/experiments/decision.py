@@ -65,8 +65,9 @@ def _assignment(ratio: SampleRatio, twice: float) -> list[str]:
         more = "more" if ratio.excess > 0 else "fewer"
         found.append(
             f"the ratio of units is not what it should be (p {p:.2g} < {ratio.threshold:g}): {ratio.most_off} has "
-            f"{abs(ratio.excess):,.0f} units {more} than expected. Units were lost or gained because of the variant, so those "
-            "left cannot be compared. Find the cause: redirects, crashes, bots, exposure logged in one variant only"
+            f"{abs(ratio.excess):,.0f} units {more} than expected. Chance does that to one sound experiment in a hundred; "
+            "otherwise units were lost or gained because of the variant, and those left cannot be compared. Look for the cause: "
+            "redirects, crashes, bots, exposure logged in one variant only"
         )
     if twice > TWICE_LIMIT:
         found.append(f"{twice:.2%} of the units are in more than one variant")
