@@ -33,7 +33,7 @@ class Group(Struct, frozen=True):
 
 class TrackReport(Struct, frozen=True):
     """A new upload. `listeners` are those of relevant exposures, None where they are fewer than five, and so are counts of what
-    so few did; `owed` is what is left of its target, whether or not a surface has the programme switched on; `paused` why it gives
+    so few did; `owed` is what is left of its target, whether or not any surface has the programme; `paused` why it gives
     nothing.
     """
 

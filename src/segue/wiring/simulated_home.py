@@ -32,7 +32,7 @@ def check_free(home: Home, into: Path) -> None:
     """Raise InvalidInput where no copy of the home can be made."""
     if into.exists():
         raise InvalidInput(
-            f"--into: {into} is there already; name a directory that is not, or remove it: a run that was killed leaves half a home",
+            f"--into: {into} is there already; name another, or remove it: a run that was killed leaves half a home",
             field="into",
         )
     if home.settings.warehouse.engine not in IN_FILES:
