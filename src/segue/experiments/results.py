@@ -118,7 +118,8 @@ def span(engine: Engine, kept: Kept, now: int) -> tuple[Days, int]:
 
 def early(kept: Kept, now: int) -> bool:
     """Whether its numbers must hold at every look: more is to come, or somebody stopped it before its end, having looked."""
-    return min(now, now if kept.stopped_at is None else kept.stopped_at) < micros(kept.experiment.ends)
+    until = now if kept.stopped_at is None else min(now, kept.stopped_at)
+    return until < micros(kept.experiment.ends)
 
 
 def awaited(kept: Kept, now: int) -> date | None:

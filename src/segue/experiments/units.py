@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.special import chdtrc
+from scipy.stats import chi2_contingency
 
 from segue.contracts.errors import InvalidData, InvalidInput
 from segue.experiments.metric import Metric
@@ -289,10 +289,8 @@ def _missing(units: Units, has: Mask, metric: Metric) -> tuple[str, str | None]:
         f"{name} {n:,} ({n / max(of, 1):.2%})" for name, n, of in zip(units.variants, lost, rows, strict=True)
     )
     told = f"{metric.name} is missing in {int(lost.sum()):,} rows, which are left out: {said}"
-    there = rows[rows > 0]
-    due = there * (lost.sum() / rows.sum())
-    off = (lost[rows > 0] - due) ** 2
-    p = float(chdtrc(len(there) - 1, float((off / due + off / (there - due)).sum())))
+    table = np.array([lost, rows - lost])[:, rows > 0]
+    p = float(chi2_contingency(table, correction=False).pvalue)
     if p < TORN:
         return (
             told,
