@@ -7,11 +7,16 @@ a partition depends on two days of raw events only, and is the same whether it i
 
 from __future__ import annotations
 
+from typing import Final
+
 import ibis
 import ibis.expr.types as ir
 
 from segue.contracts.tables import EVENTS
 from segue.contracts.vocabulary import DAY, END_MS, LISTEN_MS, SESSION_GAP, EventType
+
+UNNAMED: Final = -1
+"""The session of events whose client names none; ids begin at 0."""
 
 
 def clean_events(raw: ir.Table, tracks: ir.Table) -> ir.Table:
@@ -28,29 +33,42 @@ def deduplicate(raw: ir.Table) -> ir.Table:
     content = [copies[name] for name in raw.columns if name not in (*key, "received_at")]
     nth = ibis.row_number().over(group_by=key, order_by=[copies.received_at, *content])
     firsts = copies.mutate(nth=nth).filter(ibis._.nth == 0).drop("nth")
-    return raw.anti_join(repeated, key).union(firsts)
+    # Why a view: of one relation joined twice Ibis would write the SQL twice, and engines would count all rows twice.
+    return raw.anti_join(repeated.view(), key).union(firsts)
 
 
 def cut_sessions(rows: ir.Table) -> ir.Table:
     """The rows with `session_start`."""
-    stream = ["user_id", "session_id"]
-    order = [rows.ts, rows.event_id]
-    day_start = rows.ts - rows.ts % DAY
-    yesterday = ibis.window(
-        group_by=stream, order_by=day_start, range=(ibis.preceding(DAY), ibis.preceding(0))
-    )
+    # Why: rows are wide and many. Put into order is only what starts depend on: of a named session the first moment of each
+    # day, of unnamed events each moment.
     rows = rows.mutate(
-        before=rows.ts.lag(1).over(group_by=stream, order_by=order),
-        earliest=rows.ts.min().over(yesterday),
+        stream=rows.session_id.fill_null(UNNAMED),
+        moment=ibis.ifelse(rows.session_id.isnull(), rows.ts, rows.ts - rows.ts % DAY),
     )
-    begins = rows.session_id.isnull() & (rows.before.isnull() | (rows.ts - rows.before >= SESSION_GAP))
-    rows = rows.mutate(begin=ibis.ifelse(begins, rows.ts, ibis.null("int64")))
-    last_begin = rows.begin.max().over(
-        ibis.cumulative_window(group_by=stream, order_by=[rows.ts, rows.event_id])
+    key = ["user_id", "stream", "moment"]
+    starts = _starts(rows.group_by(key).aggregate(ts=rows.ts.min()))
+    return rows.inner_join(starts, key).drop("stream", "moment")
+
+
+def _starts(moments: ir.Table) -> ir.Table:
+    """The moments of each listener's streams with the `session_start` of the events at them."""
+    stream = ["user_id", "stream"]
+    yesterday = ibis.window(
+        group_by=stream,
+        order_by=moments.ts - moments.ts % DAY,
+        range=(ibis.preceding(DAY), ibis.preceding(0)),
     )
+    moments = moments.mutate(
+        before=moments.ts.lag(1).over(group_by=stream, order_by=moments.ts),
+        earliest=moments.ts.min().over(yesterday),
+    )
+    silence = moments.before.isnull() | (moments.ts - moments.before >= SESSION_GAP)
+    begins = (moments.stream == UNNAMED) & silence
+    moments = moments.mutate(begin=ibis.ifelse(begins, moments.ts, ibis.null("int64")))
+    last_begin = moments.begin.max().over(ibis.cumulative_window(group_by=stream, order_by=moments.ts))
     # Why: a stretch that began before yesterday starts, for this day, with the listener's first event of yesterday.
-    start = ibis.greatest(rows.earliest, ibis.coalesce(last_begin, rows.earliest))
-    return rows.mutate(session_start=start).drop("before", "earliest", "begin")
+    start = ibis.greatest(moments.earliest, ibis.coalesce(last_begin, moments.earliest))
+    return moments.select(*stream, "moment", session_start=start)
 
 
 def judge_plays(rows: ir.Table, tracks: ir.Table) -> ir.Table:

@@ -43,14 +43,14 @@ WITH `t4` AS (
   GROUP BY
     1,
     2
-), t9 AS (
+), `t8` AS (
   SELECT
     `t7`.`day`,
     `t7`.`event_id`
   FROM t7 AS t7
   WHERE
     `t7`.`CountStar` > 1
-), t10 AS (
+), t12 AS (
   SELECT
     `t6`.`day`,
     `t6`.`event_id`,
@@ -74,11 +74,11 @@ WITH `t4` AS (
     NOT EXISTS(
       SELECT
         1
-      FROM t9 AS t9
+      FROM `t8` AS `t10`
       WHERE
-        `t6`.`day` = `t9`.`day` AND `t6`.`event_id` = `t9`.`event_id`
+        `t6`.`day` = `t10`.`day` AND `t6`.`event_id` = `t10`.`event_id`
     )
-), t11 AS (
+), t13 AS (
   SELECT
     `t6`.`day`,
     `t6`.`event_id`,
@@ -102,117 +102,54 @@ WITH `t4` AS (
     EXISTS(
       SELECT
         1
-      FROM t9 AS t9
+      FROM `t8` AS `t11`
       WHERE
-        `t6`.`day` = `t9`.`day` AND `t6`.`event_id` = `t9`.`event_id`
+        `t6`.`day` = `t11`.`day` AND `t6`.`event_id` = `t11`.`event_id`
     )
-), t12 AS (
-  SELECT
-    `t11`.`day`,
-    `t11`.`event_id`,
-    `t11`.`ts`,
-    `t11`.`received_at`,
-    `t11`.`user_id`,
-    `t11`.`session_id`,
-    `t11`.`type`,
-    `t11`.`track_id`,
-    `t11`.`artist_id`,
-    `t11`.`ms_played`,
-    `t11`.`surface`,
-    `t11`.`position`,
-    `t11`.`request_id`,
-    `t11`.`playlist_id`,
-    `t11`.`query`,
-    `t11`.`country`,
-    `t11`.`device`,
-    ROW_NUMBER() OVER (
-      PARTITION BY `t11`.`day`, `t11`.`event_id`
-      ORDER BY `t11`.`received_at` ASC, `t11`.`ts` ASC, `t11`.`user_id` ASC, `t11`.`session_id` ASC, `t11`.`type` ASC, `t11`.`track_id` ASC, `t11`.`artist_id` ASC, `t11`.`ms_played` ASC, `t11`.`surface` ASC, `t11`.`position` ASC, `t11`.`request_id` ASC, `t11`.`playlist_id` ASC, `t11`.`query` ASC, `t11`.`country` ASC, `t11`.`device` ASC
-    ) - 1 AS `nth`
-  FROM t11 AS t11
-), t13 AS (
-  SELECT
-    *
-  FROM t12 AS t12
-  WHERE
-    `t12`.`nth` = 0
 ), t14 AS (
   SELECT
-    `t13`.*
-    EXCEPT (`nth`)
+    `t13`.`day`,
+    `t13`.`event_id`,
+    `t13`.`ts`,
+    `t13`.`received_at`,
+    `t13`.`user_id`,
+    `t13`.`session_id`,
+    `t13`.`type`,
+    `t13`.`track_id`,
+    `t13`.`artist_id`,
+    `t13`.`ms_played`,
+    `t13`.`surface`,
+    `t13`.`position`,
+    `t13`.`request_id`,
+    `t13`.`playlist_id`,
+    `t13`.`query`,
+    `t13`.`country`,
+    `t13`.`device`,
+    ROW_NUMBER() OVER (
+      PARTITION BY `t13`.`day`, `t13`.`event_id`
+      ORDER BY `t13`.`received_at` ASC, `t13`.`ts` ASC, `t13`.`user_id` ASC, `t13`.`session_id` ASC, `t13`.`type` ASC, `t13`.`track_id` ASC, `t13`.`artist_id` ASC, `t13`.`ms_played` ASC, `t13`.`surface` ASC, `t13`.`position` ASC, `t13`.`request_id` ASC, `t13`.`playlist_id` ASC, `t13`.`query` ASC, `t13`.`country` ASC, `t13`.`device` ASC
+    ) - 1 AS `nth`
   FROM t13 AS t13
 ), t15 AS (
   SELECT
     *
-  FROM t10 AS t10
-  UNION ALL
-  SELECT
-    *
   FROM t14 AS t14
+  WHERE
+    `t14`.`nth` = 0
 ), t16 AS (
   SELECT
-    `t15`.`day`,
-    `t15`.`event_id`,
-    `t15`.`ts`,
-    `t15`.`received_at`,
-    `t15`.`user_id`,
-    `t15`.`session_id`,
-    `t15`.`type`,
-    `t15`.`track_id`,
-    `t15`.`artist_id`,
-    `t15`.`ms_played`,
-    `t15`.`surface`,
-    `t15`.`position`,
-    `t15`.`request_id`,
-    `t15`.`playlist_id`,
-    `t15`.`query`,
-    `t15`.`country`,
-    `t15`.`device`,
-    LAG(`t15`.`ts`, 1) OVER (
-      PARTITION BY `t15`.`user_id`, `t15`.`session_id`
-      ORDER BY `t15`.`ts` ASC, `t15`.`event_id` ASC
-    ) AS `before`,
-    MIN(`t15`.`ts`) OVER (
-      PARTITION BY `t15`.`user_id`, `t15`.`session_id`
-      ORDER BY `t15`.`ts` - (
-        MOD(`t15`.`ts`, 86400000000)
-      ) ASC
-      RANGE BETWEEN 86400000000 preceding AND CURRENT ROW
-    ) AS `earliest`
+    `t15`.*
+    EXCEPT (`nth`)
   FROM t15 AS t15
 ), t17 AS (
   SELECT
-    `t16`.`day`,
-    `t16`.`event_id`,
-    `t16`.`ts`,
-    `t16`.`received_at`,
-    `t16`.`user_id`,
-    `t16`.`session_id`,
-    `t16`.`type`,
-    `t16`.`track_id`,
-    `t16`.`artist_id`,
-    `t16`.`ms_played`,
-    `t16`.`surface`,
-    `t16`.`position`,
-    `t16`.`request_id`,
-    `t16`.`playlist_id`,
-    `t16`.`query`,
-    `t16`.`country`,
-    `t16`.`device`,
-    `t16`.`before`,
-    `t16`.`earliest`,
-    IF(
-      `t16`.`session_id` IS NULL
-      AND (
-        `t16`.`before` IS NULL OR (
-          `t16`.`ts` - `t16`.`before`
-        ) >= 1800000000
-      ),
-      `t16`.`ts`,
-      CAST(NULL AS INT64)
-    ) AS `begin`
+    *
+  FROM t12 AS t12
+  UNION ALL
+  SELECT
+    *
   FROM t16 AS t16
-), t18 AS (
+), `t18` AS (
   SELECT
     `t17`.`day`,
     `t17`.`event_id`,
@@ -231,33 +168,78 @@ WITH `t4` AS (
     `t17`.`query`,
     `t17`.`country`,
     `t17`.`device`,
-    `t17`.`before`,
-    `t17`.`earliest`,
-    `t17`.`begin`,
+    COALESCE(`t17`.`session_id`, -1) AS `stream`,
+    IF(
+      `t17`.`session_id` IS NULL,
+      `t17`.`ts`,
+      `t17`.`ts` - (
+        MOD(`t17`.`ts`, 86400000000)
+      )
+    ) AS `moment`
+  FROM t17 AS t17
+), t21 AS (
+  SELECT
+    `t19`.`user_id`,
+    `t19`.`stream`,
+    `t19`.`moment`,
+    MIN(`t19`.`ts`) AS `ts`
+  FROM `t18` AS `t19`
+  GROUP BY
+    1,
+    2,
+    3
+), t22 AS (
+  SELECT
+    `t21`.`user_id`,
+    `t21`.`stream`,
+    `t21`.`moment`,
+    `t21`.`ts`,
+    LAG(`t21`.`ts`, 1) OVER (PARTITION BY `t21`.`user_id`, `t21`.`stream` ORDER BY `t21`.`ts` ASC) AS `before`,
+    MIN(`t21`.`ts`) OVER (
+      PARTITION BY `t21`.`user_id`, `t21`.`stream`
+      ORDER BY `t21`.`ts` - (
+        MOD(`t21`.`ts`, 86400000000)
+      ) ASC
+      RANGE BETWEEN 86400000000 preceding AND CURRENT ROW
+    ) AS `earliest`
+  FROM t21 AS t21
+), t23 AS (
+  SELECT
+    `t22`.`user_id`,
+    `t22`.`stream`,
+    `t22`.`moment`,
+    `t22`.`ts`,
+    `t22`.`before`,
+    `t22`.`earliest`,
+    IF(
+      `t22`.`stream` = -1
+      AND (
+        `t22`.`before` IS NULL OR (
+          `t22`.`ts` - `t22`.`before`
+        ) >= 1800000000
+      ),
+      `t22`.`ts`,
+      CAST(NULL AS INT64)
+    ) AS `begin`
+  FROM t22 AS t22
+), t25 AS (
+  SELECT
+    `t23`.`user_id`,
+    `t23`.`stream`,
+    `t23`.`moment`,
     GREATEST(
-      `t17`.`earliest`,
+      `t23`.`earliest`,
       COALESCE(
-        MAX(`t17`.`begin`) OVER (
-          PARTITION BY `t17`.`user_id`, `t17`.`session_id`
-          ORDER BY `t17`.`ts` ASC, `t17`.`event_id` ASC
+        MAX(`t23`.`begin`) OVER (
+          PARTITION BY `t23`.`user_id`, `t23`.`stream`
+          ORDER BY `t23`.`ts` ASC
           ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         ),
-        `t17`.`earliest`
+        `t23`.`earliest`
       )
     ) AS `session_start`
-  FROM t17 AS t17
-), t20 AS (
-  SELECT
-    `t18`.*
-    EXCEPT (`before`, `begin`, `earliest`)
-  FROM t18 AS t18
-), t3 AS (
-  SELECT
-    `t0`.`track_id`,
-    `t0`.`artist_id` AS `its_artist`,
-    `t0`.`duration_ms` AS `length`
-  FROM `tracks` AS `t0`
-), t21 AS (
+  FROM t23 AS t23
+), t26 AS (
   SELECT
     `t20`.`day`,
     `t20`.`event_id`,
@@ -276,63 +258,101 @@ WITH `t4` AS (
     `t20`.`query`,
     `t20`.`country`,
     `t20`.`device`,
-    `t20`.`session_start`,
+    `t20`.`stream`,
+    `t20`.`moment`,
+    `t25`.`session_start`
+  FROM `t18` AS `t20`
+  INNER JOIN t25 AS t25
+    ON `t20`.`user_id` = `t25`.`user_id`
+    AND `t20`.`stream` = `t25`.`stream`
+    AND `t20`.`moment` = `t25`.`moment`
+), t28 AS (
+  SELECT
+    `t26`.*
+    EXCEPT (`moment`, `stream`)
+  FROM t26 AS t26
+), t3 AS (
+  SELECT
+    `t0`.`track_id`,
+    `t0`.`artist_id` AS `its_artist`,
+    `t0`.`duration_ms` AS `length`
+  FROM `tracks` AS `t0`
+), t29 AS (
+  SELECT
+    `t28`.`day`,
+    `t28`.`event_id`,
+    `t28`.`ts`,
+    `t28`.`received_at`,
+    `t28`.`user_id`,
+    `t28`.`session_id`,
+    `t28`.`type`,
+    `t28`.`track_id`,
+    `t28`.`artist_id`,
+    `t28`.`ms_played`,
+    `t28`.`surface`,
+    `t28`.`position`,
+    `t28`.`request_id`,
+    `t28`.`playlist_id`,
+    `t28`.`query`,
+    `t28`.`country`,
+    `t28`.`device`,
+    `t28`.`session_start`,
     `t3`.`track_id` AS `track_id_right`,
     `t3`.`its_artist`,
     `t3`.`length`
-  FROM t20 AS t20
+  FROM t28 AS t28
   LEFT OUTER JOIN t3 AS t3
-    ON `t20`.`track_id` = `t3`.`track_id`
-), t22 AS (
+    ON `t28`.`track_id` = `t3`.`track_id`
+), t30 AS (
   SELECT
-    `t21`.*
+    `t29`.*
     EXCEPT (`track_id_right`)
-  FROM t21 AS t21
+  FROM t29 AS t29
 )
 SELECT
-  `t22`.`day`,
-  `t22`.`event_id`,
-  `t22`.`ts`,
-  `t22`.`received_at`,
-  `t22`.`user_id`,
-  `t22`.`session_id`,
-  `t22`.`type`,
-  `t22`.`track_id`,
-  COALESCE(`t22`.`artist_id`, `t22`.`its_artist`) AS `artist_id`,
-  `t22`.`ms_played`,
-  `t22`.`surface`,
-  `t22`.`position`,
-  `t22`.`request_id`,
-  `t22`.`playlist_id`,
-  `t22`.`query`,
-  `t22`.`country`,
-  `t22`.`device`,
-  `t22`.`session_start`,
-  `t22`.`type` = 'play'
+  `t30`.`day`,
+  `t30`.`event_id`,
+  `t30`.`ts`,
+  `t30`.`received_at`,
+  `t30`.`user_id`,
+  `t30`.`session_id`,
+  `t30`.`type`,
+  `t30`.`track_id`,
+  COALESCE(`t30`.`artist_id`, `t30`.`its_artist`) AS `artist_id`,
+  `t30`.`ms_played`,
+  `t30`.`surface`,
+  `t30`.`position`,
+  `t30`.`request_id`,
+  `t30`.`playlist_id`,
+  `t30`.`query`,
+  `t30`.`country`,
+  `t30`.`device`,
+  `t30`.`session_start`,
+  `t30`.`type` = 'play'
   AND (
-    `t22`.`ms_played` IS NULL
-    OR `t22`.`ms_played` >= 30000
-    OR COALESCE(`t22`.`length` > 0 AND `t22`.`ms_played` >= (
-      `t22`.`length` - 2000
+    `t30`.`ms_played` IS NULL
+    OR `t30`.`ms_played` >= 30000
+    OR COALESCE(`t30`.`length` > 0 AND `t30`.`ms_played` >= (
+      `t30`.`length` - 2000
     ), FALSE)
   ) AS `listened`,
   (
-    `t22`.`type` = 'play'
+    `t30`.`type` = 'play'
     AND NOT (
-      `t22`.`type` = 'play'
+      `t30`.`type` = 'play'
       AND (
-        `t22`.`ms_played` IS NULL
-        OR `t22`.`ms_played` >= 30000
-        OR COALESCE(`t22`.`length` > 0 AND `t22`.`ms_played` >= (
-          `t22`.`length` - 2000
+        `t30`.`ms_played` IS NULL
+        OR `t30`.`ms_played` >= 30000
+        OR COALESCE(`t30`.`length` > 0 AND `t30`.`ms_played` >= (
+          `t30`.`length` - 2000
         ), FALSE)
       )
     )
   )
-  OR `t22`.`type` = 'skip' AS `skipped`
-FROM t22 AS t22
+  OR `t30`.`type` = 'skip' AS `skipped`
+FROM t30 AS t30
 WHERE
-  `t22`.`day` BETWEEN CAST('2026-11-02' AS DATE) AND CAST('2026-11-02' AS DATE);
+  `t30`.`day` BETWEEN CAST('2026-11-02' AS DATE) AND CAST('2026-11-02' AS DATE);
 
 MERGE `events` AS kept
 USING (
