@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from functools import reduce
 from operator import add
@@ -34,6 +34,8 @@ VALUES: Final = 100
 """Clients and values that are counted by name, the most frequent ones; whoever sends events could make up any number."""
 REST: Final = "other"
 NULL: Final = "null"
+TOGETHER: Final = 5_000
+"""Combinations of parts by which rows are grouped at once: few beside the rows of a day that is worth the trouble."""
 SAMPLE: Final = 8
 """Copies are looked for among the listeners of each eighth id."""
 _MISREAD: Final = "[À-ô][\u0080-¿]|\ufffd"
@@ -52,9 +54,10 @@ def count(
     client = _value(rows, table.client, named) if table.client is not None else None
     queries = [_grouped(rows, ROWS.measure, None, None)]
     for measure in table.measures:
-        queries += _counted(
-            engine, table, measure, rows, client if measure.name != table.client else None, named
-        )
+        if not _of_a_row(measure):
+            queries += _counted(engine, table, measure, rows, client, named)
+    for measures in _batches(table, named):
+        queries += _counted_together(table, measures, rows, client, named)
     found: dict[date, dict[Part, int]] = {day: {ROWS: 0} for day in days}
     bins = {m.name: m for m in table.measures if isinstance(m, Bins)}
     for row in engine.collect(reduce(lambda one, other: one.union(other), queries)).to_pylist():
@@ -67,9 +70,9 @@ def count(
 
 def keep(engine: Engine, table: Table, counts: Counts) -> None:
     """Put the counts into the table `quality`, where they take the place of older ones of the same days."""
-    at = time.time_ns() // 1000
+    at, counted_as = time.time_ns() // 1000, _as(table)
     rows = [
-        {"day": day, "table": table.name, "at": at, "counted_as": _as(table), "rows": rows, **part._asdict()}
+        {"day": day, "table": table.name, "at": at, "counted_as": counted_as, "rows": rows, **part._asdict()}
         for day, parts in counts.items()
         for part, rows in _without_sums(parts).items()
     ]
@@ -174,6 +177,57 @@ def _value(rows: ir.Table, column: str, named: Mapping[str, list[str]]) -> ir.St
     return value.fill_null(NULL)
 
 
+def _of_a_row(measure: Measure) -> bool:
+    return isinstance(measure, Values | Hours | Bins | Filled)
+
+
+def _batches(table: Table, named: Mapping[str, list[str]]) -> list[list[Measure]]:
+    """The measures that a row alone tells, in as few batches as hold at most TOGETHER combinations of their parts each."""
+    batches: list[tuple[int, list[Measure]]] = []
+    for measure in filter(_of_a_row, table.measures):
+        parts = _parts(table, measure, named)
+        for n, (size, measures) in enumerate(batches):
+            if size * parts <= TOGETHER:
+                batches[n] = (size * parts, [*measures, measure])
+                break
+        else:
+            batches.append((parts, [measure]))
+    return [measures for _, measures in batches]
+
+
+def _parts(table: Table, measure: Measure, named: Mapping[str, list[str]]) -> int:
+    """How many parts a measure has at most, about."""
+    match measure:
+        case Hours():
+            return 24
+        case Bins(_, edges):
+            return len(edges) + 2
+        case Values(column) if column in named:
+            return len(named[column]) + 2
+        case Values(column):
+            return len(table.column(column).one_of or (False, True)) + 1
+        case _:
+            return 2
+
+
+def _counted_together(
+    table: Table,
+    measures: Sequence[Measure],
+    rows: ir.Table,
+    client: ir.StringValue | None,
+    named: Mapping[str, list[str]],
+) -> list[ir.Table]:
+    """Queries as of `_counted`, over rows that are grouped once by the parts of all these measures."""
+    by = {} if client is None else {"client": client}
+    parts = {f"part_{n}": _part(measure, rows, named) for n, measure in enumerate(measures)}
+    groups = rows.group_by(day=rows.day, **by, **parts).aggregate(n=rows.count())
+    whose = None if client is None else groups.client
+    return [
+        _grouped(groups, m.name, None if m.name == table.client else whose, groups[part], groups.n.sum())
+        for part, m in zip(parts, measures, strict=True)
+    ]
+
+
 def _counted(
     engine: Engine,
     table: Table,
@@ -197,7 +251,7 @@ def _counted(
             kept = rows.filter(rows[column].notnull())
             return [_grouped(kept, measure.name, None, _part(measure, kept, named))]
         case _:
-            return [_grouped(rows, measure.name, client, _part(measure, rows, named))]
+            raise TypeError(f"{measure} is told by a row alone, and counted with others")
 
 
 def _part(measure: Measure, rows: ir.Table, named: Mapping[str, list[str]]) -> ir.Value:
@@ -236,12 +290,21 @@ def _named_there(engine: Engine, target: Table, measure: Known, rows: ir.Table) 
     )
     joined = groups.left_join(there, groups[measure.column] == there.named)
     known = ibis.ifelse(joined.there.isnull(), "unknown", "known")
-    found = [_grouped(joined, measure.name, None, known, joined.n.sum())]
-    if same is not None:
-        both = joined.filter(joined.says.notnull() & joined[same].notnull())
-        agrees = ibis.ifelse(both.says == both[same], "same", "differs")
-        found.append(_grouped(both, f"{same} as in {target.name}", None, agrees, both.n.sum()))
-    return found
+    if same is None:
+        return [_grouped(joined, measure.name, None, known, joined.n.sum())]
+    agrees = joined.says == joined[same]
+    both = joined.group_by("day", known=known, agrees=agrees).aggregate(n=joined.n.sum())
+    told = both.filter(both.agrees.notnull())
+    return [
+        _grouped(both, measure.name, None, both.known, both.n.sum()),
+        _grouped(
+            told,
+            f"{same} as in {target.name}",
+            None,
+            ibis.ifelse(told.agrees, "same", "differs"),
+            told.n.sum(),
+        ),
+    ]
 
 
 def _grouped(

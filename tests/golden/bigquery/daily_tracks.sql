@@ -33,15 +33,15 @@ WITH t1 AS (
     `t1`.`day`,
     `t1`.`track_id`,
     MAX(`t1`.`artist_id`) AS `artist_id`,
-    COALESCE(SUM(CAST(`t1`.`type` = 'play' AS INT64)), 0) AS `plays`,
-    COALESCE(SUM(CAST(`t1`.`listened` AS INT64)), 0) AS `listens`,
-    COALESCE(SUM(CAST(`t1`.`skipped` AS INT64)), 0) AS `skips`,
+    COUNT(NULLIF(`t1`.`type` = 'play', FALSE)) AS `plays`,
+    COUNT(NULLIF(`t1`.`listened`, FALSE)) AS `listens`,
+    COUNT(NULLIF(`t1`.`skipped`, FALSE)) AS `skips`,
     COALESCE(SUM(IF(`t1`.`type` IN ('play', 'skip'), CAST(`t1`.`ms_played` AS INT64), NULL)), 0) AS `ms_played`,
-    COALESCE(SUM(CAST(`t1`.`type` = 'impression' AS INT64)), 0) AS `impressions`,
-    COALESCE(SUM(CAST(`t1`.`type` = 'like' AS INT64)), 0) AS `likes`,
-    COALESCE(SUM(CAST(`t1`.`type` = 'repost' AS INT64)), 0) AS `reposts`,
-    COALESCE(SUM(CAST(`t1`.`type` = 'playlist_add' AS INT64)), 0) AS `adds`,
-    COALESCE(SUM(CAST(`t1`.`type` IN ('hide', 'block_artist') AS INT64)), 0) AS `hides`,
+    COUNT(NULLIF(`t1`.`type` = 'impression', FALSE)) AS `impressions`,
+    COUNT(NULLIF(`t1`.`type` = 'like', FALSE)) AS `likes`,
+    COUNT(NULLIF(`t1`.`type` = 'repost', FALSE)) AS `reposts`,
+    COUNT(NULLIF(`t1`.`type` = 'playlist_add', FALSE)) AS `adds`,
+    COUNT(NULLIF(`t1`.`type` IN ('hide', 'block_artist'), FALSE)) AS `hides`,
     COUNT(DISTINCT IF(`t1`.`type` = 'play', `t1`.`user_id`, NULL)) AS `listeners`
   FROM t1 AS t1
   GROUP BY

@@ -192,14 +192,14 @@ WITH t5 AS (
     `t12`.`number` >= `t12`.`born` AND `t12`.`number` < (
       `t12`.`born` + 14
     )
-), t24 AS (
+), t23 AS (
   SELECT
     `t20`.`track_id`,
     `t20`.`number`,
     COUNT(*) AS `exposures`,
-    COALESCE(SUM(CAST(`t20`.`relevant` AS INT64)), 0) AS `relevant`,
-    COALESCE(SUM(CAST(`t20`.`listened` AS INT64)), 0) AS `listens`,
-    COALESCE(SUM(CAST(`t20`.`skipped` AS INT64)), 0) AS `skips`
+    COUNT(NULLIF(`t20`.`relevant`, FALSE)) AS `relevant`,
+    COUNT(NULLIF(`t20`.`listened`, FALSE)) AS `listens`,
+    COUNT(NULLIF(`t20`.`skipped`, FALSE)) AS `skips`
   FROM `t19` AS `t20`
   GROUP BY
     1,
@@ -210,7 +210,7 @@ WITH t5 AS (
   FROM `t19` AS `t20`
   WHERE
     `t20`.`relevant`
-), t23 AS (
+), t24 AS (
   SELECT
     `t21`.`track_id`,
     `t21`.`user_id`,
@@ -221,25 +221,25 @@ WITH t5 AS (
     2
 ), t26 AS (
   SELECT
-    `t23`.`track_id`,
-    `t23`.`number`,
+    `t24`.`track_id`,
+    `t24`.`number`,
     COUNT(*) AS `listeners`
-  FROM t23 AS t23
+  FROM t24 AS t24
   GROUP BY
     1,
     2
 ), t27 AS (
   SELECT
-    `t24`.`track_id`,
-    `t24`.`number`,
-    `t24`.`exposures`,
-    `t24`.`relevant`,
-    `t24`.`listens`,
-    `t24`.`skips`,
+    `t23`.`track_id`,
+    `t23`.`number`,
+    `t23`.`exposures`,
+    `t23`.`relevant`,
+    `t23`.`listens`,
+    `t23`.`skips`,
     `t26`.`listeners`
-  FROM t24 AS t24
+  FROM t23 AS t23
   LEFT OUTER JOIN t26 AS t26
-    ON `t24`.`track_id` = `t26`.`track_id` AND `t24`.`number` = `t26`.`number`
+    ON `t23`.`track_id` = `t26`.`track_id` AND `t23`.`number` = `t26`.`number`
 ), t29 AS (
   SELECT
     `t27`.`track_id` AS `of`,

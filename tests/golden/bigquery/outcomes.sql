@@ -87,11 +87,11 @@ WITH t4 AS (
   SELECT
     `t6`.`request_id`,
     `t6`.`position`,
-    COALESCE(SUM(CAST(`t6`.`type` = 'play' AS INT64)), 0) AS `plays`,
-    COALESCE(SUM(CAST(`t6`.`listened` AS INT64)), 0) AS `listens`,
-    COALESCE(SUM(CAST(`t6`.`skipped` AS INT64)), 0) AS `skips`,
-    COALESCE(SUM(CAST(`t6`.`type` = 'like' AS INT64)), 0) AS `likes`,
-    COALESCE(SUM(CAST(`t6`.`type` = 'hide' AS INT64)), 0) AS `hides`,
+    COUNT(NULLIF(`t6`.`type` = 'play', FALSE)) AS `plays`,
+    COUNT(NULLIF(`t6`.`listened`, FALSE)) AS `listens`,
+    COUNT(NULLIF(`t6`.`skipped`, FALSE)) AS `skips`,
+    COUNT(NULLIF(`t6`.`type` = 'like', FALSE)) AS `likes`,
+    COUNT(NULLIF(`t6`.`type` = 'hide', FALSE)) AS `hides`,
     COALESCE(SUM(IF(`t6`.`type` IN ('play', 'skip'), CAST(`t6`.`ms_played` AS INT64), NULL)), 0) AS `ms`
   FROM t6 AS t6
   GROUP BY

@@ -30,9 +30,9 @@ WITH t1 AS (
     `t1`.`session_start`,
     MAX(`t1`.`ts`) AS `session_end`,
     COUNT(*) AS `events`,
-    COALESCE(SUM(CAST(`t1`.`type` = 'play' AS INT64)), 0) AS `plays`,
-    COALESCE(SUM(CAST(`t1`.`listened` AS INT64)), 0) AS `listens`,
-    COALESCE(SUM(CAST(`t1`.`skipped` AS INT64)), 0) AS `skips`,
+    COUNT(NULLIF(`t1`.`type` = 'play', FALSE)) AS `plays`,
+    COUNT(NULLIF(`t1`.`listened`, FALSE)) AS `listens`,
+    COUNT(NULLIF(`t1`.`skipped`, FALSE)) AS `skips`,
     COUNT(DISTINCT IF(`t1`.`type` = 'play', `t1`.`track_id`, NULL)) AS `tracks`,
     COALESCE(SUM(IF(`t1`.`type` IN ('play', 'skip'), CAST(`t1`.`ms_played` AS INT64), NULL)), 0) AS `ms_played`
   FROM t1 AS t1

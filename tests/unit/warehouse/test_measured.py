@@ -17,6 +17,7 @@ from segue.contracts.schema import Column, Table
 from segue.contracts.tables import QUALITY, TRACKS
 from segue.contracts.vocabulary import DAY, HOUR, MINUTE
 from segue.settings.tree import Warehouse
+from segue.warehouse import measured
 from segue.warehouse.findings import ROWS, Part
 from segue.warehouse.measured import CLIENTS, count, examples, history, keep, kept
 from segue.warehouse.usual import MIN_DAYS
@@ -114,6 +115,15 @@ def test_every_kind_of_measure_is_counted(engine: DuckDBDelta) -> None:
         "of listeners of each eighth id, on one client"
     )
     assert of(parts, "copies", "phone") == {"single": 2, "repeated": 2}
+
+
+def test_measures_that_are_counted_together_come_out_as_each_alone(
+    engine: DuckDBDelta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [play(n % 24, HOUR * (n % 3), query="abc" if n % 5 else None, user=n % 40) for n in range(500)]
+    together = counted(engine, *rows)
+    monkeypatch.setattr(measured, "TOGETHER", 1)
+    assert counted(engine, *rows) == together
 
 
 def test_days_are_counted_apart_and_an_empty_one_too(engine: DuckDBDelta) -> None:
