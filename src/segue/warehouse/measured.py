@@ -45,10 +45,9 @@ _MISREAD: Final = "[À-ô][\u0080-¿]|\ufffd"
 def count(
     engine: Engine, table: Table, rows: ir.Table, days: Collection[date]
 ) -> dict[date, dict[Part, int]]:
-    """Rows of each part on each of those days, in one query over rows that the engine holds."""
-    rows = rows.filter(rows.day.isin(sorted(days)))
+    """Rows of each part on each of those days, in one query over rows that the engine holds; all are of these days."""
     named = {
-        name: [*_frequent(engine, rows, name, most), *_regular(engine, table, name, most)]
+        name: sorted({*_frequent(engine, rows, name, most), *_regular(engine, table, name, most)})
         for name, most in _open_columns(table).items()
     }
     client = _value(rows, table.client, named) if table.client is not None else None
@@ -59,11 +58,9 @@ def count(
     for measures in _batches(table, named):
         queries += _counted_together(table, measures, rows, client, named)
     found: dict[date, dict[Part, int]] = {day: {ROWS: 0} for day in days}
-    bins = {m.name: m for m in table.measures if isinstance(m, Bins)}
+    called = {measure.name: measure for measure in table.measures}
     for row in engine.collect(reduce(lambda one, other: one.union(other), queries)).to_pylist():
-        name = row["part"]
-        if row["measure"] in bins and name != NULL:
-            name = bins[row["measure"]].label(int(name))
+        name = _label(called.get(row["measure"]), row["part"])
         found[row["day"]][Part(row["measure"], row["client"], name)] = int(row["rows"])
     return {day: _with_sums(parts) for day, parts in found.items()}
 
@@ -100,7 +97,8 @@ def history(engine: Engine, table: Table, days: Days) -> dict[date, dict[Part, i
     stands = {day for day in engine.row_counts(table) if days.first <= day <= days.last}
     missing = sorted(stands - set(found))
     if missing:
-        counted = count(engine, table, engine.read(table, Days(missing[0], missing[-1])), missing)
+        rows = engine.read(table, Days(missing[0], missing[-1]))
+        counted = count(engine, table, rows.filter(rows.day.isin(missing)), missing)
         keep(engine, table, counted)
         found |= counted
     return {day: found[day] for day in sorted(stands)}
@@ -123,8 +121,9 @@ def examples(
             return []
         case _:
             value = part.part
-            if isinstance(measure, Bins):
-                value = {measure.label(n): str(n) for n in range(len(measure.edges) + 1)}.get(value, value)
+            if isinstance(measure, Bins | Filled):
+                numbers = range(len(measure.edges) + 1 if isinstance(measure, Bins) else 2)
+                value = {_label(measure, str(n)): str(n) for n in numbers}.get(value, value)
             rows = rows.filter(_part(measure, rows, {}).cast("string").fill_null(NULL) == value)
     found: list[dict[str, object]] = engine.collect(rows.order_by(*table.names[:3]).limit(limit)).to_pylist()
     return found
@@ -263,9 +262,9 @@ def _part(measure: Measure, rows: ir.Table, named: Mapping[str, list[str]]) -> i
             return ((rows[column] % DAY) // HOUR).cast("int64")
         case Bins(column, edges, since):
             value = rows[column] if since is None else rows[column] - rows[since]
-            return reduce(add, [(value >= edge).cast("int64") for edge in edges])
+            return reduce(add, [(value >= edge).cast("int8") for edge in edges])
         case Filled(column):
-            return ibis.ifelse(rows[column].isnull(), NULL, "filled")
+            return rows[column].notnull().cast("int8")
         case Letters(column):
             text = rows[column]
             return ibis.cases(
@@ -273,6 +272,17 @@ def _part(measure: Measure, rows: ir.Table, named: Mapping[str, list[str]]) -> i
             )
         case _:
             raise TypeError(f"{measure} has no parts that a row alone tells")
+
+
+def _label(measure: Measure | None, part: str) -> str:
+    """What people call a part that was counted by number."""
+    match measure:
+        case Bins() if part != NULL:
+            return measure.label(int(part))
+        case Filled():
+            return "filled" if int(part) else NULL
+        case _:
+            return part
 
 
 def _named_there(engine: Engine, target: Table, measure: Known, rows: ir.Table) -> list[ir.Table]:

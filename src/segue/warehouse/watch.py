@@ -33,7 +33,9 @@ def measure(engine: Engine, table: Table, rows: ir.Table, days: Collection[date]
         return {}
     recent = {day for day in days if newest == date.max or day > newest - KEPT}
     there = [rows for day, rows in engine.row_counts(table).items() if day not in recent]
-    size = rows.filter(rows.day.isin(sorted(recent))).group_by("day").aggregate(rows=ibis._.count())
+    if len(recent) < len(days):
+        rows = rows.filter(rows.day.isin(sorted(recent)))
+    size = rows.group_by("day").aggregate(rows=ibis._.count())
     sizes = {row["day"]: row["rows"] for row in engine.collect(size).to_pylist()}
     if max(*sizes.values(), 0, median(there or [0])) < MIN_ROWS:
         return {}

@@ -82,7 +82,7 @@ def counted(
     engine: DuckDBDelta, *rows: dict[str, object], days: tuple[date, ...] = (MONDAY,)
 ) -> dict[date, dict[Part, int]]:
     engine.overwrite(PLAYS, pa.Table.from_pylist(list(rows), PLAYS.arrow), Days(min(days), max(days)))
-    return count(engine, PLAYS, engine.read(PLAYS), days)
+    return count(engine, PLAYS, engine.read(PLAYS, Days(min(days), max(days))), days)
 
 
 def of(parts: dict[Part, int], measure: str, client: str | None = None) -> dict[str, int]:
