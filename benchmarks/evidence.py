@@ -1,10 +1,12 @@
 """`make bench-evidence`: how often each rung of the ladder is right, measured on challengers whose true effect is known.
 
-A simulated service (by default one of the standard size, made for the purpose) lives its coming days under the champion and
-under each of some known challengers of its home page: worse ones, better ones, and some that hardly matter. That is the truth.
-Each rung then says what it expects, knowing nothing of it:
+A simulated service (by default one of the standard size, made for the purpose) lives its coming days under a champion and
+under a known challenger of its home page. That is the truth. Most challengers are held against today's home: it is hard to
+improve and easy to harm, so those tell how harm is found. The others are held against a champion that is known to be worse than
+they are, which tells how gains are found. Each rung then says what it expects, knowing nothing of the truth:
 
-* offline and off-policy judge by the log of some days more, on which the champion, exploring more than it usually does, answered;
+* offline and off-policy judge by the log of some days more, on which that very champion, exploring more than it usually does,
+  answered: every champion has a copy of the service and a log of its own;
 * the simulation has another seed, fewer listeners, fewer days, and wrong listeners: they do not get bored, patient or loyal as
   the true ones do; interleaving shares pages among the same wrong listeners;
 * the A/B test assigns the true listeners at random: its interval should hold the truth in 95 of 100.
@@ -20,12 +22,13 @@ import os
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ[variable] = "1"
 
+import shutil  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
 from argparse import ArgumentParser  # noqa: E402
 from concurrent.futures import ProcessPoolExecutor, as_completed  # noqa: E402
 from dataclasses import replace  # noqa: E402
-from datetime import UTC, date, datetime  # noqa: E402
+from datetime import UTC, datetime  # noqa: E402
 from functools import cache  # noqa: E402
 from multiprocessing import get_context  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -44,6 +47,7 @@ from segue.experiments.ladder import (  # noqa: E402
     FILE,
     GOAL,
     RUNGS,
+    TODAY,
     Calibration,
     Known,
     Prediction,
@@ -56,6 +60,7 @@ from segue.experiments.offpolicy.challenger import moment  # noqa: E402
 from segue.flows.steps import BUILD  # noqa: E402
 from segue.recommend.artifacts import Artifacts  # noqa: E402
 from segue.recommend.ranker import Ranker  # noqa: E402
+from segue.settings.load import change_settings  # noqa: E402
 from segue.simulation import SimulationConfig  # noqa: E402
 from segue.simulation.effects import Effect, composed, true_effects  # noqa: E402
 from segue.simulation.environment import NONE  # noqa: E402
@@ -93,7 +98,15 @@ def _blend(**weights: float) -> dict[str, object]:
     return {f"{HOME}.scorer.ranker": "", f"{HOME}.scorer.blend": every | weights}
 
 
-KNOWN: dict[str, tuple[str, dict[str, object]]] = {
+class Trial(msgspec.Struct, frozen=True):
+    """A challenger, as settings over today's home; `champion` names the known recipe that it is held against."""
+
+    change: str
+    set: dict[str, object] = {}
+    champion: str = TODAY
+
+
+AGAINST_TODAY: dict[str, tuple[str, dict[str, object]]] = {
     "upside-down": ("the ranker's objectives negated", _weights(-1.0, -0.5, 0.3)),
     "explore-0": ("no exploration", {f"{HOME}.selector.explore": 0.0}),
     "popular-only": ("no ranker; what is played most of late", _blend(trending=1.0)),
@@ -101,7 +114,7 @@ KNOWN: dict[str, tuple[str, dict[str, object]]] = {
     "no-ranker": ("the blend of the sources' scores instead of the ranker", {f"{HOME}.scorer.ranker": ""}),
     "explore-30": ("explore 0.3 instead of 0.05", {f"{HOME}.selector.explore": 0.3}),
     OLDER: (f"models {OLDER_DAYS} days older, with the same ranker", {}),
-    "few-candidates": ("60 candidates instead of 500", {f"{HOME}.max_candidates": 60}),
+    "few-candidates": ("60 candidates instead of 300", {f"{HOME}.max_candidates": 60}),
     "not-today": ("nothing played within 24 hours", {f"{HOME}.no_repeat_hours": 24.0}),
     "skip-averse": ("skips weigh five times as much", _weights(1.0, 0.5, -1.5)),
     "no-own-plays": ("without the listener's own plays as a source", _sources(own_plays=0)),
@@ -123,6 +136,15 @@ KNOWN: dict[str, tuple[str, dict[str, object]]] = {
     "spacing-0": ("no artist spacing", {f"{HOME}.selector.artist_spacing": 0}),
     "diversity-90": ("diversity 0.9", {f"{HOME}.selector.diversity": 0.9}),
 }
+WORSE = ("diversity-50", "popular-only", "all-drawn", "nothing-twice", "no-retrieval")
+"""Champions that today's home is known to be better than."""
+KNOWN = {
+    **{name: Trial(*change) for name, change in AGAINST_TODAY.items()},
+    **{f"from-{name}": Trial("today's home", champion=name) for name in WORSE},
+    "half-way-from-diversity-90": Trial(*AGAINST_TODAY["diversity-50"], champion="diversity-90"),
+}
+# One trial for each, since whoever tries it makes the log.
+CHAMPIONS = list(dict.fromkeys(trial.champion for trial in KNOWN.values()))
 EXPLORING: dict[str, object] = {f"{HOME}.selector.explore": 0.3}
 STANDARD = SimulationConfig()
 SMALL = SimulationConfig(tracks=2_000, artists=350, listeners=600, days=40)
@@ -138,9 +160,11 @@ SMALL_SETTINGS = [
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What every process is told. `listeners`, `days`: of the truth."""
+    """What every process is told. home: the service as of the end of its history, which is not written to; logs: where a copy of
+    it is for every champion, lived on under it; past: the bundle they all serve; listeners, days: of the truth."""
 
     home: str
+    logs: str
     settings: list[str]
     past: str
     older: str
@@ -153,7 +177,7 @@ def main() -> None:
     """Measure, and write what was measured."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--home", type=Path, help="a home with a simulated service and a champion [makes one]"
+        "--home", type=Path, help="a home with a simulated service and a champion, left as it is [makes one]"
     )
     parser.add_argument(
         "--work", type=Path, help="where results are kept as they come [a temporary directory]"
@@ -172,7 +196,7 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         settings = SMALL_SETTINGS if asked.small else STANDARD_SETTINGS
         root = asked.home or work / "home"
-        home = Home.open(root, environ={}, overrides=settings)
+        home = _open(root, settings)
         if home.bundles.current() is None:
             _make(home, SMALL if asked.small else STANDARD)
         job = _prepared(home, work, settings, asked.listeners, asked.days)
@@ -212,14 +236,39 @@ def _make(home: Home, size: SimulationConfig) -> None:
             print(f"{progress.step} done", flush=True)
 
 
-def _serve(home: Home, days: int, listeners: int) -> None:
-    """Let the champion answer home for some days, and keep the logs."""
-    world = World(home)
-    plan = Plan(("home",), days, seed=3, listeners=listeners, logs=True)
+def _open(root: Path, settings: list[str]) -> Home:
+    return Home.open(root, environ={}, overrides=settings)
+
+
+def _copy(home: Path, to: Path, settings: list[str], champion: str, days: int) -> None:
+    """A copy of the service in which a champion has answered home for some days more, and its log; nothing where it is there."""
+    if to.exists():
+        return
+    making = to.with_name(f"{to.name}.part")
+    shutil.rmtree(making, ignore_errors=True)
+    shutil.copytree(home, making)
+    copy = _open(making, settings)
+    world = World(copy)
+    plan = Plan(("home",), days, seed=3 + _own(champion), logs=True)
     everybody = np.zeros(world.config.listeners, np.int16)
-    logs = world.live([Arm("champion", EXPLORING)], everybody, plan).logs
-    home.engine.append(EXPOSURES, pa.concat_tables([day.exposures for day in logs]))
-    home.engine.append(RAW_EVENTS, pa.concat_tables([day.events for day in logs]))
+    logs = world.live([Arm("champion", EXPLORING | _set(champion))], everybody, plan).logs
+    copy.engine.append(EXPOSURES, pa.concat_tables([day.exposures for day in logs]))
+    copy.engine.append(RAW_EVENTS, pa.concat_tables([day.events for day in logs]))
+    for _ in runner_of(copy).run([step.name for step in BUILD]):
+        pass
+    copy.engine.close()
+    copy.state.close()
+    making.rename(to)
+    print(f"{days} days under {champion} logged", flush=True)
+
+
+def _set(champion: str) -> dict[str, object]:
+    return {} if champion == TODAY else KNOWN[champion].set
+
+
+def _own(champion: str) -> int:
+    """What is added to the seeds of all its lives, so that no two champions live the same."""
+    return 10 * CHAMPIONS.index(champion)
 
 
 def _rankers(bundle: Bundle) -> dict[str, Ranker]:
@@ -236,18 +285,6 @@ def _rankers(bundle: Bundle) -> dict[str, Ranker]:
     }
 
 
-def _last(home: Home) -> date:
-    days = home.engine.days(RAW_EVENTS)
-    assert days is not None
-    return days.last
-
-
-def _build(home: Home) -> None:
-    for progress in runner_of(home).run([step.name for step in BUILD]):
-        if progress.state == "done":
-            print(f"{progress.step} done", flush=True)
-
-
 def _prepared(home: Home, work: Path, settings: list[str], listeners: int | None, days: int) -> Job:
     """The days that the past rungs judge by, which the champion has not seen, and the older bundle: made once."""
     file = work / "job.json"
@@ -259,19 +296,15 @@ def _prepared(home: Home, work: Path, settings: list[str], listeners: int | None
     size = msgspec.structs.replace(
         usual, listeners=min(usual.listeners, listeners // 3), past=4, seed=2, reactions=NONE
     )
-    ladder = Ladder(home, size, lambda what: print(what, flush=True))
+    logs = work / "logs"
+    logs.mkdir(exist_ok=True)
+    _copy(home.root, logs / TODAY, settings, TODAY, size.past)
+    today = Ladder(_open(logs / TODAY, settings), size, lambda what: print(what, flush=True))
+    until = moment(today.days[0]) - OLDER_DAYS * DAY
     champion = home.bundles.open()
-    older = work / OLDER
-    if not older.exists():
-        if _last(home) == read_config(home.truth).end:
-            _serve(home, size.past, everybody)
-        _build(home)
-        until = moment(ladder.days[0]) - OLDER_DAYS * DAY
-        trained = ladder.train(until, _rankers(champion))
-        version = write(trained, home.bundles, home.settings, {}, lambda writer: None).version
-        older.write_text(version, encoding="utf-8")
-    version = older.read_text(encoding="utf-8")
-    job = Job(str(home.root), settings, champion.version, version, listeners, days, size)
+    trained = today.train(until, _rankers(champion))
+    older = write(trained, today.home.bundles, home.settings, {}, lambda writer: None).version
+    job = Job(str(home.root), str(logs), settings, champion.version, older, listeners, days, size)
     file.write_bytes(msgspec.json.encode(job))
     return job
 
@@ -304,21 +337,29 @@ def _known(job: Job, work: Path, workers: int, until: float) -> list[Done]:
 
 
 @cache
-def _ladders(raw: bytes) -> tuple[Ladder, Ladder]:
+def _ladders(raw: bytes, champion: str) -> tuple[Ladder, Ladder]:
     """Of the truth, and of what is to be predicted without knowing it."""
     job = msgspec.json.decode(raw, type=Job)
-    home = Home.open(Path(job.home), environ={}, overrides=job.settings)
-    true = Size(listeners=job.listeners, days=job.days)
-    return Ladder(home, true, workers=1), Ladder(home, job.rungs, past=job.past, workers=1)
+    root = Path(job.logs) / champion
+    _copy(Path(job.home), root, job.settings, champion, job.rungs.past)
+    today = _open(root, job.settings)
+    home = Home(root, change_settings(today.settings, _set(champion), champion))
+    true = Size(listeners=job.listeners, days=job.days, seed=1 + _own(champion))
+    rungs = msgspec.structs.replace(job.rungs, seed=job.rungs.seed + _own(champion))
+    return Ladder(home, true, workers=1), Ladder(home, rungs, past=job.past, workers=1)
 
 
 def _try(job: Job, name: str, until: float) -> Done | None:
     if time.perf_counter() > until:
         return None
     started = time.process_time()
-    change, settings = KNOWN[name]
-    challenger = Challenger(name, "home", settings, job.older if name == OLDER else None)
-    true, ladder = _ladders(msgspec.json.encode(job))
+    trial = KNOWN[name]
+    true, ladder = _ladders(msgspec.json.encode(job), trial.champion)
+    challenger = Challenger(name, "home", trial.set, job.older if name == OLDER else None)
+    if trial.champion != TODAY:
+        # Over another champion's settings the challenger is a whole recipe.
+        settings = change_settings(_open(Path(job.home), job.settings).settings, trial.set, name)
+        challenger = Challenger(name, "home", {HOME: msgspec.to_builtins(settings.surfaces["home"])})
     lives = true.lives(challenger)
     effects = true_effects(*lives)
     answers = [ladder.ask(rung, challenger) for rung in RUNGS]
@@ -326,7 +367,7 @@ def _try(job: Job, name: str, until: float) -> Done | None:
     predictions = {one.rung: one for one in answers if isinstance(one, Prediction)}
     known = Known(
         name,
-        change,
+        trial.change,
         {
             metric: Truth(effects[metric].relative, effects[metric].standard_error / effects[metric].control)
             for metric in KEPT
@@ -334,6 +375,7 @@ def _try(job: Job, name: str, until: float) -> Done | None:
         predictions | {AB: tested},
         {one.rung: one.why for one in answers if isinstance(one, Silent)},
         coverage,
+        trial.champion,
     )
     return Done(known, time.process_time() - started)
 

@@ -144,6 +144,6 @@ def _past(record: Record | None) -> str:
     if record is None:
         return "no record"
     right, of = record.signs
-    sure, sure_of = record.sure
+    worse, better = (f"{right}/{of}" for right, of in (record.worse, record.better))
     order = "" if record.rank is None else f", rank correlation {record.rank:+.2f}"
-    return f"of clear effects sign right {right}/{of}, where sure {sure}/{sure_of} ({record.better} better ones){order}"
+    return f"of clear effects sign right {right}/{of}, where sure of harm {worse}, of a gain {better}{order}"

@@ -24,6 +24,7 @@ __all__ = [
     "OFF_POLICY",
     "RUNGS",
     "SIMULATION",
+    "TODAY",
     "Advice",
     "Calibration",
     "Known",
@@ -51,6 +52,8 @@ RELIABLE: Final = 0.8
 """Share of them on which it must have been right."""
 FILE: Final = "known.json"
 GOAL: Final = "listens_per_listener"
+TODAY: Final = "today"
+"""The champion of a known challenger, unless it names another: the home page as it is."""
 
 Interval = tuple[float, float]
 Direction = Literal["better", "worse", "unclear"]
@@ -102,7 +105,8 @@ class Truth(msgspec.Struct, frozen=True):
 class Known(msgspec.Struct, frozen=True):
     """A challenger whose effect is known, and what each rung said of it without knowing.
 
-    truth: by metric; coverage: share of A/B tests, each with its own assignment, whose interval held the truth.
+    truth: by metric; coverage: share of A/B tests, each with its own assignment, whose interval held the truth; champion: what it
+    was held against, TODAY or the name of another known challenger.
     """
 
     name: str
@@ -111,29 +115,28 @@ class Known(msgspec.Struct, frozen=True):
     predictions: dict[str, Prediction] = {}
     silent: dict[str, str] = {}
     coverage: float | None = None
+    champion: str = TODAY
 
 
 class Record(msgspec.Struct, frozen=True):
     """How a rung did on known challengers.
 
     known: challengers it spoke of; signs: of those with a clear effect, how many it gave the right sign, whatever its interval;
-    sure: of these where its interval left out 0, how many were right, and better: how many of them it rightly called better;
-    rank: Spearman's correlation of its order with the true one; covered: how often its interval held the truth, where it measures
-    the same thing.
+    worse, better: of those that it was sure are so, its interval leaving out 0, how many were; rank: Spearman's correlation of
+    its order with the true one; covered: how often its interval held the truth, where it measures the same thing.
     """
 
     known: int
     signs: tuple[int, int]
-    sure: tuple[int, int]
+    worse: tuple[int, int]
+    better: tuple[int, int]
     rank: float | None
     covered: tuple[int, int] | None = None
-    better: int = 0
 
-    @property
-    def trusted(self) -> bool:
-        """Whether its word counts."""
-        right, of = self.sure
-        return of >= ENOUGH and right >= RELIABLE * of
+    def trusted(self, said: Direction) -> bool:
+        """Whether its word counts when it is sure of that direction: harm may be easier to see than gain."""
+        right, of = self.better if said == "better" else self.worse
+        return said != "unclear" and of >= ENOUGH and right >= RELIABLE * of
 
 
 class Calibration(msgspec.Struct, frozen=True):
@@ -181,7 +184,7 @@ def calibration() -> Calibration:
 def advise(
     predictions: Iterable[Prediction], silent: Iterable[Silent], record: Mapping[str, Record]
 ) -> Advice:
-    """What follows. A rung counts if it is sure now and, when it was sure before, was right often enough.
+    """What follows. A rung counts if it is sure now and, when it was sure of the same direction before, was right often enough.
 
     One that counts and says worse stops the challenger unless another that counts says better: then they contradict each other.
     """
@@ -189,10 +192,8 @@ def advise(
     reasons = []
     for said in predictions:
         past = record.get(said.rung)
-        trusted = past is not None and past.trusted
-        sure = said.direction != "unclear"
-        reasons.append(f"{said.rung}: {_words(said)}; {_believed(past, sure, trusted)}")
-        if trusted and sure:
+        reasons.append(f"{said.rung}: {_words(said)}; {_believed(past, said.direction)}")
+        if past is not None and past.trusted(said.direction):
             counted[said.direction].append(said.rung)
     reasons += [f"{one.rung}: silent: {one.why}" for one in silent]
     better, worse = counted["better"], counted["worse"]
@@ -218,7 +219,7 @@ def advise(
 def _record(pairs: Sequence[tuple[Truth, Prediction]], metric: str) -> Record:
     right = [(truth.relative > 0) == (said.relative > 0) for truth, said in pairs]
     clear = [n for n, (truth, _) in enumerate(pairs) if truth.clear]
-    sure = [n for n in clear if pairs[n][1].direction != "unclear"]
+    called = {way: [right[n] for n in clear if pairs[n][1].direction == way] for way in ("worse", "better")}
     same = [(truth, said) for truth, said in pairs if said.metric == metric]
     held = [said.ci95[0] <= truth.relative <= said.ci95[1] for truth, said in same]
     order = None
@@ -228,10 +229,10 @@ def _record(pairs: Sequence[tuple[Truth, Prediction]], metric: str) -> Record:
     return Record(
         known=len(pairs),
         signs=(sum(right[n] for n in clear), len(clear)),
-        sure=(sum(right[n] for n in sure), len(sure)),
+        worse=(sum(called["worse"]), len(called["worse"])),
+        better=(sum(called["better"]), len(called["better"])),
         rank=order,
         covered=(sum(held), len(held)) if held else None,
-        better=sum(right[n] for n in sure if pairs[n][1].direction == "better"),
     )
 
 
@@ -240,14 +241,21 @@ def _words(said: Prediction) -> str:
     return f"{said.direction}, {said.metric} {said.relative:+.1%} [{low:+.1%}, {high:+.1%}]"
 
 
-def _believed(past: Record | None, sure: bool, trusted: bool) -> str:
+def _believed(past: Record | None, said: Direction) -> str:
     if past is None:
         return "it has no record, so it does not count"
-    right, of = past.sure
-    history = f"right on {right} of {of} known challengers of clear effect that it was sure of, {past.better} of them better ones"
-    if not trusted:
-        return f"{history}: too few to count" if of < ENOUGH else f"{history}: not often enough to count"
-    return history if sure else f"{history}, but not sure now"
+    of_harm, of_gain = (f"{right} of {of}" for right, of in (past.worse, past.better))
+    if said == "unclear":
+        return (
+            f"not sure now; of known challengers that it was sure were worse {of_harm} were, better {of_gain}"
+        )
+    history = (
+        f"of known challengers that it was sure were {said}, {of_gain if said == 'better' else of_harm} were"
+    )
+    if past.trusted(said):
+        return history
+    _, of = past.better if said == "better" else past.worse
+    return f"{history}: too few to count" if of < ENOUGH else f"{history}: not often enough to count"
 
 
 def _all(rungs: Sequence[str], do: str) -> str:

@@ -163,8 +163,9 @@ def _evidence(found: Calibration) -> str:
         "# The record of the rungs",
         "",
         "How right each rung of evidence was on challengers of the home page whose true effect is known, from the lives of all",
-        "listeners under either. [Evidence](../concepts/evidence.md) says what the rungs are and what they cannot tell;",
-        "`segue evidence` goes by this page.",
+        "listeners under either. Most are held against today's home, some against a champion known to be worse: another of these",
+        "challengers. [Evidence](../concepts/evidence.md) says what the rungs are and what they cannot tell; `segue evidence`",
+        "goes by this page.",
         "",
     ]
     if not found.known:
@@ -182,8 +183,8 @@ def _evidence(found: Calibration) -> str:
         lines += [
             f"## {words}",
             "",
-            "| rung | spoke of | sign right, of clear effects | right where sure "
-            "| of these, better ones | rank correlation | interval held the truth |",
+            "| rung | spoke of | sign right, of clear effects | right where sure of harm "
+            "| right where sure of a gain | rank correlation | interval held the truth |",
             "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
         ]
         lines += [_recorded(rung, record) for rung, record in records(found.known, metric).items()]
@@ -196,12 +197,13 @@ def _evidence(found: Calibration) -> str:
             "",
         ]
     lines += [
-        "A rung is sure where its 95% interval leaves out 0. An effect is clear where it is more than twice its own error.",
+        "A rung is sure of harm or of a gain where its 95% interval leaves out 0. An effect is clear where it is more than twice "
+        "its own error.",
         "",
         "## Challengers",
         "",
-        f"| challenger | change | truth, {GOAL} | {' | '.join((*RUNGS, AB))} |",
-        f"| --- | --- | ---: | {' | '.join(['---:'] * (len(RUNGS) + 1))} |",
+        f"| challenger | is | champion | truth, {GOAL} | {' | '.join((*RUNGS, AB))} |",
+        f"| --- | --- | --- | ---: | {' | '.join(['---:'] * (len(RUNGS) + 1))} |",
     ]
     lines += [_known(one) for one in sorted(found.known, key=lambda one: one.truth[GOAL].relative)]
     return "\n".join(lines) + "\n"
@@ -210,15 +212,15 @@ def _evidence(found: Calibration) -> str:
 def _recorded(rung: str, record: Record) -> str:
     held = "" if record.covered is None else f"{record.covered[0]} of {record.covered[1]}"
     rank = "" if record.rank is None else f"{record.rank:.2f}"
-    signs, sure = (f"{right} of {of}" for right, of in (record.signs, record.sure))
-    return f"| {rung} | {record.known} | {signs} | {sure} | {record.better} | {rank} | {held} |"
+    counts = (f"{right} of {of}" for right, of in (record.signs, record.worse, record.better))
+    return f"| {rung} | {record.known} | {' | '.join(counts)} | {rank} | {held} |"
 
 
 def _known(one: Known) -> str:
     truth = one.truth[GOAL]
     cells = [_rung(one.predictions[rung]) if rung in one.predictions else "silent" for rung in (*RUNGS, AB)]
     return (
-        f"| {one.name} | {one.change} | {truth.relative:+.2%} \N{PLUS-MINUS SIGN} {2 * truth.error:.2%} | "
+        f"| {one.name} | {one.change} | {one.champion} | {truth.relative:+.2%} \N{PLUS-MINUS SIGN} {2 * truth.error:.2%} | "
         f"{' | '.join(cells)} |"
     )
 

@@ -22,9 +22,10 @@ from segue.experiments.ladder import (
 )
 from segue.experiments.ladder_page import render
 
-GOOD = Record(known=12, signs=(11, 12), sure=(9, 9), rank=0.9)
-POOR = Record(known=12, signs=(6, 12), sure=(5, 9), rank=0.1)
-NEW = Record(known=4, signs=(4, 4), sure=(4, 4), rank=1.0)
+GOOD = Record(known=12, signs=(11, 12), worse=(9, 9), better=(5, 5), rank=0.9)
+POOR = Record(known=12, signs=(6, 12), worse=(5, 9), better=(3, 5), rank=0.1)
+NEW = Record(known=4, signs=(4, 4), worse=(4, 4), better=(4, 4), rank=1.0)
+OF_HARM = Record(known=12, signs=(11, 12), worse=(9, 9), better=(0, 0), rank=0.9)
 
 
 def said(rung: str, relative: float, half: float, metric: str = "ndcg@50") -> Prediction:
@@ -49,13 +50,13 @@ def test_a_record_counts_what_a_rung_got_right() -> None:
     # `nothing` has no clear sign; of the rest offline was right on `worse` and `bit`, and sure of `worse` and `better`.
     assert found[OFFLINE].known == 4
     assert found[OFFLINE].signs == (2, 3)
-    assert found[OFFLINE].sure == (1, 2)
-    assert found[OFFLINE].better == 0
+    assert found[OFFLINE].worse == (1, 2)
+    assert found[OFFLINE].better == (0, 0)
     assert found[OFFLINE].covered is None  # another quantity
     assert found[OFFLINE].rank == pytest.approx(0.4)  # ranks 1 4 3 2 against 1 2 4 3
     assert found[SIMULATION].signs == (3, 3)
-    assert found[SIMULATION].sure == (2, 2)
-    assert found[SIMULATION].better == 1
+    assert found[SIMULATION].worse == (1, 1)
+    assert found[SIMULATION].better == (1, 1)
     assert found[SIMULATION].covered == (2, 3)
     assert found[SIMULATION].rank == 1.0
     assert INTERLEAVING not in found
@@ -70,6 +71,8 @@ def test_a_record_counts_what_a_rung_got_right() -> None:
         ([said(SIMULATION, 0.05, 0.01)], {SIMULATION: POOR}, "not enough evidence"),
         ([said(SIMULATION, 0.05, 0.01)], {SIMULATION: NEW}, "not enough evidence"),
         ([said(SIMULATION, 0.05, 0.01)], {}, "not enough evidence"),
+        ([said(SIMULATION, 0.05, 0.01)], {SIMULATION: OF_HARM}, "not enough evidence"),
+        ([said(SIMULATION, -0.05, 0.01)], {SIMULATION: OF_HARM}, "stop"),
         (
             [said(OFFLINE, -0.2, 0.1), said(SIMULATION, 0.05, 0.01)],
             {OFFLINE: POOR, SIMULATION: GOOD},
