@@ -21,7 +21,7 @@ from segue.contracts.ports import Days, Engine
 from segue.contracts.tables import ARTISTS, DAILY_ARTISTS, EVENTS, EXPOSURES, LISTENERS, OUTCOMES, TRACKS
 from segue.contracts.vocabulary import DAY
 from segue.experiments import exposed
-from segue.experiments.analysis import PLANNED, Analysis, analyze
+from segue.experiments.analysis import Analysis, analyze
 from segue.experiments.decision import Decision
 from segue.experiments.exposed import PRE, REST, column
 from segue.experiments.metric import Metric, Role
@@ -128,20 +128,20 @@ def awaited(kept: Kept, now: int) -> date | None:
     return ends if kept.stopped_at is None and now < micros(ends) else None
 
 
-def planned_units(engine: Engine, experiment: Experiment, surfaces: tuple[str, ...]) -> int:
+def planned_units(engine: Engine, experiment: Experiment, surfaces: tuple[str, ...]) -> int | None:
     """Units there will be in the end: those that its surfaces had in as many days before it began, its share of them.
 
-    From before, so that nothing that came of it decides how it is read. PLANNED where nothing tells.
+    From before, so that nothing that came of it decides how it is read. None where nothing tells.
     """
     first = experiment.starts - (experiment.ends - experiment.starts)
     shown = engine.read(EXPOSURES, Days(first, experiment.starts - timedelta(days=1)))
     shown = shown.filter(shown.surface.isin(surfaces) & (shown.position == 0))
     unit = shown.user_id if experiment.unit == "listener" else shown.request_id
     if experiment.unit not in ("listener", "request"):
-        return PLANNED
+        return None
     counted = engine.collect(shown.aggregate(units=unit.nunique()))["units"][0].as_py()
     share = 1.0 if experiment.layer == HOLDOUT else experiment.share
-    return max(round(share * counted), 2) if counted else PLANNED
+    return max(round(share * counted), 2) if counted else None
 
 
 def collect(
