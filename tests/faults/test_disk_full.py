@@ -242,7 +242,7 @@ def test_a_home_that_has_lived_an_experiment_is_there_whole_or_not_at_all(
         with pytest.raises(Unavailable, match="make room, or name another place"):
             lived_on(service, into, mmr, logs)
         assert [path.name for path in disk.root.iterdir()] == ["ballast"]
-        with files_of_at_most(100_000), pytest.raises(Unavailable, match="File too large.*nothing was kept"):
+        with files_of_at_most(100_000), pytest.raises(Unavailable, match=r"File too large.*nothing was kept"):
             lived_on(service, tmp_path / "lived", mmr, logs)
         assert [path.name for path in tmp_path.iterdir()] == ["disk"]
         disk.free()

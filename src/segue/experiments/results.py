@@ -153,7 +153,7 @@ def collect(
     given: Callable[[ir.Table, Experiment], ir.Table] = exposed.given,
 ) -> Collected:
     """The units of an experiment, exposed in those days, with what they did until `end`; `given` says which answers are its."""
-    tables = read_tables(engine, surfaces, days)
+    tables = read_tables(engine, surfaces, days, end)
     metrics = list(of_unit(experiment.unit).values())
     during = tables.exposures.filter(
         tables.exposures.day.between(days.first, days.last) & (tables.exposures.ts < end)
@@ -188,13 +188,16 @@ def collect(
     )
 
 
-def read_tables(engine: Engine, surfaces: tuple[str, ...], days: Days) -> Tables:
-    """The tables that metrics need for an experiment of those days."""
+def read_tables(engine: Engine, surfaces: tuple[str, ...], days: Days, end: int) -> Tables:
+    """The tables that metrics need for an experiment of those days, up to a moment: a day that it ends in is active by what was
+    heard before it.
+    """
     wide = days.widen(before=PRE_DAYS)
     before = Days(wide.first, days.first - timedelta(days=1))
     shown, answered = engine.read(EXPOSURES, wide), engine.read(OUTCOMES, wide)
+    events = engine.read(EVENTS, wide)
     return Tables(
-        events=engine.read(EVENTS, wide),
+        events=events.filter(events.ts < end),
         outcomes=answered.filter(answered.surface.isin(surfaces)),
         exposures=shown.filter(shown.surface.isin(surfaces)),
         tracks=engine.read(TRACKS),
