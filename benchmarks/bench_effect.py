@@ -23,6 +23,7 @@ import numpy as np
 
 from benchmarks.bench_live import copied_home, served
 from benchmarks.harness import ROOT, Row, at_most
+from benchmarks.service import SERVING, published_home
 from segue.wiring.stores import open_store
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -58,7 +59,7 @@ def _row(kind: str, limit: float, effects: list[Effect]) -> Row:
 
 
 def _effects(kind: str) -> list[Effect]:
-    with copied_home() as home, _store(kind) as port:
+    with copied_home(published_home().root) as home, _store(kind) as port:
         settings = settings_at(kind, port)
         changes = [
             f"state.kind={kind}",
@@ -77,7 +78,7 @@ def _effects(kind: str) -> list[Effect]:
             store = open_store(home, settings)
             store.create()
             store.close()
-        with served(home, changes) as (pid, url):
+        with served(home, (*SERVING, *changes)) as (pid, url):
             list(measure(url, pid, 5))
             return list(measure(url, pid, ROUNDS, first=10))
 

@@ -4,7 +4,8 @@
 could bear by the CPU time that a request costs server and generator together, measured at a low rate: so a busy neighbour
 does not lower it. Then latencies are measured at half of it, from the moment a request was due, on the wall: a busy neighbour
 shows, and the generator's own lateness is stated beside. The mix is `segue load`'s: two thirds of the requests send events.
-The home is a copy of `benchmarks/service.py`'s, or of BENCH_HOME.
+The home is a copy of that of a million tracks (`benchmarks/large.py`); a bundle that is published is read and hashed whole on
+the same cores.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 
 from benchmarks.bench_http import START_S, _cpu_seconds
 from benchmarks.harness import Row, at_most
-from benchmarks.service import SERVING, published_home
+from benchmarks.large import large_home
 from segue.bundle.store import BundleStore
 from segue.bundle.writer import BundleWriter
 from segue.load.listeners import known_listeners
@@ -43,7 +44,7 @@ CORES = os.cpu_count() or 1
 
 def run() -> list[Row]:
     """Capacity, then latencies at half of it, then the same with bundles changing."""
-    with copied_home() as home, served(home) as (pid, url):
+    with copied_home(large_home().root) as home, served(home) as (pid, url):
         cpu, calm = _cpu_seconds(pid), _load(url, LOW_RATE, LOW_S)
         asked = calm.total.answered * LOW_S / calm.seconds
         server_ms = (_cpu_seconds(pid) - cpu) / asked * 1000
@@ -102,9 +103,8 @@ def _detail(found: Requests, report: Report) -> str:
 
 
 @contextmanager
-def copied_home() -> Iterator[Path]:
+def copied_home(home: Path) -> Iterator[Path]:
     """A home that may be written to: a copy of the state, and links to the files of bundles, which nobody changes."""
-    home = published_home().root
     with tempfile.TemporaryDirectory(prefix="segue-bench-live-", dir=home.parent) as folder:
         shutil.copytree(home / "bundles", Path(folder) / "bundles", copy_function=os.link)
         shutil.copytree(home / "state", Path(folder) / "state")
@@ -127,7 +127,7 @@ def served(home: Path, changes: Sequence[str] = ()) -> Iterator[tuple[int, str]]
         "--workers",
         "2",
     ]
-    for change in (*SERVING, *changes):
+    for change in changes:
         command += ["--set", change]
     own = {name: value for name, value in os.environ.items() if not name.startswith("SEGUE_")}
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=own)

@@ -17,6 +17,8 @@ from segue.recommend.titles import Titles
 
 Ids = npt.NDArray[np.int32]
 
+UPLOADS = 5_000
+"""Newest uploads that are looked at one by one."""
 _OF_COSINE = ("weight", "cell_mean", "cell_spread", "cell_scale")
 """What the search by cosine has of its own."""
 
@@ -26,15 +28,19 @@ class Indexes:
     """Orders of the tracks, and searches among their vectors and names.
 
     most_played int32[n]: all tracks, most played first, then newest first; newest int32[m]: tracks with a known upload,
-    newest first; tracks of artist a are `artist_tracks[artist_indptr[a]:artist_indptr[a + 1]]`, most played first;
-    by_product and by_cosine search among item factors (the same arrays of them), by_content among content vectors;
-    one_over_length float32[n] of the item factors, 0 where a track has none; artist int32[n]: the catalogue's.
+    newest first; newest_at int64[u] and newest_vectors float32[u, d]: when the first UPLOADS of them came, and their content
+    vectors, here side by side, as those of a large catalogue are all over it; tracks of artist a are
+    `artist_tracks[artist_indptr[a]:artist_indptr[a + 1]]`, most played first; by_product and by_cosine search among item factors
+    (the same arrays of them), by_content among content vectors; one_over_length float32[n] of the item factors, 0 where a track
+    has none; artist int32[n]: the catalogue's.
 
     `later` is what came after they were made, and is in none of them.
     """
 
     most_played: Ids
     newest: Ids
+    newest_at: npt.NDArray[np.int64]
+    newest_vectors: npt.NDArray[np.float32]
     artist_indptr: npt.NDArray[np.int64]
     artist_tracks: Ids
     by_product: Nearest
@@ -52,12 +58,14 @@ class Indexes:
         by_artist = np.lexsort((-plays, artist)).astype(np.int32)
         by_artist = by_artist[artist[by_artist] >= 0]
         counts = np.bincount(artist[by_artist], minlength=len(catalogue.artist_id))
-        newest = np.argsort(-uploaded, kind="stable").astype(np.int32)
+        newest = np.argsort(-uploaded, kind="stable")[: np.count_nonzero(uploaded >= 0)].astype(np.int32)
         by_product = Nearest.fit(retrieval.ials.item_factors)
         by_cosine = by_product.by_cosine()
         return cls(
             most_played=np.lexsort((-uploaded, -plays)).astype(np.int32),
-            newest=newest[: np.count_nonzero(uploaded >= 0)],
+            newest=newest,
+            newest_at=uploaded[newest[:UPLOADS]],
+            newest_vectors=retrieval.content.vectors[newest[:UPLOADS]],
             artist_indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             artist_tracks=by_artist,
             by_product=by_product,
@@ -88,10 +96,12 @@ class Indexes:
         product = bundle.arrays("indexes/product") | {"vectors": retrieval.ials.item_factors[:known]}
         content = bundle.arrays("indexes/content") | {"vectors": retrieval.content.vectors[:known]}
         cosine = bundle.arrays("indexes/cosine")
-        weight = cosine["weight"]
+        weight, newest = cosine["weight"], orders["newest"][:UPLOADS]
         return cls(
             most_played=orders["most_played"],
             newest=orders["newest"],
+            newest_at=catalogue.uploaded_at[newest],
+            newest_vectors=retrieval.content.vectors[newest],
             artist_indptr=orders["artist_indptr"],
             artist_tracks=orders["artist_tracks"],
             by_product=Nearest.from_arrays(product),
@@ -114,7 +124,8 @@ class Indexes:
         found = found[(self.artist[found] == artist) & ~np.isin(found, came)]
         return np.concatenate([came, found])[:limit]
 
-    def uploads(self, limit: int) -> Ids:
-        """Tracks with a known time of upload: the newest, and all of which it was stated later. int32[m]."""
+    def uploads(self) -> Ids:
+        """Tracks with a known time of upload: the newest, and all that were changed later. int32[m]."""
         later = self.later.uploads
-        return np.union1d(later, self.newest[:limit]) if len(later) else self.newest[:limit]
+        newest = self.newest[:UPLOADS]
+        return np.union1d(later, newest) if len(later) else newest

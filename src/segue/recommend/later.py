@@ -15,8 +15,8 @@ NONE: Ids = np.empty(0, np.int32)
 class Later:
     """Tracks whose place in an index has changed, or that have none.
 
-    uploads int32[u]: those whose time of upload was stated; `names` of tracks whose title or artist is not what the index of
-    titles has: both, lower-cased, a line each.
+    uploads int32[u]: those whose time of upload was stated, and those of the newest whose content vector was made anew;
+    `names` of tracks whose title or artist is not what the index of titles has: both, lower-cased, a line each.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Later:
         return np.array([track in self.names for track in tracks.tolist()], np.bool_)
 
     def uploaded(self, track: int) -> None:
-        """The time of a track's upload was stated."""
+        """The time of a track's upload was stated, or what the indexes hold of a new one is no longer so."""
         if track not in self.uploads:
             self.uploads = np.append(self.uploads, np.int32(track))
 

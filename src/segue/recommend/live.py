@@ -20,6 +20,7 @@ from segue.features.relations import Track
 from segue.models.content import Kinds, Tokens
 from segue.models.tokens import KINDS, tokens_of
 from segue.recommend.artifacts import Artifacts
+from segue.recommend.indexes import UPLOADS
 
 MAX_GENRES: Final = 32_767
 _log = logging.getLogger("segue.live")
@@ -120,6 +121,8 @@ class Live:
         if not np.allclose(vector, self._content.vectors[row], atol=1e-5):
             self._tokens[row] = tokens, kinds
             self._content.vectors[row] = vector
+            if row in self._indexes.newest[:UPLOADS]:
+                self._indexes.later.uploaded(row)
 
     def _move(self, row: int, artist: int) -> bool:
         """Whether the track was another artist's before."""

@@ -12,7 +12,6 @@ from segue.models.diversity import Selection, SelectionConfig, select
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.candidates import Candidates
 from segue.recommend.query import Floats, Ids, Query
-from segue.recommend.sources.fresh import POOL
 from segue.settings.surfaces import THOMPSON, UNIFORM
 
 Weights = npt.NDArray[np.float64]
@@ -101,7 +100,7 @@ def _with_debuts(
     if not debut.any():
         return pool, None
     programme = artifacts.debuts
-    active = programme.active(artifacts.indexes.uploads(POOL), artifacts.catalogue.uploaded_at, query.now)
+    active = programme.active(artifacts.indexes.uploads(), artifacts.catalogue.uploaded_at, query.now)
     share = min(share_of_draws(programme.chance(active), query.request.k, recipe.explore), recipe.debuts)
     weights = np.where(debut | (share >= 1.0), 0.0, pool)
     others = float(weights.sum())

@@ -162,13 +162,42 @@ def test_a_new_track_is_found_by_what_it_is(opened: Callable[[], Artifacts]) -> 
     live.put(5, {"title": "Zyxwvu", "artist_id": artist_id, "uploaded_at": NOW - DAY}, NOW)
     row = int(catalogue.positions([5])[0])
     assert artifacts.indexes.tracks_of(artist, 5)[0] == row
-    assert row in artifacts.indexes.uploads(10)
+    assert row in artifacts.indexes.uploads()
     assert artifacts.search("YXWV", 5).tolist() == [row]
     assert row in artifacts.search(str(catalogue.artist_names[artist]), 100)
     profile = artifacts.retrieval.content.profile(like, np.ones(len(like), np.float32))
     assert row in artifacts.alike(profile, 50)[0]
     assert artifacts.catalogue.facts_of(np.array([5]))[0].tolist() == [artist_id]
     assert not artifacts.unit_factors(np.array([row], np.int32)).any()
+
+
+def test_new_uploads_are_compared_as_they_are_now(opened: Callable[[], Artifacts]) -> None:
+    artifacts = opened()
+    live, catalogue, vectors = Live(artifacts), artifacts.catalogue, artifacts.retrieval.content.vectors
+    newest = artifacts.indexes.newest
+    rng = np.random.default_rng(3)
+    profile = vectors[newest[rng.integers(0, len(newest), 8)]].sum(axis=0)
+    after = int(np.quantile(catalogue.uploaded_at[newest], 0.7))
+
+    def compared() -> dict[int, float]:
+        tracks, scores = artifacts.uploads_like(profile, after)
+        assert len(set(tracks.tolist())) == len(tracks)
+        return dict(zip(tracks.tolist(), scores.tolist(), strict=True))
+
+    def expected() -> dict[int, float]:
+        recent = np.flatnonzero(catalogue.uploaded_at > after)
+        scores = vectors[recent] @ profile
+        return dict(zip(recent[scores > 0].tolist(), scores[scores > 0].tolist(), strict=True))
+
+    assert len(compared()) > 20
+    assert compared() == pytest.approx(expected(), abs=1e-5)
+    retagged, older, later = [*newest[:2].tolist(), int(newest[-1])]
+    live.put(int(catalogue.track_id[retagged]), {"title": "Zyx wvu", "tags": ["zyx"]}, NOW)
+    live.put(int(catalogue.track_id[older]), {"uploaded_at": after - DAY}, NOW)
+    live.put(int(catalogue.track_id[later]), {"uploaded_at": after + DAY}, NOW)
+    live.put(5, {"title": catalogue.titles[int(newest[4])], "uploaded_at": NOW - DAY}, NOW)
+    assert older not in compared()
+    assert compared() == pytest.approx(expected(), abs=1e-5)
 
 
 def test_a_new_track_has_the_features_that_follow_from_what_is_said(opened: Callable[[], Artifacts]) -> None:
