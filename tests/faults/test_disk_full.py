@@ -70,8 +70,10 @@ def mounted(root: Path, size: int) -> Iterator[Disk]:
     )
     if mounted.returncode:
         pytest.skip("a small file system needs root to mount it (mount -t tmpfs)")
-    yield Disk(root)
-    subprocess.run(["umount", "-l", str(root)], check=True)
+    try:
+        yield Disk(root)
+    finally:
+        subprocess.run(["umount", "-l", str(root)], check=True)
 
 
 @pytest.fixture
