@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -19,16 +21,19 @@ from segue.adapters.state.lmdb import LMDBState
 from segue.bundle import BundleStore, BundleWriter
 from segue.contracts.errors import InvalidData, SegueError, Unavailable
 from segue.contracts.ids import uuid7
-from segue.contracts.tables import RAW_EVENTS
+from segue.contracts.tables import OUTCOMES, RAW_EVENTS
 from segue.events.landing import land
 from segue.events.records import Event, encode_event
+from segue.experiments.definition import read_experiment
 from segue.listener.fold import read_records
 from segue.listener.states import ListenerStates
 from segue.settings.tree import State, Warehouse
+from segue.wiring.closed_loop import Arm, Plan, World
 from segue.wiring.collector import Collector
 from segue.wiring.follower import GROUP, TOPIC, Follower
 from segue.wiring.home import Home
 from segue.wiring.platform import HomePlatform
+from segue.wiring.simulated_home import lived_on
 
 pytestmark = pytest.mark.filterwarnings("ignore:fetch_:DeprecationWarning")
 
@@ -57,17 +62,24 @@ class Disk:
         self._ballast.unlink(missing_ok=True)
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    root = tmp_path / "disk"
+@contextmanager
+def mounted(root: Path, size: int) -> Iterator[Disk]:
     root.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(root)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(root)], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("a small file system needs root to mount it (mount -t tmpfs)")
-    yield Disk(root)
-    subprocess.run(["umount", "-l", str(root)], check=True)
+    try:
+        yield Disk(root)
+    finally:
+        subprocess.run(["umount", "-l", str(root)], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    with mounted(tmp_path / "disk", SIZE) as found:
+        yield found
 
 
 def event(n: int) -> Event:
@@ -206,3 +218,41 @@ def test_a_bundle_that_finds_no_room_leaves_the_champion_in_place(disk: Disk) ->
     with BundleWriter(store.root):
         pass
     assert [path.name for path in store.root.iterdir() if path.name.startswith(".")] == []
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_home_that_has_lived_an_experiment_is_there_whole_or_not_at_all(
+    service: Home, tmp_path: Path
+) -> None:
+    mmr = read_experiment(Path(__file__).parents[2] / "examples/experiments/mmr.toml")
+    world = World(service)
+    everybody = np.zeros(world.config.listeners, np.int16)
+    logs = world.live([Arm("control")], everybody, Plan(("home",), 2, logs=True)).logs
+    takes = sum(path.stat().st_blocks * 512 for path in service.root.rglob("*") if path.is_file())
+    with mounted(tmp_path / "disk", 2 * takes + SIZE) as disk:
+        into = disk.root / "lived"
+        disk.leave(takes // 2)
+        with pytest.raises(Unavailable, match="make room, or name another place"):
+            lived_on(service, into, mmr, logs)
+        assert [path.name for path in disk.root.iterdir()] == ["ballast"]
+        with files_of_at_most(100_000), pytest.raises(Unavailable, match=r"File too large.*nothing was kept"):
+            lived_on(service, tmp_path / "lived", mmr, logs)
+        assert [path.name for path in tmp_path.iterdir()] == ["disk"]
+        disk.free()
+        lived_on(service, into, mmr, logs)
+        assert [path.name for path in disk.root.iterdir()] == ["lived"]
+        lived = Home(into, service.settings)
+        days = lived.engine.days(OUTCOMES)
+        assert days is not None
+        assert days.last == logs[-1].day
+        assert lived.experiments.get("mmr").experiment.ends > days.last
+        lived.engine.close()

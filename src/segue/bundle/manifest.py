@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import date
 from pathlib import Path
 
 import msgspec
@@ -50,6 +51,12 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path}: format {manifest.format}, this version reads {FORMAT}; use the Segue that wrote it or train anew",
             field="format",
         )
+    try:
+        date.fromisoformat(manifest.data_through)
+    except ValueError as error:
+        raise BundleCorrupt(f"{path}: data_through: {error}; train anew", field="data_through") from error
+    if outside := [name for name in manifest.files if name.startswith("/") or ".." in name.split("/")]:
+        raise BundleCorrupt(f"{path}: files: {outside[0]} is not in the bundle; train anew", field="files")
     return manifest
 
 

@@ -52,10 +52,10 @@ class BundleStore:
 
     def open(self, version: str | None = None, *, every_byte: bool = False) -> Bundle:
         """Open a bundle, the champion by default. Raises NotFound, BundleCorrupt."""
-        chosen = version or self.current()
+        chosen = self.current() if version is None else version
         if chosen is None:
             raise NotFound(f"{self.root}: no bundle is published yet; run `segue run` first", field="bundle")
-        if "/" in chosen or chosen.startswith(".") or not (self.root / chosen).is_dir():
+        if not chosen or "/" in chosen or chosen.startswith(".") or not (self.root / chosen).is_dir():
             known = ", ".join(m.version for m in self.versions()[:5]) or "none"
             told = f"{self.root / CURRENT}: {REPAIR}: " if chosen == self._champion() else ""
             raise NotFound(f"{told}no bundle {chosen!r}; there are: {known}", field="bundle")

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from segue.contracts.errors import InvalidInput
 from segue.experiments.comparing import compared, heavy_tailed, level, robust
-from segue.experiments.course import courses
+from segue.experiments.course import courses, told
 from segue.experiments.decision import Decision, decide
 from segue.experiments.metric import Metric
 from segue.experiments.outcome import Comparison, Result
@@ -45,7 +45,8 @@ class Analysis(msgspec.Struct, frozen=True):
     control: str
     alpha: float
     running: bool
-    planned: int
+    planned: int | None
+    """Units there will be; where nobody said, always-valid intervals are tightest for PLANNED."""
     twice: int
     """Units in more than one variant: left out."""
     warnings: list[str]
@@ -97,7 +98,7 @@ def analyze(
             segments=[part for name in segments for part in segmented(found, metric, values, name)],
             courses=[] if days is None else courses(found, metric, values, days, unit, day, aim),
         )
-    results = _corrected(results, running)
+    results = told(_corrected(results, running))
     return Analysis(
         found.counts,
         ratio,
@@ -106,7 +107,7 @@ def analyze(
         found.variants[0],
         alpha,
         running,
-        aim,
+        planned,
         found.twice,
         list(found.warnings),
     )

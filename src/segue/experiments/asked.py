@@ -14,6 +14,7 @@ from segue.contracts.errors import InvalidInput
 from segue.contracts.experiments import Experiment
 from segue.experiments.metric import Metric
 from segue.experiments.metrics import METRICS
+from segue.settings.faults import fault_of
 
 __all__ = ["Asked", "asked", "named", "of_file"]
 
@@ -99,7 +100,8 @@ def named(table: pa.Table, keep: Sequence[str], wanted: Sequence[Asked]) -> tupl
         try:
             metrics.append(msgspec.convert({"name": one.name, **said}, Metric, strict=False))
         except msgspec.ValidationError as error:
-            raise InvalidInput(f"--metric {one.name}: {error}", field="metric") from error
+            key, wrong = fault_of(Metric, error)
+            raise InvalidInput(f"--metric {one.name}: {key}: {wrong}", field="metric") from error
     for metric in metrics:
         own = {name for one in wanted if one.name == metric.name for name in one.columns}
         if mixed := [name for name in metric.before if name in columns and name not in own]:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec.structs import replace
 
 from segue.contracts.errors import InvalidData, InvalidInput
 from segue.experiments.metric import Metric
-from segue.experiments.outcome import Course, Day, Interval
+from segue.experiments.outcome import Course, Day, Interval, Result
 from segue.experiments.statistics.arms import Theta, arm, pair
 from segue.experiments.statistics.compare import Difference, difference
 from segue.experiments.statistics.moments import Floats, Moments, sums_by
+from segue.experiments.statistics.multiple import holm
 from segue.experiments.statistics.sequential import boundary
 from segue.experiments.units import Ints, Mask, Measured, Units, numbers
 
-__all__ = ["courses"]
+__all__ = ["courses", "told"]
 
+MOST = 1_000
+"""Days of a course; each is compared anew."""
 SHORTEST = 4
 """Days it takes to say whether an effect changes."""
 
@@ -30,7 +37,7 @@ class _Daily:
                 known = ", ".join(days.column_names[:20])
                 raise InvalidInput(f"the table by days has no column {name!r}; there are {known}", field=name)
         codes = _unit_codes(units, days[unit], unit)
-        self.names, of_day = _ordered_days(days[day])
+        self.names, of_day = _ordered_days(days[day], day)
         here = np.flatnonzero((codes >= 0) & (of_day >= 0))
         if len(here) == 0:
             raise InvalidData("no unit of the table by days is in the table of units", field=unit)
@@ -77,14 +84,38 @@ def _unit_codes(units: Units, column: pa.ChunkedArray, name: str) -> Ints:
     return np.asarray(found.fill_null(-1).to_numpy(), np.int64)
 
 
-def _ordered_days(column: pa.ChunkedArray) -> tuple[list[str], Ints]:
-    """The days in their order, and the place of each row's among them; -1 for none."""
+def _ordered_days(column: pa.ChunkedArray, name: str) -> tuple[list[str], Ints]:
+    """The days in their order, and the place of each row's among them; -1 for none. Text is read as whole numbers or ISO dates:
+    by its letters, day 10 would come before day 9.
+    """
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        column = _read(column, name)
     encoded = column.combine_chunks().dictionary_encode()
+    if len(encoded.dictionary) > MOST:
+        raise InvalidInput(
+            f"column {name!r} has {len(encoded.dictionary):,} different days; is it the day, not a moment?",
+            field=name,
+            limit=f"{MOST:,} days",
+        )
     order = pc.array_sort_indices(encoded.dictionary).to_numpy()
     place = np.append(np.argsort(order), -1)
     return [str(encoded.dictionary[int(n)].as_py()) for n in order], place[
         np.asarray(encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
     ]
+
+
+def _read(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    for kind in (pa.int64(), pa.date32()):
+        with suppress(pa.ArrowInvalid):
+            return column.cast(kind)
+    raise InvalidData(
+        f"column {name!r} has text that is neither a whole number nor a date, so that days have no order: write them as 9, or as "
+        "2026-11-09",
+        field=name,
+        limit="whole numbers, or dates as YYYY-MM-DD",
+    )
 
 
 def _before(units: Units, values: Measured) -> list[Floats]:
@@ -142,7 +173,7 @@ def _course(daily: _Daily, units: Units, treatment: int, planned: int) -> Course
             )
         )
     later, interval, p = _later(daily, treatment)
-    return Course(units.variants[treatment], points, later, interval, p, _said(points, later, p))
+    return Course(units.variants[treatment], points, later, interval, p)
 
 
 def _later(daily: _Daily, treatment: int) -> tuple[float | None, Interval | None, float | None]:
@@ -174,11 +205,34 @@ def _later(daily: _Daily, treatment: int) -> tuple[float | None, Interval | None
     return (None, None, None) if gap is None else (gap.value, gap.interval, gap.p)
 
 
-def _said(points: list[Day], later: float | None, p: float | None) -> str:
+def told(results: Mapping[str, Result]) -> dict[str, Result]:
+    """The courses with what they say: whether effects change, corrected (Holm) for all metrics and variants looked at."""
+    ps = [
+        course.later_p
+        for result in results.values()
+        for course in result.courses
+        if course.later_p is not None
+    ]
+    adjusted = iter(holm(ps))
+
+    def of(course: Course) -> Course:
+        p = None if course.later_p is None else next(adjusted)
+        return replace(course, later_p_adjusted=p, said=_said(course.days, course.later, p, len(ps)))
+
+    return {
+        name: replace(result, courses=[of(course) for course in result.courses])
+        for name, result in results.items()
+    }
+
+
+def _said(points: list[Day], later: float | None, p: float | None, looks: int) -> str:
+    corrected = "" if looks == 1 else f", corrected for {looks} such looks"
     if later is None or p is None or not points:
         return f"whether the effect changes cannot be said: it takes {SHORTEST} days, and values that differ between them"
     if p >= 0.05:
-        return f"nothing shows that the effect changes over days (p {p:.2g})"
+        return f"nothing shows that the effect changes over days (p {p:.2g}{corrected})"
     if later * points[-1].effect > 0:
-        return f"the effect grows (p {p:.2g}): listeners may still be learning (primacy); the end is nearer to what will stay"
-    return f"the effect fades (p {p:.2g}): part of it may be novelty; the end is nearer to what will stay"
+        way, why = "grows", "listeners may still be learning (primacy)"
+    else:
+        way, why = "fades", "part of it may be novelty"
+    return f"the effect {way} (p {p:.2g}{corrected}): {why}; the end is nearer to what will stay"

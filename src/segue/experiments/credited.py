@@ -42,14 +42,14 @@ class Preferences(Struct, frozen=True):
     """What listeners preferred of an experiment's interleaved variants over the days it is of: by variant and goal.
 
     answers: by what the log calls them, `forced:` and `failed:` ones are left out; silent: variants of which nothing can be read,
-    and why; planned: listeners there will be.
+    and why; planned: listeners there will be, where anything tells.
     """
 
     experiment: str
     first: date
     last: date
     running: bool
-    planned: int
+    planned: int | None
     answers: dict[str, int]
     preferences: dict[str, dict[str, Preference]]
     silent: dict[str, str]

@@ -1,11 +1,10 @@
-"""Experiments' files: read strictly, checked alone against the settings, and together against one another."""
+"""Experiments' files: read strictly, and checked alone against the settings; `together` holds them against one another."""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable
 from difflib import get_close_matches
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,10 +12,10 @@ import msgspec
 
 from segue.contracts.errors import InvalidInput
 from segue.contracts.experiments import CONTROL, HOLDOUT, Experiment, Variant
-from segue.experiments.assignment import LAYER, salt_of, slice_of
+from segue.experiments.assignment import LAYER, slice_of
 from segue.experiments.metrics import CREDITED, METRICS, of_unit
 from segue.recommend.sources import SOURCES
-from segue.settings.faults import fields_of, value_of
+from segue.settings.faults import fault_of, fields_of, value_of
 from segue.settings.load import change_settings, leaf_keys
 from segue.settings.tree import Settings
 
@@ -27,6 +26,11 @@ _SURFACES: Final = "surfaces"
 
 def read_experiment(path: Path) -> Experiment:
     """The experiment of a TOML file. Raises InvalidInput naming the file and the key."""
+    return parse(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """What is in a file of an experiment. Raises InvalidInput for one that cannot be read, or is far too long."""
     try:
         with path.open(encoding="utf-8") as file:
             text = file.read(MOST_TEXT + 1)
@@ -38,7 +42,7 @@ def read_experiment(path: Path) -> Experiment:
             field=str(path),
             limit=f"{MOST_TEXT:,} characters",
         )
-    return parse(text, str(path))
+    return text
 
 
 def parse(text: str, origin: str) -> Experiment:
@@ -58,8 +62,8 @@ def from_tree(tree: Any, origin: str) -> Experiment:
     try:
         return msgspec.convert(tree, Experiment)
     except msgspec.ValidationError as error:
-        said, _, where = str(error).partition(" - at `$")
-        field = where.strip("`.") or "experiment"
+        path, said = fault_of(Experiment, error)
+        field = path or "experiment"
         raise InvalidInput(f"{origin}: {field}: {said}", field=field, limit=said) from error
 
 
@@ -89,7 +93,7 @@ def check(experiment: Experiment, settings: Settings) -> None:
                 "surfaces",
                 f"there is no surface {surface!r}; there are {', '.join(settings.surfaces)}",
             )
-    elsewhere = _keyed(experiment) - set(surfaces)
+    elsewhere = keyed_surfaces(experiment) - set(surfaces)
     if elsewhere:
         raise _refused(
             experiment,
@@ -98,24 +102,13 @@ def check(experiment: Experiment, settings: Settings) -> None:
         )
 
 
-def check_together(experiments: Iterable[Experiment]) -> None:
-    """Raise InvalidInput for two that run at the same time and would share units of a layer, or change the same thing."""
-    for one, other in combinations(experiments, 2):
-        if one.starts < other.ends and other.starts < one.ends:
-            fault = _clash(one, other)
-            if fault is not None:
-                raise InvalidInput(
-                    f"experiments {one.name} and {other.name}: {fault}", field="layer", limit=one.layer
-                )
-
-
 def surfaces_of(experiment: Experiment, settings: Settings) -> tuple[str, ...]:
     """Where the treatment could differ: as said, else every surface for another bundle, else those of the changed keys."""
     if experiment.surfaces:
         return experiment.surfaces
     if experiment.layer == HOLDOUT or bundles_of(experiment):
         return tuple(settings.surfaces)
-    return tuple(sorted(_keyed(experiment)))
+    return tuple(sorted(keyed_surfaces(experiment)))
 
 
 def bundles_of(experiment: Experiment) -> set[str]:
@@ -176,10 +169,19 @@ def _units(experiment: Experiment) -> tuple[str, str] | None:
 
 def _variants(experiment: Experiment) -> tuple[str, str] | None:
     least = 1 if experiment.layer == HOLDOUT or experiment.interleaved else 2
-    if not least <= len(experiment.variants) <= MOST_VARIANTS:
+    if least == 2 and list(experiment.variants) == [CONTROL]:
+        return (
+            "variants",
+            f"there is nothing to hold against {CONTROL}: add a [variants.treatment] that changes something, such as "
+            "[variants.treatment.set]",
+        )
+    if not 1 <= len(experiment.variants) <= MOST_VARIANTS:
         return "variants", f"there are {len(experiment.variants)}; name {least} to {MOST_VARIANTS}"
     if CONTROL not in experiment.variants and not experiment.interleaved:
-        return "variants", f"one must be called {CONTROL!r}: the others are held against it"
+        return (
+            "variants",
+            f"one must be called {CONTROL!r}, which the others are held against: add a [variants.{CONTROL}]",
+        )
     return None
 
 
@@ -237,58 +239,14 @@ def _metrics(experiment: Experiment) -> tuple[str, str] | None:
     return None
 
 
-def _clash(one: Experiment, other: Experiment) -> str | None:
-    if one.layer == other.layer:
-        if (one.unit, one.slot_minutes) != (other.unit, other.slot_minutes):
-            return f"both are in layer {one.layer}, whose units must be of one kind, not {_kind(one)} and {_kind(other)}"
-        a, b = slice_of(one), slice_of(other)
-        if a.start < b.stop and b.start < a.stop:
-            return (
-                f"their slices of layer {one.layer} overlap: {_slice(one)} and {_slice(other)}; "
-                "move an offset, lower a share, or use another layer"
-            )
-        return None
-    if HOLDOUT in (one.layer, other.layer):
-        return None
-    if salt_of(one) == salt_of(other):
-        return (
-            f"both draw variants by the salt {salt_of(one)!r}: who is treated in one is treated in the other, and what either "
-            "does cannot be told; give one another salt"
-        )
-    for key in sorted(_keys(one)):
-        for theirs in sorted(_keys(other)):
-            if f"{key}.".startswith(f"{theirs}.") or f"{theirs}.".startswith(f"{key}."):
-                return f"both change {max(key, theirs, key=len)}, and their layers share units; put them into one layer"
-    if one.interleaved and other.interleaved and _may_meet(one, other):
-        return "both interleave pages of one surface, and their layers share units; put them into one layer"
-    if bundles_of(one) and bundles_of(other):
-        return "both choose a bundle, and their layers share units; put them into one layer"
-    return None
-
-
-def _may_meet(one: Experiment, other: Experiment) -> bool:
-    """Whether there may be a surface that both are on; another bundle is on all, unless surfaces are named."""
-    of = [set(found.surfaces or (() if bundles_of(found) else _keyed(found))) for found in (one, other)]
-    return not all(of) or bool(of[0] & of[1])
-
-
-def _kind(experiment: Experiment) -> str:
-    return (
-        experiment.unit if experiment.slot_minutes is None else f"slots of {experiment.slot_minutes} minutes"
-    )
-
-
-def _slice(experiment: Experiment) -> str:
-    return f"{experiment.offset:g} to {experiment.offset + experiment.share:g}"
-
-
-def _keys(experiment: Experiment) -> set[str]:
+def keys_of(experiment: Experiment) -> set[str]:
+    """The settings that its variants change."""
     return {key for variant in experiment.variants.values() for key in leaf_keys(variant.set)}
 
 
-def _keyed(experiment: Experiment) -> set[str]:
+def keyed_surfaces(experiment: Experiment) -> set[str]:
     """Surfaces whose settings a variant changes."""
-    return {key.split(".")[1] for key in _keys(experiment)}
+    return {key.split(".")[1] for key in keys_of(experiment)}
 
 
 def _near(name: str, known: Iterable[str]) -> str:

@@ -104,7 +104,7 @@ def prefer(
 
 
 def preferred(
-    sides: Sides, alpha: float = 0.05, *, running: bool = False, planned: int = PLANNED
+    sides: Sides, alpha: float = 0.05, *, running: bool = False, planned: int | None = None
 ) -> Preference:
     """What listeners preferred. The verdict is the lead's, and open where the pages were not fair; while it is `running`, by the
     always-valid p, which is sharpest at `planned` listeners.
@@ -125,7 +125,7 @@ def preferred(
     wins, losses = int((difference > 0).sum()), int((difference < 0).sum())
     preference, preference_ci, preference_p = _preference(wins, losses)
     lead = _ratio(difference, sides.earned.sum(axis=1))
-    valid = _always_valid(*lead, n, planned)
+    valid = _always_valid(*lead, n, planned or PLANNED)
     fair = {"slots": _mean_p(slots), "places": _mean_p(places)}
     is_fair = min(fair.values()) >= UNFAIR
     verdict = "open"

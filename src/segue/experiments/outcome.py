@@ -143,7 +143,9 @@ class Course(msgspec.Struct, frozen=True):
     later: float | None
     later_ci95: Interval | None
     later_p: float | None
-    said: str
+    later_p_adjusted: float | None = None
+    """For the other metrics and variants whose course was looked at (Holm)."""
+    said: str = ""
 
 
 class Result(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from segue.contracts.errors import InvalidData, InvalidInput, NotFound
+from segue.experiments.units import EXACT
 
 __all__ = ["read_table"]
 
@@ -23,6 +24,8 @@ def read_table(path: Path, columns: Sequence[str], texts: Sequence[str]) -> pa.T
     The columns in `texts` are read as text: ids keep their zeros, and a number that is none is no id. Raises `NotFound` for no
     file, `InvalidInput` for a column that is not there or there twice, `InvalidData` for a file that is neither.
     """
+    if path.is_dir():
+        raise InvalidInput(f"{path}: is a folder; name the file in it that is the table", field="csv")
     if not path.is_file():
         raise NotFound(f"{path}: there is no such file", field="csv")
     wanted = list(dict.fromkeys(columns))
@@ -47,7 +50,7 @@ def _texts(path: Path, table: pa.Table, names: Sequence[str]) -> pa.Table:
     for name in dict.fromkeys(names):
         column = table[name]
         if pa.types.is_floating(column.type):
-            column = pc.if_else(pc.is_nan(column), None, column)
+            column = _whole(path, name, pc.if_else(pc.is_nan(column), None, column))
         try:
             column = column.cast(pa.string())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -56,6 +59,23 @@ def _texts(path: Path, table: pa.Table, names: Sequence[str]) -> pa.Table:
             ) from error
         table = table.set_column(table.column_names.index(name), name, column)
     return table
+
+
+def _whole(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whole numbers that were made fractional, as a missing one makes them, as whole ones. Raises `InvalidData` where ids are so
+    large that several have become the same number.
+    """
+    if (pc.max(pc.abs(column)).as_py() or 0.0) > EXACT:
+        raise InvalidData(
+            f"{path}: column {name!r} is {column.type} and has values above {EXACT:,}, where several ids become one number: "
+            "write them as text or as whole numbers",
+            field=name,
+            limit=f"{EXACT:,}",
+        )
+    try:
+        return column.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return column
 
 
 def _header(path: Path) -> list[str]:

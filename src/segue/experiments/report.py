@@ -113,18 +113,19 @@ def render(found: Analysis, title: str) -> str:
         found=found,
         title=title,
         total=sum(found.units.values()),
-        pages=[_page(result, found.running) for result in found.metrics.values()],
+        pages=[_page(result, found.running, found.alpha) for result in found.metrics.values()],
         code=segue.__version__,
     )
 
 
-def _page(result: Result, running: bool) -> MetricPage:
+def _page(result: Result, running: bool, alpha: float) -> MetricPage:
     compared = [one for one in result.comparisons if one.effect is not None and one.ci95 is not None]
     percent = bool(compared) and all(one.relative_ci95 is not None for one in compared)
     chart = None
     if compared:
         rows = [
-            (one.variant, "", *_shown(one, percent, running), _tone(result, one, running)) for one in compared
+            (one.variant, "", *_shown(one, percent, running), _tone(result, one, running, alpha))
+            for one in compared
         ]
         margin = None
         if result.metric.margin is not None and percent:
@@ -145,14 +146,14 @@ def _shown(one: Comparison, percent: bool, running: bool) -> tuple[float, Interv
     return one.effect, one.always_valid.ci95 if running and one.always_valid is not None else one.ci95
 
 
-def _tone(result: Result, one: Comparison, running: bool) -> str:
+def _tone(result: Result, one: Comparison, running: bool, alpha: float) -> str:
     """good, bad or unsure, as the decision sees it."""
     p = one.p_adjusted if one.p_adjusted is not None else one.p
     if running and one.always_valid is not None and one.p_adjusted is None:
         p = one.always_valid.p
-    if one.effect is None or p is None or p >= 0.05:
+    if one.effect is None or p is None or p >= alpha:
         guard = one.not_worse
-        held = guard is not None and (guard.always_valid_p if running else guard.p) < 0.05
+        held = guard is not None and (guard.always_valid_p if running else guard.p) < alpha
         return "good" if held else "unsure"
     return "good" if one.effect * result.metric.better > 0 else "bad"
 

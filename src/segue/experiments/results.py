@@ -21,7 +21,7 @@ from segue.contracts.ports import Days, Engine
 from segue.contracts.tables import ARTISTS, DAILY_ARTISTS, EVENTS, EXPOSURES, LISTENERS, OUTCOMES, TRACKS
 from segue.contracts.vocabulary import DAY
 from segue.experiments import exposed
-from segue.experiments.analysis import PLANNED, Analysis, analyze
+from segue.experiments.analysis import Analysis, analyze
 from segue.experiments.decision import Decision
 from segue.experiments.exposed import PRE, REST, column
 from segue.experiments.metric import Metric, Role
@@ -128,20 +128,20 @@ def awaited(kept: Kept, now: int) -> date | None:
     return ends if kept.stopped_at is None and now < micros(ends) else None
 
 
-def planned_units(engine: Engine, experiment: Experiment, surfaces: tuple[str, ...]) -> int:
+def planned_units(engine: Engine, experiment: Experiment, surfaces: tuple[str, ...]) -> int | None:
     """Units there will be in the end: those that its surfaces had in as many days before it began, its share of them.
 
-    From before, so that nothing that came of it decides how it is read. PLANNED where nothing tells.
+    From before, so that nothing that came of it decides how it is read. None where nothing tells.
     """
     first = experiment.starts - (experiment.ends - experiment.starts)
     shown = engine.read(EXPOSURES, Days(first, experiment.starts - timedelta(days=1)))
     shown = shown.filter(shown.surface.isin(surfaces) & (shown.position == 0))
     unit = shown.user_id if experiment.unit == "listener" else shown.request_id
     if experiment.unit not in ("listener", "request"):
-        return PLANNED
+        return None
     counted = engine.collect(shown.aggregate(units=unit.nunique()))["units"][0].as_py()
     share = 1.0 if experiment.layer == HOLDOUT else experiment.share
-    return max(round(share * counted), 2) if counted else PLANNED
+    return max(round(share * counted), 2) if counted else None
 
 
 def collect(
@@ -153,7 +153,7 @@ def collect(
     given: Callable[[ir.Table, Experiment], ir.Table] = exposed.given,
 ) -> Collected:
     """The units of an experiment, exposed in those days, with what they did until `end`; `given` says which answers are its."""
-    tables = read_tables(engine, surfaces, days)
+    tables = read_tables(engine, surfaces, days, end)
     metrics = list(of_unit(experiment.unit).values())
     during = tables.exposures.filter(
         tables.exposures.day.between(days.first, days.last) & (tables.exposures.ts < end)
@@ -188,13 +188,16 @@ def collect(
     )
 
 
-def read_tables(engine: Engine, surfaces: tuple[str, ...], days: Days) -> Tables:
-    """The tables that metrics need for an experiment of those days."""
+def read_tables(engine: Engine, surfaces: tuple[str, ...], days: Days, end: int) -> Tables:
+    """The tables that metrics need for an experiment of those days, up to a moment: a day that it ends in is active by what was
+    heard before it.
+    """
     wide = days.widen(before=PRE_DAYS)
     before = Days(wide.first, days.first - timedelta(days=1))
     shown, answered = engine.read(EXPOSURES, wide), engine.read(OUTCOMES, wide)
+    events = engine.read(EVENTS, wide)
     return Tables(
-        events=engine.read(EVENTS, wide),
+        events=events.filter(events.ts < end),
         outcomes=answered.filter(answered.surface.isin(surfaces)),
         exposures=shown.filter(shown.surface.isin(surfaces)),
         tracks=engine.read(TRACKS),

@@ -22,7 +22,8 @@ from segue.bundle import BundleStore
 from segue.bundle.folder import turn
 from segue.contracts.errors import BundleCorrupt, Conflict, InvalidInput, NotFound, SegueError, Unavailable
 from segue.contracts.experiments import NAME, Experiment
-from segue.experiments.definition import bundles_of, check, check_together, from_tree, parse, read_experiment
+from segue.experiments.definition import bundles_of, check, from_tree, parse, read_experiment, read_text
+from segue.experiments.together import Together
 from segue.settings.tree import Settings
 
 MOST: Final = 1_000
@@ -68,19 +69,28 @@ class ExperimentStore:
         self.root = root
         self._settings = settings
         self._bundles = bundles
+        self._read: dict[str, tuple[str, Experiment]] = {}
+        """The text of each file as last read, and what it says."""
+        self._faults: dict[str, tuple[Experiment, str | None]] = {}
+        """What is wrong with each alone, as last checked."""
 
     def all(self) -> tuple[tuple[Kept, ...], dict[str, str]]:
-        """Those whose file can be read, by name, and what is wrong with the others, by file."""
+        """Those whose file can be read, by name, and what is wrong with the others, by file. Of more than MOST files, as may be
+        there that were not `put`, the first by name are read.
+        """
         found, unreadable = [], {}
-        for path in sorted(self.root.glob(f"*{_FILE}")):
+        paths = sorted(self.root.glob(f"*{_FILE}"))
+        if len(paths) > MOST:
+            unreadable[str(self.root)] = (
+                f"{self.root}: has {len(paths):,} files, of which the first {MOST:,} by name are read; delete experiments that "
+                "are over"
+            )
+        for gone in set(self._read) - {path.stem for path in paths[:MOST]}:
+            self._read.pop(gone, None)
+            self._faults.pop(gone, None)
+        for path in paths[:MOST]:
             try:
-                kept = Kept(read_experiment(path), self._stopped_at(path.stem))
-                if kept.experiment.name != path.stem:
-                    raise InvalidInput(
-                        f"{path}: is called {kept.experiment.name!r} inside; its file must be too",
-                        field="name",
-                    )
-                found.append(kept)
+                found.append(Kept(self._experiment(path), self._stopped_at(path.stem)))
             except SegueError as error:
                 unreadable[path.name] = error.message
         return tuple(found), unreadable
@@ -92,11 +102,12 @@ class ExperimentStore:
         """
         found, trouble = self.all()
         sound: list[Experiment] = []
+        together = Together()
         for kept in sorted(found, key=lambda k: (k.experiment.starts, k.experiment.name)):
             if kept.status(today) in ("scheduled", "running"):
                 try:
-                    check(kept.experiment, self._settings)
-                    check_together([*sound, kept.experiment])
+                    self._check(kept.experiment)
+                    together.add(kept.experiment)
                     sound.append(kept.experiment)
                 except SegueError as error:
                     trouble[kept.experiment.name] = error.message
@@ -147,7 +158,9 @@ class ExperimentStore:
                     self._known(experiment, name, variant.bundle)
         kept, _ = self.all()
         others = [k.experiment for k in kept if k.experiment.name not in names and k.stopped_at is None]
-        check_together([*others, *experiments])
+        together = Together(others)
+        for experiment in experiments:
+            together.add(experiment)
 
     def stop(self, name: str, now: int) -> Kept:
         """Stop it for good: from now on its units are treated as everybody. To stop it twice is no error."""
@@ -187,6 +200,31 @@ class ExperimentStore:
                 )
             self._write(f"{name}{_FILE}", text)
         return self.get(name)
+
+    def _experiment(self, path: Path) -> Experiment:
+        """What a file says: read again and again, and parsed again where it changed. Raises InvalidInput."""
+        text = read_text(path)
+        before = self._read.get(path.stem)
+        if before is not None and before[0] == text:
+            return before[1]
+        found = parse(text, str(path))
+        if found.name != path.stem:
+            raise InvalidInput(f"{path}: is called {found.name!r} inside; its file must be too", field="name")
+        self._read[path.stem] = (text, found)
+        return found
+
+    def _check(self, experiment: Experiment) -> None:
+        """Raise InvalidInput for what is wrong with it alone, found out once."""
+        before = self._faults.get(experiment.name)
+        if before is None or before[0] is not experiment:
+            fault = None
+            try:
+                check(experiment, self._settings)
+            except SegueError as error:
+                fault = error.message
+            before = self._faults[experiment.name] = (experiment, fault)
+        if before[1] is not None:
+            raise InvalidInput(before[1], field=experiment.name)
 
     def _known(self, experiment: Experiment, variant: str, bundle: str) -> None:
         try:

@@ -15,7 +15,18 @@ from segue.contracts.errors import InvalidData, InvalidInput
 from segue.experiments.metric import Metric
 from segue.experiments.statistics.moments import Floats, Moments, sums_by
 
-__all__ = ["TWICE_LIMIT", "Ints", "Mask", "Measured", "Units", "codes_of", "measured", "numbers", "units_of"]
+__all__ = [
+    "EXACT",
+    "TWICE_LIMIT",
+    "Ints",
+    "Mask",
+    "Measured",
+    "Units",
+    "codes_of",
+    "measured",
+    "numbers",
+    "units_of",
+]
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -26,6 +37,8 @@ TORN = 0.001
 """Below this p a metric is missing more often in one variant than in another."""
 LARGEST = 1e40
 """Of a metric's values: variances, and skewness with their third power, must stay numbers."""
+EXACT = 2**53
+"""The largest whole number up to which all are numbers of their own in float64."""
 REFUSED = "each unit must have one variant: look at the assignment and at how the exposures were joined before anything else"
 
 
@@ -255,6 +268,15 @@ def numbers(table: pa.Table, name: str, metric: Metric) -> Floats:
     column = table[name]
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.int8())
+    if pa.types.is_integer(column.type):
+        low, high = pc.min_max(column).as_py().values()
+        if high is not None and max(-low, high) > EXACT:
+            raise InvalidData(
+                f"metric {metric.name}: column {name!r} has whole numbers above {EXACT:,}, which lose digits: take another unit; "
+                "or is it an id?",
+                field=name,
+                limit=f"{EXACT:,}",
+            )
     try:
         found = column.cast(pa.float64(), safe=False).combine_chunks().to_numpy(zero_copy_only=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

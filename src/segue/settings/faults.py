@@ -16,6 +16,8 @@ from segue.contracts.errors import InvalidSettings
 from segue.settings.tree import Settings
 
 _STEP: Final = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
+_PART: Final = re.compile(r"[^.\[\]]+|\.\.\.")
+_ENUM: Final = "Invalid enum value "
 _WORDS: Final = {
     "`int`": "a whole number",
     "`float`": "a number",
@@ -47,6 +49,16 @@ def invalid(
     return InvalidSettings(f"{origin}: {'.'.join(key)}: {wanted}", field=".".join(key), limit=limit)
 
 
+def fault_of(kind: Any, error: msgspec.ValidationError) -> tuple[str, str]:
+    """Where a value is not one of a type, as keys ("": the whole), and what is wrong; with the choices, where they are few."""
+    said, _, place = str(error).partition(" - at `$")
+    path = place.strip("`.")
+    choices = ", ".join(map(str, choices_of(kind, _PART.findall(path))))
+    if said.startswith(_ENUM) and choices:
+        said = f"{said.removeprefix(_ENUM)} is none of {choices}"
+    return path, said
+
+
 def fields_of(kind: Any) -> dict[str, Any] | None:
     """The fields of a section and their types; None if it is none."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
@@ -62,8 +74,8 @@ def value_of(kind: Any) -> Any:
 
 def _wanted(said: str, key: list[str]) -> tuple[str, str | None]:
     """What the value must be: in a sentence, and as a limit."""
-    choices = [str(choice) for choice in _choices(key)]
-    enum = re.fullmatch(r"Invalid enum value (.*)", said)
+    choices = [str(choice) for choice in choices_of(Settings, key)]
+    enum = re.fullmatch(f"{_ENUM}(.*)", said)
     if enum and choices:
         near = difflib.get_close_matches(enum[1].strip("'"), choices, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -77,11 +89,12 @@ def _wanted(said: str, key: list[str]) -> tuple[str, str | None]:
     return f"must be {limit}" + (f", not {got}" if got else ""), limit
 
 
-def _choices(key: list[str]) -> tuple[Any, ...]:
-    kind: Any = Settings
+def choices_of(kind: Any, key: Sequence[str]) -> tuple[Any, ...]:
+    """The values that the part of a type under that key may have, where they are a closed set."""
     for part in key:
         kind = (fields_of(kind) or {}).get(part) or value_of(kind)
-    return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+    kinds = (kind, *typing.get_args(kind))  # which are those of `Literal[...] | None`
+    return next((typing.get_args(one) for one in kinds if typing.get_origin(one) is Literal), ())
 
 
 def _steps(tree: dict[str, Any], place: str, said: str) -> list[str]:

@@ -7,6 +7,7 @@ only where an experiment asks who the listener is, and then the answer is made f
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -129,15 +130,17 @@ class Trials:
     def __init__(self, experiments: Iterable[Experiment], settings: Settings) -> None:
         every = [_trial(experiment, settings) for experiment in experiments]
         self.by_name: Mapping[str, Trial] = {trial.name: trial for trial in every}
-        self._holdouts = tuple(trial for trial in every if trial.experiment.layer == HOLDOUT)
-        self._layers: dict[str, tuple[tuple[Trial, ...], ...]] = {}
+        self._holdouts = tuple(_Layer([trial]) for trial in every if trial.experiment.layer == HOLDOUT)
+        self._layers: dict[str, tuple[_Layer, ...]] = {}
         for surface in settings.surfaces:
-            layers: dict[str, list[Trial]] = {}
+            layers: dict[tuple[str, Unit, int | None], list[Trial]] = {}
             for trial in every:
                 if surface in trial.surfaces:
-                    layers.setdefault(trial.experiment.layer, []).append(trial)
+                    one = trial.experiment
+                    # Why also the unit: behind an experiment that is over, its layer may get units of another kind.
+                    layers.setdefault((one.layer, one.unit, one.slot_minutes), []).append(trial)
             if layers:
-                self._layers[surface] = tuple(map(tuple, layers.values()))
+                self._layers[surface] = tuple(map(_Layer, layers.values()))
 
     def concern(self, request: Request) -> bool:
         """Whether any experiment has to be asked."""
@@ -148,12 +151,11 @@ class Trials:
         found: dict[str, str] = {}
         chosen: dict[str, str] = {}
         forced = self._forced(asked.request.variants or {})
-        held_out = any(_variant((trial,), asked) for trial in self._holdouts)
+        held_out = any(holdout.variant(asked) for holdout in self._holdouts)
         for layer in self._layers.get(asked.request.surface, ()):
-            name = layer[0].experiment.layer
-            if name in forced or (held_out and name != HOLDOUT):
+            if layer.name in forced or (held_out and layer.name != HOLDOUT):
                 continue
-            drawn = _variant(layer, asked)
+            drawn = layer.variant(asked)
             if drawn is not None:
                 trial, unit, variant = drawn
                 chosen[trial.name] = variant
@@ -192,16 +194,33 @@ class Trials:
         return found
 
 
-def _variant(layer: tuple[Trial, ...], asked: Asked) -> tuple[Trial, str, str] | None:
-    """The experiment of a layer that the request is in, its unit, and the unit's variant."""
-    unit = asked.unit(layer[0])
-    if unit is None:
+class _Layer:
+    """The experiments of a layer on a surface, found by a unit's place however many they are."""
+
+    def __init__(self, trials: list[Trial]) -> None:
+        self.name = trials[0].experiment.layer
+        self._first = trials[0]
+        edges = {edge for trial in trials for edge in (trial.split.places.start, trial.split.places.stop)}
+        self._edges = sorted(edges)
+        self._between: list[list[Trial]] = [[] for _ in range(len(edges) + 1)]
+        """Who has the places before each edge, and behind the last: several, one after another in time."""
+        for trial in trials:
+            first, last = (
+                bisect_right(self._edges, at) for at in (trial.split.places[0], trial.split.places[-1])
+            )
+            for held in self._between[first : last + 1]:
+                held.append(trial)
+
+    def variant(self, asked: Asked) -> tuple[Trial, str, str] | None:
+        """The experiment that the request is in, its unit, and the unit's variant."""
+        unit = asked.unit(self._first)
+        if unit is None:
+            return None
+        for trial in self._between[bisect_right(self._edges, place(self.name, unit))]:
+            if trial.begins <= asked.now < trial.ends:
+                fits = asked.fits(trial.experiment.targeting)
+                return (trial, unit, trial.split.drawn(unit)) if fits else None
         return None
-    at = place(layer[0].experiment.layer, unit)
-    for trial in layer:
-        if at in trial.split.places and trial.begins <= asked.now < trial.ends:
-            return (trial, unit, trial.split.drawn(unit)) if asked.fits(trial.experiment.targeting) else None
-    return None
 
 
 def _trial(experiment: Experiment, settings: Settings) -> Trial:

@@ -164,6 +164,8 @@ class Variants:
     def _try_each(self, experiment: Experiment) -> None:
         """Find out what cannot be given before somebody is to get it."""
         for name, variant in experiment.variants.items():
+            if not variant.changes:
+                continue
             if variant.bundle is not None and variant.bundle not in self._beside:
                 self.trouble[f"{experiment.name}:{name}"] = f"bundle {variant.bundle} is not open"
                 continue

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -101,6 +103,31 @@ def test_missing_short_and_foreign_files_are_named(tmp_path: Path) -> None:
     (tmp_path / version / "manifest.json").write_text("{}")
     with pytest.raises(BundleCorrupt, match="not a manifest"):
         store.open(version)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"data_through": "yesterday"}, "data_through: Invalid isoformat string: 'yesterday'; train anew"),
+        ({"files": {"../../other": {"bytes": 1, "sha256": ""}}}, "files: ../../other is not in the bundle"),
+        ({"files": {"/etc/passwd": {"bytes": 1, "sha256": ""}}}, "files: /etc/passwd is not in the bundle"),
+        ({"format": 3}, "format 3, this version reads 4"),
+    ],
+)
+def test_a_manifest_says_a_day_and_files_of_the_bundle(
+    tmp_path: Path, said: dict[str, object], why: str
+) -> None:
+    file = tmp_path / write(tmp_path).version / "manifest.json"
+    file.write_bytes(msgspec.json.encode(msgspec.json.decode(file.read_bytes()) | said))
+    with pytest.raises(BundleCorrupt, match=re.escape(why)):
+        BundleStore(tmp_path).open(file.parent.name)
+
+
+def test_no_version_is_not_the_champion(tmp_path: Path) -> None:
+    store = BundleStore(tmp_path)
+    store.publish(write(tmp_path).version)
+    with pytest.raises(NotFound, match="no bundle ''"):
+        store.open("")
 
 
 def test_bytes_are_hashed_once_while_nobody_touches_them(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import date, timedelta
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,6 +17,7 @@ from segue.contracts.errors import InvalidData, InvalidInput
 from segue.experiments.analysis import Analysis, analyze
 from segue.experiments.metric import Metric
 from segue.experiments.outcome import Comparison
+from segue.experiments.statistics.multiple import holm
 from segue.experiments.statistics.power import units_needed
 
 MINUTES = Metric("minutes")
@@ -277,6 +281,8 @@ def test_the_last_day_is_the_analysis() -> None:
     units, days = daily(lifts=(0.2,) * 8)
     found = analyze(units, [PLAYS], days=days)
     course = found.metrics["plays"].courses[0]
+    assert found.planned is None
+    assert analyze(units, [PLAYS], planned=500).planned == 500
     assert len(course.days) == 8
     assert course.days[-1].effect == pytest.approx(one(found, "plays").effect)
     assert course.days[-1].ci95 == pytest.approx(one(found, "plays").ci95)
@@ -316,6 +322,25 @@ def test_rows_by_day_that_cannot_be_placed_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
+    "write",
+    [
+        lambda day: day,
+        str,
+        lambda day: f"{day:02d}",
+        lambda day: f"2026-{11 + day // 20}-{day % 20 + 10}",
+        lambda day: date(2026, 11, 25) + timedelta(days=day),
+    ],
+)
+def test_days_have_the_order_of_numbers_and_dates(write: Callable[[int], object]) -> None:
+    units, days = daily(500, days=25)
+    wanted = _with_days(units, days).metrics["plays"].courses[0]
+    named = with_column(days, "day", [write(day) for day in days["day"].to_pylist()])
+    found = _with_days(units, named).metrics["plays"].courses[0]
+    assert [one.effect for one in found.days] == [one.effect for one in wanted.days]
+    assert found.later == wanted.later
+
+
+@pytest.mark.parametrize(
     ("lifts", "said"),
     [
         ((0.6, 0.5, 0.4, 0.3, 0.1, 0.0, 0.0, 0.0), "fades"),
@@ -334,6 +359,29 @@ def test_steady_effects_are_seldom_said_to_change() -> None:
         for seed in range(60)
     ]
     assert np.mean(changed) < 0.15
+
+
+def test_the_more_courses_are_looked_at_the_surer_one_must_be() -> None:
+    """Twenty metrics without an effect, each looked at by itself: one of them would seldom stand still."""
+    names = [f"m{n}" for n in range(20)]
+    seen = 0
+    for seed in range(10):
+        made = [daily(200, seed=100 * seed + n) for n in range(20)]
+        units, days = made[0][0].select(["unit", "variant"]), made[0][1].select(["unit", "day"])
+        rng = np.random.default_rng(seed)
+        for name in names:
+            values = rng.poisson(3.0, days.num_rows).astype(float)
+            days = with_column(days, name, values)
+            sums = np.bincount(days["unit"].to_numpy(), values, minlength=units.num_rows)
+            units = with_column(units, name, sums)
+        found = analyze(units, [Metric(name, role="info") for name in names], days=days)
+        courses = [one.courses[0] for one in found.metrics.values()]
+        assert [one.later_p_adjusted for one in courses] == pytest.approx(
+            holm([one.later_p or 0.0 for one in courses])
+        )
+        assert "corrected for 20 such looks" in courses[0].said
+        seen += any("nothing shows" not in one.said for one in courses)
+    assert seen <= 3  # of 10, where without a correction 6 are to be expected
 
 
 def _with_days(units: pa.Table, days: pa.Table) -> Analysis:
@@ -531,9 +579,17 @@ def test_too_few_units_are_not_compared() -> None:
         (lambda d: with_column(d, "unit", [-1] * d.num_rows), "no unit of the table by days"),
         (lambda d: with_column(d, "unit", ["x7"] * d.num_rows), "calls units otherwise"),
         (lambda d: with_column(d, "plays", ["x"] * d.num_rows), "not numbers"),
+        (
+            lambda d: with_column(d, "day", [f"day {n}" for n in d["day"].to_pylist()]),
+            "neither a whole number nor a date",
+        ),
+        (
+            lambda d: with_column(d, "day", range(10_000, 10_000 + d.num_rows)),
+            "different days; is it the day",
+        ),
     ],
 )
 def test_a_table_by_days_must_fit(change: object, says: str) -> None:
-    units, days = daily(200)
+    units, days = daily(300)
     with pytest.raises((InvalidInput, InvalidData), match=says):
         analyze(units, [PLAYS], days=change(days))  # type: ignore[operator]

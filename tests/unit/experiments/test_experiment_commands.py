@@ -124,10 +124,11 @@ def test_ids_keep_their_zeros(tmp_path: Path) -> None:
     [
         ([], "which table"),
         (["--csv", "absent.csv", "--metric", "x"], "no such file"),
+        (["--csv", ".", "--metric", "x"], "is a folder; name the file in it"),
         (["--csv", "AB", "--metric", "nosuch"], "no column 'nosuch'"),
         (["--csv", "AB"], "there is no metric"),
         (["--csv", "AB", "--metric", "minutes,colour=red"], "'colour=red' is none of"),
-        (["--csv", "AB", "--metric", "minutes,direction=left"], "Invalid enum value 'left'"),
+        (["--csv", "AB", "--metric", "minutes,direction=left"], "direction: 'left' is none of up, down"),
         (["--csv", "AB", "--metric", "r,numerator=skips"], "needs both numerator= and denominator="),
         (["--csv", "AB", "--metric", "minutes", "--metric", "minutes"], "given twice"),
         (
@@ -217,6 +218,40 @@ def test_units_that_are_no_text(tmp_path: Path, unit: list[object]) -> None:
     done = run("analyze", "--csv", file, "--metric", "x")
     assert done.exit_code == 2
     assert "not text" in " ".join(done.stderr.split())
+
+
+LARGE = [2**53, 2**53 + 1, 2**63 - 2, 2**63 - 1]
+"""Ids that float64 makes alike, two and two."""
+
+
+@pytest.mark.parametrize("write", [csv.write_csv, pq.write_table])
+def test_large_ids_are_not_merged(tmp_path: Path, write: object) -> None:
+    file, days = tmp_path / "table", tmp_path / "days"
+    rows = pa.table({"unit": LARGE, "variant": [*"abab"], "x": [1.0, 2.0, 3.0, 5.0]})
+    write(rows, file)  # type: ignore[operator]
+    write(rows.append_column("day", [[1, 1, 2, 2]]), days)  # type: ignore[operator]
+    words = ["analyze", "--csv", file, "--metric", "x", "--days", days, "--json"]
+    found = json.loads(run(*words).stdout)
+    assert (found["units"], found["twice"]) == ({"a": 2, "b": 2}, 0)
+    assert [day["units"] for day in found["metrics"]["x"]["courses"][0]["days"]] == [4]
+    write(rows.rename_columns(["x", "variant", "unit"]), file)  # type: ignore[operator]
+    done = run("analyze", "--csv", file, "--metric", "x")
+    assert done.exit_code == 2
+    assert "whole numbers above 9,007,199,254,740,992" in " ".join(done.stderr.split())
+
+
+def test_ids_that_were_made_fractional(tmp_path: Path) -> None:
+    """As a missing id makes the others: whole again where nothing was lost, refused where ids were."""
+    file, days = tmp_path / "table.parquet", tmp_path / "days.csv"
+    rows = {"unit": [1.0, 2.0, 3.0, 4.0, None], "variant": [*"abab", None], "x": [1.0, 2.0, 3.0, 5.0, 1.0]}
+    pq.write_table(pa.table(rows), file)
+    days.write_text("unit,day,x\n1,1,1\n2,1,2\n3,1,3\n4,1,5\n")
+    found = json.loads(run("analyze", "--csv", file, "--metric", "x", "--days", days, "--json").stdout)
+    assert [day["units"] for day in found["metrics"]["x"]["courses"][0]["days"]] == [4]
+    pq.write_table(pa.table(rows | {"unit": [float(one) for one in LARGE] + [None]}), file)
+    done = run("analyze", "--csv", file, "--metric", "x")
+    assert done.exit_code == 2
+    assert "several ids become one number" in " ".join(done.stderr.split())
 
 
 def test_a_number_that_is_none_is_no_unit(tmp_path: Path) -> None:

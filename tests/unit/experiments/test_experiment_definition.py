@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from made_definition import DIVERSE, experiment
 
 from segue.contracts.errors import InvalidInput
@@ -16,12 +18,12 @@ from segue.contracts.experiments import Metrics, Targeting, Variant
 from segue.experiments.definition import (
     changed,
     check,
-    check_together,
     from_tree,
     parse,
     read_experiment,
     surfaces_of,
 )
+from segue.experiments.together import Together, check_together, clash
 from segue.settings import Settings
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples" / "experiments").glob("*.toml"))
@@ -91,7 +93,9 @@ def test_a_file_without_an_end_is_not_read_to_it(tmp_path: Path) -> None:
         ({"ends": date(2026, 11, 1)}, "ends: 2026-11-01 is not after starts"),
         ({"salt": "layer:home"}, "salt: 'layer:' is what places in layers are drawn by"),
         ({"offset": 0.6}, "share: offset 0.6 and share 0.5 are no slice"),
-        ({"variants": CONTROL}, "there are 1; name 2 to 20"),
+        ({"variants": CONTROL}, "nothing to hold against control: add a .variants.treatment. that changes something"),
+        ({"variants": {}}, "there are 0; name 2 to 20"),
+        ({"variants": {"a": Variant(set=DIVERSE)}}, "'control', which the others are held against: add a .variants.control."),
         ({"variants": {"a": Variant(), "b": Variant(set=DIVERSE)}}, "one must be called 'control'"),
         ({"unit": "switchback"}, "slot_minutes: a switchback needs it"),
         ({"slot_minutes": 60}, "slot_minutes"),
@@ -109,6 +113,19 @@ def test_a_file_without_an_end_is_not_read_to_it(tmp_path: Path) -> None:
 def test_what_is_wrong_with_one_alone(known: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
         check(experiment(**known), SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("was", "is_", "said"),
+    [
+        ("starts =", 'unit = "user"\nstarts =', "unit: 'user' is none of listener, session, request, artist, switchback"),
+        ("weight = 2", 'interleave = "ab"', "interleave: 'ab' is none of team-draft, competing-pairs"),
+        ("weight = 2", 'weight = "2"', "weight: Expected `float`, got `str`"),
+    ],
+)  # fmt: skip
+def test_what_a_value_may_be_is_listed(was: str, is_: str, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        parse(FILE.replace(was, is_), "a.toml")
 
 
 @pytest.mark.parametrize(
@@ -178,6 +195,60 @@ def test_what_two_may_not_share(known: dict[str, Any], said: str | None) -> None
         return
     with pytest.raises(InvalidInput, match=said):
         check_together(pair)
+
+
+KEYS = [
+    f"surfaces.{surface}.{key}"
+    for surface in ("home", "station")
+    for key in ("selector.diversity", "selector.explore", "sources.fresh.limit", "no_repeat_hours")
+]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a", "b", "c", "holdout"]),
+            st.sampled_from(["", "salt"]),
+            st.sampled_from([0.0, 0.5]),
+            st.sets(st.sampled_from(KEYS), max_size=2),
+            st.sampled_from([None, "b1"]),
+            st.sampled_from([None, "team-draft"]),
+            st.integers(1, 20),
+        ),
+        min_size=2,
+        max_size=6,
+    )
+)
+def test_looking_only_where_two_may_clash_misses_no_clash(drawn: list[Any]) -> None:
+    """Held against every pair, which is what looking it up spares."""
+    made = [
+        experiment(
+            f"e{n}",
+            layer=layer,
+            salt=salt,
+            offset=offset,
+            starts=date(2026, 11, day),
+            ends=date(2026, 11, day + 5),
+            variants={"treatment": Variant(set=dict.fromkeys(keys, 0), bundle=bundle, interleave=share)},
+        )
+        for n, (layer, salt, offset, keys, bundle, share, day) in enumerate(drawn)
+    ]
+    kept: list[Any] = []
+    together = Together()
+    for one in made:
+        clashes = [other for other in kept if _refused([other, one])]
+        try:
+            together.add(one)
+        except InvalidInput:
+            assert clashes
+        else:
+            assert not clashes
+            kept.append(one)
+
+
+def _refused(pair: list[Any]) -> bool:
+    one, other = pair
+    return one.starts < other.ends and other.starts < one.ends and clash(one, other) is not None
 
 
 def test_two_bundles_at_once_are_refused() -> None:

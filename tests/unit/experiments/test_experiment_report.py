@@ -56,6 +56,18 @@ def test_the_page_has_the_decision_the_ratio_every_metric_and_the_course() -> No
     assert not re.search(r"(src|href)\s*=|url\(|@import", html)
 
 
+def test_the_colour_is_the_decisions() -> None:
+    """An effect with a p between .01 and .05 is good news at an alpha of .05 and none at .01."""
+    units = table(2000, lift=0.08, seed=6)
+    strict, usual = (analyze(units, [Metric("minutes")], alpha=alpha) for alpha in (0.01, 0.05))
+    p = usual.metrics["minutes"].comparisons[0].p_adjusted
+    assert p is not None
+    assert 0.01 < p < 0.05
+    assert (usual.decision.verdict, strict.decision.verdict) == ("ship", "stop")
+    drawn = [re.findall(r'class="dot-row (\w+)"', render(one, "x")) for one in (usual, strict)]
+    assert [one[0] for one in drawn] == ["good", "unsure"]
+
+
 def test_a_mismatch_is_loud() -> None:
     units = table(2000)
     leaking = units.filter([v == "control" or n % 5 > 0 for n, v in enumerate(units["variant"].to_pylist())])

@@ -144,6 +144,43 @@ def test_every_metric_is_what_a_count_by_hand_gives(home: Home, answers: list[di
             assert row[f"{name}_sum"] == pytest.approx(wanted[name].get(row["unit"], 0.0))
 
 
+def test_a_day_that_it_ends_in_is_active_by_what_was_heard_before(home: Home) -> None:
+    """Whoever listens again later that day does not lose it."""
+    end = END - DAY // 2
+    found = collect(home.engine, tried(), SURFACES, DAYS, end).units
+    heard = [r for r in rows_of(home.engine, EVENTS) if r["listened"]]
+    last = {r["user_id"] for r in heard if r["ts"] >= end} & {
+        r["user_id"] for r in heard if END - DAY <= r["ts"] < end
+    }
+    assert last & set(found["unit"].to_pylist())
+    whole = collect(home.engine, tried(), SURFACES, DAYS, END - DAY).units
+    before = dict(zip(whole["unit"].to_pylist(), whole["days_active"].to_pylist(), strict=False))
+    for user, active in zip(found["unit"].to_pylist(), found["days_active"].to_pylist(), strict=True):
+        if user in last and user in before:
+            assert active == before[user] + 1
+
+
+def test_the_end_is_a_microsecond(home: Home) -> None:
+    """Of a listener whose last play of a day is known: counted up to it, it is not in; up to the next microsecond, it is."""
+    everyone = collect(home.engine, tried(), SURFACES, DAYS, END)
+    units = set(everyone.units["unit"].to_pylist())
+    midnight = END - 2 * DAY
+    plays = [
+        r
+        for r in rows_of(home.engine, EVENTS)
+        if r["type"] in ("play", "skip") and r["user_id"] in units and r["ts"] < midnight
+    ]
+    last = max(plays, key=lambda r: r["ts"])
+    counts = []
+    for end in (last["ts"], last["ts"] + 1, midnight):
+        found = collect(home.engine, tried(), SURFACES, DAYS, end)
+        counts.append(sum(found.units["skip_rate.denominator"].to_pylist()))
+        days = set(found.days["day"].to_pylist())
+        assert max(days) == date(1970, 1, 1) + timedelta(days=last["ts"] // DAY)
+    same = sum(r["ts"] == last["ts"] for r in plays)
+    assert counts == [counts[1] - same, counts[1], counts[1]]
+
+
 def test_who_counts_and_who_is_left_out(home: Home, answers: list[dict[str, Any]]) -> None:
     found = collect(home.engine, tried(), SURFACES, DAYS, END)
     everyone = sorted(rows_of(home.engine, EXPOSURES), key=lambda r: (r["ts"], r["position"]))

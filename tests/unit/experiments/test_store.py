@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from made_definition import experiment
 from segue.bundle import BundleStore
 from segue.contracts.errors import Conflict, InvalidInput, NotFound
 from segue.contracts.experiments import Experiment, Variant
-from segue.experiments.store import ExperimentStore
+from segue.experiments import store as store_module
+from segue.experiments.store import MOST, ExperimentStore
 from segue.settings import Settings
 
 BEFORE, DURING, AFTER = date(2026, 10, 1), date(2026, 11, 5), date(2026, 12, 1)
@@ -125,6 +127,36 @@ def test_a_file_that_cannot_be_read_harms_no_other(store: ExperimentStore) -> No
     assert [kept.experiment.name for kept in found] == ["diverse"]
     assert set(unreadable) == {"broken.toml", "called.toml"}
     assert "its file must be too" in unreadable["called.toml"]
+
+
+def test_a_thousand_files_are_parsed_and_checked_once(
+    store: ExperimentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file is held against those it may clash with, and again only where it changed: counted in calls, not in time."""
+    store.root.mkdir()
+    for n in range(MOST + 2):
+        one = experiment(f"e-{n:04d}", share=0.0004, offset=n / 2_000)
+        text = tomli_w.dumps(msgspec.to_builtins(one, builtin_types=(date,)))
+        (store.root / f"{one.name}.toml").write_text(text)
+    calls: Counter[str] = Counter()
+    for name in ("parse", "check"):
+        was = getattr(store_module, name)
+        monkeypatch.setattr(
+            store_module, name, lambda *given, name=name, was=was: calls.update([name]) or was(*given)
+        )
+    live, trouble = store.live(DURING)
+    assert len(live) == MOST
+    assert [*trouble.values()] == [
+        f"{store.root}: has 1,002 files, of which the first 1,000 by name are read; delete experiments that are over"
+    ]
+    assert calls == {"parse": MOST, "check": MOST}
+    store.stop("e-0007", 1)
+    (store.root / "e-0008.toml").write_text("nothing")
+    again, trouble = store.live(DURING)
+    assert {one.name for one in live} - {one.name for one in again} == {"e-0007", "e-0008"}
+    assert "e-0008.toml" in trouble
+    assert calls["parse"] <= MOST + 2  # that of e-0008, and of `stop`, which reads the file by itself
+    assert calls["check"] == MOST
 
 
 def test_a_bundle_must_be_there(store: ExperimentStore) -> None:

@@ -19,7 +19,7 @@ from segue.contracts.errors import InvalidInput, Unavailable
 from segue.contracts.experiments import Experiment, Metrics, Targeting, Variant
 from segue.contracts.ids import format_id, parse_id
 from segue.events.records import EXPOSURES_TOPIC, decode_exposures
-from segue.experiments.assignment import Split, slot
+from segue.experiments.assignment import Split, place, slice_of, slot
 from segue.listener.state import ListenerState
 from segue.recommend.api import Request
 from segue.settings import Settings
@@ -92,6 +92,38 @@ def test_layers_cross_and_slices_do_not() -> None:
     assert all("fresh" in one and ("left" in one) != ("right" in one) for one in found)
     pairs = {(one["fresh"], one.get("left"), one.get("right")) for one in found}
     assert len(pairs) == 8
+
+
+def test_a_thousand_experiments_of_a_layer_are_each_found_by_their_places() -> None:
+    count = 1_000
+    crowd = [
+        experiment(
+            f"e-{n}",
+            share=0.0009,
+            offset=n / count,
+            variants={"control": Variant(), "b": Variant()},
+            surfaces=("home",),
+        )
+        for n in range(count)
+    ]
+    trials = Trials(crowd, SETTINGS)
+    inside = 0
+    for user in range(500):
+        found = trials.given(Asked(Request("home", user_id=user, now=NOW), None, lambda _: None)).variants  # type: ignore[arg-type]
+        at = place("home", str(user))
+        wanted = [one for one in crowd if at in slice_of(one)]
+        assert found == {one.name: Split.of(one).variant(str(user)) for one in wanted}
+        inside += len(found)
+    assert 400 < inside < 490
+
+
+def test_a_layer_may_get_units_of_another_kind_behind_what_is_over() -> None:
+    """Both are known to a server that started before the first ended."""
+    first = experiment("first", ends=DAY)
+    then = experiment("then", starts=DAY, unit="session")
+    found = given(first, then, user_id=4, session_id=9).variants
+    assert found == {"then": f"{Split.of(then).variant('4:9')}@4:9"}
+    assert given(first, then, user_id=4, session_id=9, now=NOW - 86_400_000_000).variants.keys() == {"first"}
 
 
 def test_who_is_held_out_is_in_nothing_else() -> None:
