@@ -241,6 +241,15 @@ def test_one_takes_over_from_another(log: Log, again: Callable[[], Log]) -> None
         assert awaited(second, 1) == [b"b"]
 
 
+def test_who_leaves_at_once_keeps_nobody_out(log: Log, again: Callable[[], Log]) -> None:
+    log.append("t", [b"a"])
+    hasty = log.consumer("t", "g", shared=True)
+    assert len(hasty.poll(5, wait_s=0.05)) <= 1
+    hasty.close()
+    with closing(again().consumer("t", "g", shared=True)) as second:
+        assert awaited(second, 1) == [b"a"]
+
+
 def test_who_shares_gets_each_record_once_between_them(log: Log, again: Callable[[], Log]) -> None:
     other = again()
     with closing(log.consumer("t", "g", shared=True)) as one:

@@ -13,6 +13,7 @@ Traps this goes around:
 * librdkafka's synchronous commit waits for ever where the coordinator does not answer: commits are asynchronous, and their
   answers are waited for until the deadline. One that comes later belongs to an earlier commit: they are counted.
 * The answer to a commit comes through the queue of the records: those that arrive meanwhile are held for the next poll.
+* Who leaves a group while it forms leaves it stuck for good on some brokers (Tansu 0.6): being let in is waited for first.
 * Closing a consumer may wait for a network that is gone: a thread does it, which is waited for until the deadline.
 * `consume(n, timeout)` waits the whole time for n records: the first is waited for alone.
 * What the broker says is the end of a partition may be within its last batch (Tansu): the end is where a fetch found nothing
@@ -27,7 +28,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,6 +53,8 @@ MAX_RECORD: Final = 990_000
 """Bytes of the largest record: a broker takes messages of a million and a little unless told otherwise."""
 SESSION_MS: Final = 6_000
 """A member of a group that was not heard of for so long is taken for dead; brokers accept no less."""
+FORM_S: Final = 4.0
+"""How long somebody who leaves waits for a group to form: Kafka takes three seconds."""
 JOIN_S: Final = 30.0
 """How long somebody who wants everything waits to be let into a group."""
 SKEW_MS: Final = 1_000
@@ -457,12 +460,14 @@ class KafkaConsumer(KafkaReader):
 
     def __init__(self, cluster: _Cluster, topic: str, group: str, shared: bool) -> None:
         super().__init__(cluster, topic, group)
+        self._joins = False
         with self._closing_if_it_fails():
             mine = cluster.partitions(self._client, topic)
             if shared:
                 self._client.subscribe(
                     [topic], on_assign=self._dealt, on_revoke=self._taken, on_lost=self._taken
                 )
+                self._joins = True
             else:
                 self._mine = mine
                 self._client.assign([TopicPartition(topic, partition) for partition in mine])
@@ -502,6 +507,14 @@ class KafkaConsumer(KafkaReader):
                 offsets[at.partition] = min(offsets[at.partition], max(at.offset, OFFSET_BEGINNING))
             self._next.clear()
             self._assign(offsets)
+
+    def close(self) -> None:
+        """Leave the group, but not while it forms."""
+        until = time.monotonic() + FORM_S
+        with suppress(KafkaException):
+            while self._joins and self._mine is None and time.monotonic() < until:
+                self._fetch(1, _LOOK_S)
+        super().close()
 
     def _dealt(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         self._mine = [at.partition for at in partitions]
