@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from segue.models.order import rising
+
+T = TypeVar("T", bound=np.generic)
 I64 = npt.NDArray[np.int64]
 I32 = npt.NDArray[np.int32]
 
@@ -61,32 +65,43 @@ class Rows:
 
 def find(sorted_ids: I64, wanted: I64) -> I32:
     """Positions of `wanted` in `sorted_ids`, -1 where absent. int32[m]."""
-    found: I32 = _find(_read_only(sorted_ids), _read_only(wanted))
+    found: I32 = _find(read_only(sorted_ids), read_only(wanted))
     return found
 
 
-def _read_only(ids: I64) -> I64:
+def read_only(array: npt.NDArray[T]) -> npt.NDArray[T]:
     """What may be written to and what may not are two types to a compiler: it should meet one, and before the first request."""
-    view = np.ascontiguousarray(ids).view()
+    view = np.ascontiguousarray(array).view()
     view.flags.writeable = False
     return view
 
 
 @njit(cache=True, nogil=True)
 def _find(sorted_ids: I64, wanted: I64) -> I32:
-    """Binary searches, sixteen in step: each waits for memory, and they wait together."""
+    """Binary searches for the distinct ones, sixteen in step: each waits for memory, and they wait together."""
     out = np.full(len(wanted), -1, np.int32)
-    base = np.empty(16, np.int64)
-    for first in range(0, len(wanted) if len(sorted_ids) else 0, 16):
-        count = min(16, len(wanted) - first)
-        base[:] = 0
+    if len(sorted_ids) == 0:
+        return out
+    order = rising(wanted.view(np.uint64))
+    distinct, place = np.empty(len(wanted), np.int64), np.empty(len(wanted), np.int64)
+    found = 0
+    for at in order:
+        if found == 0 or distinct[found - 1] != wanted[at]:
+            distinct[found] = wanted[at]
+            found += 1
+        place[at] = found - 1
+    base = np.empty(found, np.int64)
+    for first in range(0, found, 16):
+        end = min(first + 16, found)
+        base[first:end] = 0
         left = len(sorted_ids)
         while left > 1:
             half = left >> 1
-            for i in range(count):
-                base[i] += half if sorted_ids[base[i] + half] <= wanted[first + i] else 0
+            for i in range(first, end):
+                base[i] += half if sorted_ids[base[i] + half] <= distinct[i] else 0
             left -= half
-        for i in range(count):
-            if sorted_ids[base[i]] == wanted[first + i]:
-                out[first + i] = base[i]
+    for at in range(len(wanted)):
+        row = base[place[at]]
+        if sorted_ids[row] == wanted[at]:
+            out[at] = row
     return out

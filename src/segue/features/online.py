@@ -141,12 +141,17 @@ class OnlineFeatures:
         self._folds = {name: np.array(program.folds, np.int64) for name, program in self._programs.items()}
 
     def assemble(
-        self, state: ListenerState, moment: Moment, candidates: Places, columns: Mapping[str, Float32s]
+        self,
+        state: ListenerState,
+        moment: Moment,
+        candidates: Places,
+        columns: Mapping[str, Float32s],
+        played: Places | None = None,
     ) -> Float32s:
         """The matrix of a request: float32[len(candidates), len(names)], NaN where the model takes care of missing.
 
         `candidates` int32[n] are track indices; `columns` float32[n] are the candidate features that the pipeline knows,
-        by name; the others take their default.
+        by name; the others take their default. `played` int32[m] are the indices of the state's plays, if they are known.
         """
         candidates = np.ascontiguousarray(candidates, np.int32)
         out = np.empty((len(candidates), len(self.names)), np.float32)
@@ -162,7 +167,7 @@ class OnlineFeatures:
             "artist_id": _artist_ids(self._catalogue.artist_id, artist),
             "genre": self._catalogue.genre[candidates].astype(np.int64),
         }
-        history = _History(state, moment, self._catalogue)
+        history = _History(state, moment, self._catalogue, played)
         rows = {
             name: program.run(history.reader(name), history.size(name))
             for name, program in self._programs.items()
@@ -217,7 +222,9 @@ class OnlineFeatures:
 class _History:
     """The listener's plays and marks strictly before the moment, and what is known of the request, as columns."""
 
-    def __init__(self, state: ListenerState, moment: Moment, catalogue: Tracks) -> None:
+    def __init__(
+        self, state: ListenerState, moment: Moment, catalogue: Tracks, played: Places | None
+    ) -> None:
         self._now = moment.now
         self._state = state
         self._moment = moment
@@ -226,6 +233,7 @@ class _History:
         ts = plays["ts"]
         first, end = np.searchsorted(ts, (moment.now - MAX_AGE, moment.now))
         self._plays = plays[first:end]
+        self._played = None if played is None else played[first:end]
         self._marks: dict[str, npt.NDArray[np.void]] = {}
         self._numbers: dict[str, tuple[Ints, Ints]] = {}
 
@@ -301,11 +309,10 @@ class _History:
         return self._numbers[name]
 
     def _genres(self) -> Ints:
-        """The genre of each play. Distinct tracks in ascending order are found fastest."""
-        known, place = self._numbered("track_id")
-        at = self._catalogue.positions(known)
+        """The genre of each play."""
+        at = self._catalogue.positions(self._plays["track_id"]) if self._played is None else self._played
         genre = np.where(at >= 0, self._catalogue.genre[at], -1) if len(self._catalogue.genre) else at
-        return genre.astype(np.int64)[place]
+        return genre.astype(np.int64)
 
     def _in_session(self) -> npt.NDArray[np.bool_]:
         plays = self._plays

@@ -24,7 +24,7 @@ from numba import njit
 from segue.contracts.errors import InvalidSettings
 from segue.models.interactions import Interactions
 from segue.models.order import best_first
-from segue.models.sparse_sum import add, best, damp, empty_table
+from segue.models.sparse_sum import add, best, damp, empty_table, larger
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int32]
@@ -188,16 +188,19 @@ def score_lists(
     Returns the ``k`` best (ids int32[m], scores float32[m]). Cost is len(items) x list length, not the
     catalogue.
     """
-    keys, sums = empty_table(len(items) * neighbours.shape[1])
+    keys, sums = empty_table(min(len(items) * neighbours.shape[1], 8192))
+    known = 0
     for i in range(len(items)):
         source = items[i]
         if source < 0 or item_weights[i] <= 0.0:
             continue
+        if 2 * (known + neighbours.shape[1]) > len(keys):
+            keys, sums = larger(keys, sums, 2 * (known + neighbours.shape[1]))
         for place in range(neighbours.shape[1]):
             target = neighbours[source, place]
             if target < 0:
                 break
-            add(keys, sums, target, item_weights[i] * weights[source, place])
+            known += add(keys, sums, target, item_weights[i] * weights[source, place])
     damp(keys, sums, seen, seen_weight)
     found: tuple[Ids, Floats] = best(keys, sums, k)
     return found

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from math import sqrt
 from typing import Any, Final
 
 import msgspec
@@ -230,7 +231,7 @@ class Nearest:
         for query, found, score in zip(_frozen(queries), ids, scores, strict=True):
             optimistic = _optimistic_scores(
                 self.directions @ query,
-                np.float32(self.config.optimism * np.linalg.norm(query)),
+                np.float32(self.config.optimism * sqrt(query @ query)),
                 self.cell_list,
                 self.cell_mean,
                 self.cell_spread,

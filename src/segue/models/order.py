@@ -56,26 +56,27 @@ def rising_bits(scores: Scores) -> npt.NDArray[np.uint32]:
 
 @njit(cache=True, nogil=True)
 def kth_largest(scores: Scores, k: int) -> np.float32:
-    """The k-th largest of the scores float32[n], 1 <= k <= n: its digits are found one by one, from the first on."""
+    """The k-th largest of the scores float32[n], 1 <= k <= n: digit by digit, each among those that have the digits before."""
     bits = rising_bits(scores)
     counts = np.empty(2048, np.int64)
-    found, known = np.uint32(0), np.uint32(0)  # the digits found, and which bits they are
-    left = k
-    for shift in (21, 10, 0):
+    left, alike = k, len(bits)
+    for shift in (np.uint32(21), np.uint32(10), np.uint32(0)):
         counts[:] = 0
-        for i in range(len(bits)):
-            if bits[i] & known == found:
-                counts[(bits[i] >> np.uint32(shift)) & np.uint32(2047)] += 1
+        for i in range(alike):
+            counts[(bits[i] >> shift) & np.uint32(2047)] += 1
         digit = 2047
         while counts[digit] < left:
             left -= counts[digit]
             digit -= 1
-        found |= np.uint32(digit) << np.uint32(shift)
-        known |= np.uint32(2047) << np.uint32(shift)
-    at = 0
-    while bits[at] != found:
-        at += 1
-    kth: np.float32 = scores[at]
+        kept = 0
+        for i in range(alike):
+            value = bits[i]
+            bits[kept] = value
+            kept += (value >> shift) & np.uint32(2047) == digit
+        alike = kept
+    found = bits[:1]
+    found[0] = found[0] ^ _TOP if found[0] & _TOP else ~found[0]
+    kth: np.float32 = found.view(np.float32)[0]
     return kth
 
 

@@ -42,11 +42,24 @@ def slot_of(keys: Keys, item: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def add(keys: Keys, sums: Sums, item: int, amount: float) -> None:
-    """Add ``amount`` to the sum of ``item``."""
+def add(keys: Keys, sums: Sums, item: int, amount: float) -> bool:
+    """Add ``amount`` to the sum of ``item``. Whether the item is new."""
     slot = slot_of(keys, item)
+    new = bool(keys[slot] == -1)
     keys[slot] = item
     sums[slot] += amount
+    return new
+
+
+@njit(cache=True, nogil=True)
+def larger(keys: Keys, sums: Sums, additions: int) -> tuple[Keys, Sums]:
+    """The same sums in a table with room for ``additions`` distinct keys in all."""
+    new_keys, new_sums = empty_table(additions)
+    for slot in range(len(keys)):
+        if keys[slot] != -1:
+            to = slot_of(new_keys, keys[slot])
+            new_keys[to], new_sums[to] = keys[slot], sums[slot]
+    return new_keys, new_sums
 
 
 @njit(cache=True, nogil=True)

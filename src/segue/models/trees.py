@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -107,6 +108,10 @@ class TreeScorer:
         model._check()
         return model
 
+    @cached_property
+    def _most_leaves(self) -> int:
+        return int(np.diff(self.tree_leaves).max(initial=1))
+
     @property
     def n_models(self) -> int:
         return len(self.model_trees) - 1
@@ -137,7 +142,6 @@ class TreeScorer:
                 self.node_cut.dtype,
             ),
         )
-        most_leaves = int(np.diff(self.tree_leaves).max(initial=1))
         out: npt.NDArray[np.float64] = np.zeros((self.n_models, len(x)))
         walk(
             codes,
@@ -150,7 +154,7 @@ class TreeScorer:
             self.leaf_value,
             self.model_trees,
             int(self.leaf_slot[0]),
-            np.zeros(LANES, np.uint8 if most_leaves <= 256 else np.uint16),
+            np.zeros(LANES, np.uint8 if self._most_leaves <= 256 else np.uint16),
             out,
         )
         return out

@@ -131,19 +131,18 @@ class Artifacts:
         return tracks[best], scores[best]
 
     def uploads_like(self, profile: Floats, after: int) -> tuple[Ids, Floats]:
-        """Tracks uploaded after a time (UTC microseconds), of the newest and those changed later, which have something of a unit
-        vector float32[dims], and their cosines.
+        """Tracks uploaded after a time (UTC microseconds), of the newest and those changed later, and their cosines with a unit
+        vector float32[dims].
         """
         indexes, later = self.indexes, self.indexes.later.uploads
-        n = int(np.searchsorted(-indexes.newest_at, -after))
+        n = len(indexes.newest_at) - int(np.searchsorted(indexes.newest_at[::-1], after, side="right"))
         tracks, scores = indexes.newest[:n], indexes.newest_vectors[:n] @ profile
         if len(later):
             as_they_were = ~np.isin(tracks, later)
             later = later[self.catalogue.uploaded_at[later] > after]
             tracks = np.concatenate([tracks[as_they_were], later])
             scores = np.concatenate([scores[as_they_were], self.retrieval.content.vectors[later] @ profile])
-        close = scores > 0
-        return tracks[close], scores[close]
+        return tracks, scores
 
     def unit_factors(self, tracks: Ids) -> Floats:
         """Item factors of some tracks at unit length; zeros for tracks never played. float32[m, d]."""

@@ -135,12 +135,44 @@ def _spread(tracks: Ids, values: Floats, sizes: npt.NDArray[np.int64]) -> tuple[
 
 def blend(candidates: Candidates, weights: dict[str, float]) -> Floats:
     """Sum of the sources' scores, each divided by its best, times their weights (1 where none are given)."""
-    total = np.zeros(len(candidates), np.float32)
-    scores = candidates.scores.T
-    known = np.where(np.isnan(scores), np.float32(0), scores)
-    for source, values in zip(candidates.sources, known, strict=True):
-        top = float(values.max(initial=0.0))
-        weight = weights.get(source, 0.0 if weights else 1.0)
-        if top > 0:
-            total += np.float32(weight / top) * values
+    by_source = np.array([weights.get(name, 0.0 if weights else 1.0) for name in candidates.sources])
+    total: Floats = _blend(candidates.scores, by_source)
     return total
+
+
+@njit(cache=True, nogil=True)
+def _blend(scores: Floats, weights: npt.NDArray[np.float64]) -> Floats:
+    total = np.zeros(len(scores), np.float32)
+    for source in range(scores.shape[1]):
+        top = np.float32(0)
+        for row in range(len(scores)):
+            if scores[row, source] > top:
+                top = scores[row, source]
+        if top > 0:
+            factor = np.float32(weights[source] / top)
+            for row in range(len(scores)):
+                if not np.isnan(scores[row, source]):
+                    total[row] += factor * scores[row, source]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def of_sources(scores: Floats, ranks: Floats) -> tuple[Floats, Floats, Floats]:
+    """What the sources' scores and ranks float32[n, s] come to: each score as a share of its source's best (comparable between
+    requests, as raw scores are not) float32[s, n]; and of each track the number of its sources and its best rank float32[n].
+    """
+    n, sources = scores.shape
+    shares = np.empty((sources, n), np.float32)
+    count, best_rank = np.zeros(n, np.float32), np.full(n, np.nan, np.float32)
+    for source in range(sources):
+        top = np.float32(0)
+        for row in range(n):
+            if scores[row, source] > top:
+                top = scores[row, source]
+        for row in range(n):
+            shares[source, row] = scores[row, source] / (top if top > 0 else np.float32(1))
+            if not np.isnan(ranks[row, source]):
+                count[row] += np.float32(1)
+                if not best_rank[row] <= ranks[row, source]:
+                    best_rank[row] = ranks[row, source]
+    return shares, count, best_rank

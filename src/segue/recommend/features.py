@@ -9,7 +9,7 @@ from numba import njit
 
 from segue.features.online import Moment
 from segue.recommend.artifacts import Artifacts
-from segue.recommend.candidates import Candidates, blend
+from segue.recommend.candidates import Candidates, blend, of_sources
 from segue.recommend.query import Query
 from segue.recommend.sources import SOURCES
 
@@ -25,14 +25,15 @@ def candidate_columns(query: Query, artifacts: Artifacts, candidates: Candidates
     n = len(candidates)
     missing = np.full(n, np.nan, np.float32)
     scores, ranks = np.ascontiguousarray(candidates.scores.T), np.ascontiguousarray(candidates.ranks.T)
-    known = dict(zip(candidates.sources, zip(scores, ranks, _share(scores), strict=True), strict=True))
+    shares, count, best_rank = of_sources(candidates.scores, candidates.ranks)
+    known = dict(zip(candidates.sources, zip(scores, ranks, shares, strict=True), strict=True))
     columns: dict[str, Floats] = {}
     for name, named in _OF_SOURCE.items():
         columns |= zip(named, known.get(name, (missing,) * 3), strict=True)
-    columns["sources"] = np.count_nonzero(~np.isnan(ranks), axis=0).astype(np.float32)
+    columns["sources"] = count
     columns["agreement"] = candidates.agreement()
     columns["blend"] = blend(candidates, query.recipe.scorer.blend)
-    columns["best_rank"] = np.fmin.reduce(ranks, axis=0) if ranks.size else missing
+    columns["best_rank"] = best_rank
     return columns | _similarity(query, artifacts, candidates)
 
 
@@ -40,13 +41,7 @@ def feature_matrix(query: Query, artifacts: Artifacts, candidates: Candidates, r
     """The input of a ranker, float32[n, f] in the order of its spec."""
     columns = candidate_columns(query, artifacts, candidates)
     moment = Moment(query.now, query.request.surface)
-    return artifacts.online[ranker].assemble(query.state, moment, candidates.tracks, columns)
-
-
-def _share(scores: Floats) -> Floats:
-    """Each source's scores (a row each) as a share of its best: comparable between requests, as raw scores are not."""
-    top = np.fmax.reduce(scores, axis=1, initial=0.0, keepdims=True)
-    return (scores / np.where(top > 0, top, 1)).astype(np.float32)
+    return artifacts.online[ranker].assemble(query.state, moment, candidates.tracks, columns, query.played)
 
 
 def _similarity(query: Query, artifacts: Artifacts, candidates: Candidates) -> dict[str, Floats]:

@@ -69,6 +69,10 @@ class Query:
     session: Ids
 
     @cached_property
+    def _marked(self) -> dict[int, Ids]:
+        return {}
+
+    @cached_property
     def played(self) -> Ids:
         """Catalogue positions of `state.plays`, -1 where the track is gone. int32[n], oldest first."""
         return self.catalogue.positions(self.state.plays["track_id"])
@@ -127,10 +131,12 @@ class Query:
 
     def marked(self, kind: int) -> Ids:
         """Catalogue positions of the tracks (or, for FOLLOW and BLOCK, artists) with that mark, newest first."""
-        ids = self.state.marked(kind)
-        find = self.catalogue.artist_positions if kind in (FOLLOW, BLOCK) else self.catalogue.positions
-        found = find(ids)
-        return found[found >= 0]
+        if kind not in self._marked:
+            ids = self.state.marked(kind)
+            find = self.catalogue.artist_positions if kind in (FOLLOW, BLOCK) else self.catalogue.positions
+            found = find(ids)
+            self._marked[kind] = found[found >= 0]
+        return self._marked[kind]
 
 
 def hydrate(request: Request, recipe: Surface, artifacts: Artifacts, state: ListenerState, now: int) -> Query:

@@ -66,6 +66,20 @@ def test_one_listener_equals_the_batch_and_the_dense_product() -> None:
         assert len(items) == min(10, np.count_nonzero(expected[user]))
 
 
+def test_lists_that_name_more_than_was_made_room_for_at_first_are_summed_all_the_same() -> None:
+    rng = np.random.default_rng(0)
+    n_items, k, n = 60_000, 200, 150
+    ids = np.argsort(rng.random((n, n_items)), axis=1)[:, :k].astype(np.int32)
+    weights = -np.sort(-rng.random((n, k)).astype(np.float32), axis=1)
+    items, times = np.arange(n, dtype=np.int32), rng.random(n).astype(np.float32)
+    dense = np.zeros(n_items)
+    np.add.at(dense, ids, weights * times[:, None].astype(np.float64))
+    assert np.count_nonzero(dense) > 20_000
+    found, scores = Neighbours(ids, weights).score(items, times, 25_000)
+    assert_array_equal(np.sort(found), np.flatnonzero(dense))
+    assert_allclose(scores, dense[found], rtol=1e-6)
+
+
 def test_ties_go_to_the_lower_item_whatever_the_order_of_the_history() -> None:
     ids = np.array([[3, 2], [1, -1], [-1, -1], [-1, -1]], np.int32)
     model = Neighbours(ids, np.where(ids >= 0, 1, 0).astype(np.float32))

@@ -47,8 +47,10 @@ SEGMENT_BYTES: Final = 64_000_000
 """A segment that has reached this size is followed by a new one."""
 LOCK_SECONDS: Final = 10.0
 """How long an append waits for its turn."""
-POLL_SECONDS: Final = 0.003
-"""How often a waiting consumer looks."""
+POLL_SECONDS: Final = 0.001
+LONGEST_POLL_SECONDS: Final = 0.01
+SLOWER: Final = 1.25
+"""How soon a waiting reader looks again, and by how much later each time that nothing came."""
 
 _LAST: Final = 2**63
 """Behind every position: only the last segment."""
@@ -219,6 +221,7 @@ class FileReader:
         self._log = log
         self._topic = topic
         self._at = self._looked = position
+        self._pause = POLL_SECONDS
 
     def poll(self, limit: int, wait_s: float = 0.0) -> Records:
         """Up to `limit` records behind those polled before; none if none comes within `wait_s` seconds."""
@@ -229,11 +232,13 @@ class FileReader:
                 found = self._log.read(self._topic, self._at, limit)
                 if len(found):
                     self._at = self._looked = found.places[-1]
+                    self._pause = POLL_SECONDS
                     return found
                 self._looked = end  # what lies there is half a record of a process that died
             if time.monotonic() >= until:
                 return Records([], [])
-            time.sleep(POLL_SECONDS)
+            time.sleep(self._pause)
+            self._pause = min(self._pause * SLOWER, LONGEST_POLL_SECONDS)
 
     def close(self) -> None:
         """Nothing stays open between calls."""

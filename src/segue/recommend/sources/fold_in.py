@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.query import Floats, Ids, Query
-from segue.recommend.sources.ranking import NOTHING, best
+from segue.recommend.sources.ranking import NOTHING
 
 
 def fold_in(query: Query, artifacts: Artifacts, limit: int) -> tuple[Ids, Floats]:
@@ -16,4 +16,4 @@ def fold_in(query: Query, artifacts: Artifacts, limit: int) -> tuple[Ids, Floats
     listener = model.fold_in(history.tracks, history.weights)
     tracks, scores = artifacts.indexes.by_product.search(listener[None, :], limit)
     found = tracks[0] >= 0
-    return best(tracks[0][found], scores[0][found], limit)
+    return tracks[0][found], scores[0][found]

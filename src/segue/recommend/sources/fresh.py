@@ -16,4 +16,6 @@ def fresh(query: Query, artifacts: Artifacts, limit: int) -> tuple[Ids, Floats]:
     if len(tracks) == 0:
         return NOTHING
     profile = artifacts.retrieval.content.profile(tracks, weights)
-    return best(*artifacts.uploads_like(profile, query.now - MAX_AGE_DAYS * DAY), limit)
+    found, scores = best(*artifacts.uploads_like(profile, query.now - MAX_AGE_DAYS * DAY), limit)
+    like = scores > 0
+    return found[like], scores[like]
