@@ -28,8 +28,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from benchmarks.bench_http import _cpu_seconds
-from benchmarks.harness import Row, at_least
+from benchmarks.harness import Row, at_least, cpu_seconds
 from segue.adapters.log.files import FileLog
 from segue.contracts.ids import format_id, new_id
 from segue.load.connections import Exchange, Pool
@@ -160,10 +159,10 @@ def _answers(url: str) -> bool:
 
 def _collect(pid: int, port: int, batches: int) -> Collected:
     bodies = [_batch() for _ in range(batches)]
-    before, started = _cpu_seconds(pid), time.perf_counter()
+    before, started = cpu_seconds(pid), time.perf_counter()
     with asyncio.Runner(loop_factory=new_loop) as runner:
         seconds = runner.run(_send(port, bodies))
-    return Collected(_cpu_seconds(pid) - before, time.perf_counter() - started, seconds)
+    return Collected(cpu_seconds(pid) - before, time.perf_counter() - started, seconds)
 
 
 def _batch() -> bytes:

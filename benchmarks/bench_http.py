@@ -21,12 +21,11 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 
-from benchmarks.harness import Row, at_least
+from benchmarks.harness import Row, at_least, cpu_seconds
 from benchmarks.service import SERVING, known_listeners, published_home
 from segue.serving.server import claim_port
 from segue.wiring.home import Home
@@ -36,7 +35,6 @@ CONNECTIONS, REQUESTS, WARM_UP = 8, 3_000, 400
 PAGES = (50, 20)
 LISTENERS = 400
 START_S = 120
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -123,9 +121,9 @@ def _await_ready(process: subprocess.Popen[bytes], port: int, said: TextIO) -> N
 
 def drive(pid: int, port: int, paths: list[str], requests: int, connections: int) -> Load:
     """Send so many requests, going round the paths."""
-    before, started = _cpu_seconds(pid), time.perf_counter()
+    before, started = cpu_seconds(pid), time.perf_counter()
     latencies = asyncio.run(_callers(port, paths, requests, connections))
-    return Load(latencies, _cpu_seconds(pid) - before, time.perf_counter() - started)
+    return Load(latencies, cpu_seconds(pid) - before, time.perf_counter() - started)
 
 
 async def _callers(port: int, paths: list[str], requests: int, connections: int) -> list[float]:
@@ -152,25 +150,3 @@ async def _read_answer(reader: asyncio.StreamReader) -> None:
     body = await reader.readexactly(length)
     if not head.startswith("http/1.1 200 "):
         raise RuntimeError(f"{head.splitlines()[0]}: {body[:500]!r}")
-
-
-def _cpu_seconds(pid: int) -> float:
-    """User and system time of a process and all its descendants so far."""
-    parents: dict[int, int] = {}
-    ticks: dict[int, int] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
-            continue
-        number = int(stat.parent.name)
-        parents[number], ticks[number] = int(fields[1]), int(fields[11]) + int(fields[12])
-    return sum(spent for number, spent in ticks.items() if _descends(number, pid, parents)) / TICKS
-
-
-def _descends(number: int, ancestor: int, parents: dict[int, int]) -> bool:
-    while number != ancestor:
-        if number not in parents:
-            return False
-        number = parents[number]
-    return True

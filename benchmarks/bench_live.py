@@ -24,8 +24,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.bench_http import START_S, _cpu_seconds
-from benchmarks.harness import Row, at_most
+from benchmarks.bench_http import START_S
+from benchmarks.harness import Row, at_most, cpu_seconds
 from benchmarks.large import large_home
 from segue.bundle.store import BundleStore
 from segue.bundle.writer import BundleWriter
@@ -45,9 +45,9 @@ CORES = os.cpu_count() or 1
 def run() -> list[Row]:
     """Capacity, then latencies at half of it, then the same with bundles changing."""
     with copied_home(large_home().root) as home, served(home) as (pid, url):
-        cpu, calm = _cpu_seconds(pid), _load(url, LOW_RATE, LOW_S)
+        cpu, calm = cpu_seconds(pid), _load(url, LOW_RATE, LOW_S)
         asked = calm.total.answered * LOW_S / calm.seconds
-        server_ms = (_cpu_seconds(pid) - cpu) / asked * 1000
+        server_ms = (cpu_seconds(pid) - cpu) / asked * 1000
         own_ms = calm.generator.cpu_us_per_request / 1000
         capacity = CORES * 1000 / (server_ms + own_ms)
         half = _load(url, capacity / 2, HALF_S)

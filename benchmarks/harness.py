@@ -24,6 +24,7 @@ import msgspec
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results.json"
 PAGE = ROOT / "docs" / "reference" / "benchmarks.md"
+TICKS = os.sysconf("SC_CLK_TCK")
 PACKAGES = ("numpy", "numba", "lightgbm", "faiss-cpu", "implicit")
 
 
@@ -83,10 +84,42 @@ def at_most(value: float, limit: float, unit: str) -> Goal:
     return Goal(f"at most {limit:,g} {unit}", bool(value <= limit))
 
 
-def peak_mb() -> float:
-    """The most memory that this process ever held. Why not `ru_maxrss`: it begins with what its parent held."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+def peak_mb(pid: int | None = None) -> float:
+    """The most memory that this process, or another, ever held. Why not `ru_maxrss`: it begins with what its parent held."""
+    held = Path(f"/proc/{pid or 'self'}/status").read_text().partition("VmHWM:")[2].split()
+    return int(held[0]) / 1024 if held else 0.0  # one that ended and was not waited for yet holds nothing
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process and all its descendants so far."""
+    return sum(ticks for _, ticks in _family(pid)) / TICKS
+
+
+def family_peak_mb(pid: int) -> float:
+    """The most memory that a process and each of its living descendants ever held, added up."""
+    return sum(peak_mb(number) for number, _ in _family(pid))
+
+
+def _family(pid: int) -> list[tuple[int, int]]:
+    """A process and its living descendants, each with the ticks it used, and those of what ended below it."""
+    parents: dict[int, int] = {}
+    ticks: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            continue
+        number = int(stat.parent.name)
+        parents[number], ticks[number] = int(fields[1]), sum(map(int, fields[11:15]))
+    return [(number, spent) for number, spent in ticks.items() if _descends(number, pid, parents)]
+
+
+def _descends(number: int, ancestor: int, parents: dict[int, int]) -> bool:
+    while number != ancestor:
+        if number not in parents:
+            return False
+        number = parents[number]
+    return True
 
 
 def interleaved(functions: Sequence[Callable[[], object]], repeats: int) -> list[float]:
