@@ -1,7 +1,7 @@
 """The web application: the table of operations behind one edge.
 
-A request passes the edge (id, timing, headers, counting), the router, the parameter check of its operation,
-a lane, and the platform. The platform is given; this room knows nothing about where its answers come from.
+A request passes the edge (id, timing, headers, counting), the router, the parameter check of its operation, a lane (or the
+pool that the workers share), and the platform. The platform is given; this room knows nothing about where its answers come from.
 """
 
 from __future__ import annotations
