@@ -68,6 +68,10 @@ GUARANTEES: Final = (HIDE, BLOCK)
 """Kinds of mark that are evicted last."""
 _KINDS: Final = (*PLAYED, *MARKED)
 _CODE: Final = {kind.value: code for code, kind in enumerate(_KINDS)}
+_MARK: Final = np.array([*(255 for _ in PLAYED), *(what for what, _ in MARKED.values())], np.uint8)
+_ON: Final = np.array([*(False for _ in PLAYED), *(sets for _, sets in MARKED.values())])
+_OF_ARTIST: Final = np.isin(_MARK, OF_ARTIST)
+"""By position in _KINDS."""
 
 
 class KnowsTracks(Protocol):
@@ -183,13 +187,10 @@ def _changes_in(
     play = (kind >= 0) & (kind < len(PLAYED)) & (track >= 0)
     plays = _plays(play, kind, ts, track, artist, ms, judged, tracks)
 
-    mark, on = np.full(len(_KINDS), 255, np.uint8), np.zeros(len(_KINDS), np.bool_)
-    for code, (what, sets) in enumerate(MARKED.values(), start=len(PLAYED)):
-        mark[code], on[code] = what, sets
-    target = np.where(np.isin(mark[kind], OF_ARTIST), artist, track)
+    target = np.where(_OF_ARTIST[kind], artist, track)
     chosen = (kind >= len(PLAYED)) & (target >= 0)
     marks = np.zeros(int(chosen.sum()), MARK)
-    marks["kind"], marks["on"] = mark[kind[chosen]], on[kind[chosen]]
+    marks["kind"], marks["on"] = _MARK[kind[chosen]], _ON[kind[chosen]]
     marks["target_id"], marks["ts"] = target[chosen], ts[chosen]
     return Changes(user[play], plays, user[chosen], marks)
 

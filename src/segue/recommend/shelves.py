@@ -1,11 +1,13 @@
 """The rows of the home page: the main selection first, then what single sources have to say, no track twice."""
 
+# mypy: disallow-untyped-decorators=False
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from segue.contracts.vocabulary import DAY
 from segue.listener.state import FOLLOW
@@ -50,12 +52,23 @@ def rows(query: Query, artifacts: Artifacts, candidates: Candidates, final: Floa
     for source, title in ROWS:
         if source not in candidates.sources:
             continue
-        proposed = ~np.isnan(candidates.scores[:, candidates.sources.index(source)])
-        chosen = np.flatnonzero(proposed & free).astype(np.int32)
-        chosen = chosen[best_first(final[chosen], chosen, SHELF_LENGTH)]
+        chosen = _best_of(candidates.scores, candidates.sources.index(source), final, free, SHELF_LENGTH)
         if len(chosen) >= SHORTEST:
             free[chosen] = False
             found.append(Row(source, _titled(title, source, query, artifacts), chosen))
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _best_of(scores: Floats, source: int, final: Floats, free: npt.NDArray[np.bool_], k: int) -> Ids:
+    """The `k` best free candidates of a source, best first. int32[m], m <= k."""
+    rows, worth = np.empty(len(final), np.int32), np.empty(len(final), np.float32)
+    count = 0
+    for row in range(len(final)):
+        if free[row] and not np.isnan(scores[row, source]):
+            rows[count], worth[count] = row, final[row]
+            count += 1
+    found: Ids = rows[best_first(worth[:count], rows[:count], k)]
     return found
 
 

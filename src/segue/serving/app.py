@@ -1,7 +1,7 @@
 """The web application: the table of operations behind one edge.
 
-A request passes the edge (id, timing, headers, counting), the router, the parameter check of its operation,
-a lane, and the platform. The platform is given; this room knows nothing about where its answers come from.
+A request passes the edge (id, timing, headers, counting), the router, the parameter check of its operation, a lane (or the
+pool that the workers share), and the platform. The platform is given; this room knows nothing about where its answers come from.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from math import ceil
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -26,7 +28,7 @@ from segue.monitoring.metrics import Metrics
 from segue.serving import openapi
 from segue.serving.body import Room
 from segue.serving.edge import KEY, REQUEST_ID, ROUTE, Edge
-from segue.serving.handlers import Service
+from segue.serving.handlers import Service, answer
 from segue.serving.hosts import allowed_hosts
 from segue.serving.keys import Keys
 from segue.serving.lanes import Lane
@@ -34,6 +36,7 @@ from segue.serving.operations import Operation, operations
 from segue.serving.pages import console_routes, docs_routes
 from segue.serving.parameters import read_parameters
 from segue.serving.platform import Platform
+from segue.serving.pool import Pool, Queue
 from segue.serving.problems import INVALID, KINDS, UNAUTHORIZED, UNEXPECTED, kind_of, problem
 from segue.settings.tree import Settings
 
@@ -41,22 +44,34 @@ HEALTH_S: Final = 1.0
 """How often a worker notes how it is."""
 
 
-def make_app(platform: Platform, settings: Settings, metrics: Metrics | None = None) -> Starlette:
+def make_app(
+    platform: Platform,
+    settings: Settings,
+    metrics: Metrics | None = None,
+    shared: tuple[Queue, Path] | None = None,
+) -> Starlette:
     """The application over a platform, which it closes when it shuts down.
 
-    `metrics` are those of this worker among several; None counts this process alone.
+    `metrics` are those of this worker among several; None counts this process alone. `shared`: the queue in which the workers
+    share requests, and a directory of theirs.
     """
     counted = Metrics() if metrics is None else metrics
     table, limits = operations(settings), settings.serving
+    reads = Lane("read", limits.read_threads, counted, limits.max_waiting)
+    pool = None
+    if shared is not None:
+        recommend = partial(answer, platform, counted)
+        pool = Pool(*shared, recommend, reads, limits.read_threads, counted)
     service = Service(
         platform=platform,
         settings=settings,
         metrics=counted,
-        reads=Lane("read", limits.read_threads, counted, limits.max_waiting),
+        reads=reads,
         writes=Lane("write", limits.write_threads, counted, limits.max_waiting),
         openapi=msgspec.json.encode(openapi.document(table)),
         keys=Keys(limits),
         room=Room(limits.max_body_bytes),
+        pool=pool,
     )
     routes: list[BaseRoute] = [_route(service, operation) for operation in table]
     routes += docs_routes()
@@ -65,6 +80,7 @@ def make_app(platform: Platform, settings: Settings, metrics: Metrics | None = N
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        service.start()
         noting = asyncio.create_task(_note_health(service))
         yield
         noting.cancel()

@@ -23,6 +23,7 @@ from segue.serving.keys import Keys
 from segue.serving.lanes import Lane
 from segue.serving.parameters import Values
 from segue.serving.platform import EventResult, ExperimentAnswer, ListenerSummary, Platform, TrackInfo
+from segue.serving.pool import Answered, Pool
 from segue.serving.problems import WrongMediaType, nothing_accepted
 from segue.settings.tree import Settings
 
@@ -89,9 +90,18 @@ class Service:
     openapi: bytes
     keys: Keys
     room: Room
+    pool: Pool | None
+    """Shares the requests for recommendations among the workers; None: this one answers its own."""
+
+    def start(self) -> None:
+        """Begin to answer. Called from the event loop."""
+        if self.pool is not None:
+            self.pool.start()
 
     def close(self) -> None:
         """Finish what is running, then release the platform."""
+        if self.pool is not None:
+            self.pool.close()
         self.reads.close()
         self.writes.close()
         self.platform.close()
@@ -125,11 +135,21 @@ async def recommendations(service: Service, values: Values, http: HttpRequest) -
     http.scope[SURFACE] = surface
     if values["variants"]:
         service.keys.admit(http, "experiments")
-    response = await service.reads.run(service.platform.recommend, Request(**values))
-    service.metrics.answer(response)
+    request = Request(**values)
+    if service.pool is not None:
+        answered = await service.pool.run(request)
+    else:
+        answered = await service.reads.run(answer, service.platform, service.metrics, request)
     service.metrics.bundle(service.platform.bundle_version())
-    http.scope[TIMING] = _timing(response.trace.stages)
-    return _json(response)
+    http.scope[TIMING] = answered.timing
+    return Response(answered.body, headers=_NO_STORE, media_type=JSON)
+
+
+def answer(platform: Platform, metrics: Metrics, request: Request) -> Answered:
+    """Recommend, counted and encoded; runs in a thread of some worker, not always the one that was asked."""
+    response = platform.recommend(request)
+    metrics.answer(response)
+    return Answered(_encode(response), _timing(response.trace.stages))
 
 
 async def track(service: Service, values: Values, http: HttpRequest) -> Response:

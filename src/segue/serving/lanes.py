@@ -15,8 +15,9 @@ Events have a lane of their own, since each waits for a disk to say that it is w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from time import perf_counter
 from typing import ParamSpec, TypeVar
 
@@ -37,8 +38,9 @@ class Lane:
         self._inside = 0
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"segue-{name}")
 
-    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of `work(...)`, run in a thread of this lane. Raises Overloaded if the lane is full."""
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Counts what is inside. Raises Overloaded if the lane is full."""
         if self._inside >= self._max_inside:
             self._metrics.shed(self._name)
             raise Overloaded(
@@ -46,16 +48,21 @@ class Lane:
                 limit=f"at most {self._max_inside} at once per worker",
             )
         self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of `work(...)`, run in a thread of this lane. Raises Overloaded if the lane is full."""
         asked = perf_counter()
 
         def timed() -> T:
             self._metrics.waited(self._name, perf_counter() - asked)
             return work(*args, **kwargs)
 
-        try:
+        with self.admitted():
             return await asyncio.get_running_loop().run_in_executor(self._pool, timed)
-        finally:
-            self._inside -= 1
 
     def close(self) -> None:
         """Finish what is running or waiting, then end the threads."""

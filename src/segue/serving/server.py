@@ -27,6 +27,7 @@ from segue.contracts.errors import Conflict, InvalidSettings
 from segue.monitoring.metrics import Metrics
 from segue.serving.app import make_app
 from segue.serving.platform import Platform
+from segue.serving.pool import Queue
 from segue.serving.workers import Server, end_with
 from segue.settings.tree import Settings
 
@@ -58,7 +59,8 @@ def serve(
     with status 1 if a worker cannot start.
     """
     port = claim_port(settings.serving.host, settings.serving.port)
-    with tempfile.TemporaryDirectory(prefix="segue-metrics-") as directory:
+    queue = Queue.make() if settings.serving.workers > 1 else None
+    with tempfile.TemporaryDirectory(prefix="segue-") as directory:
         server = Server(
             "segue",
             address=settings.serving.host,
@@ -78,7 +80,7 @@ def serve(
             before=_hold_signals, after_in_parent=_hear_signals, after_in_child=_end_when_told
         )
         server.serve(
-            target_loader=partial(_load, make_platform, settings, Path(directory), os.getpid()),
+            target_loader=partial(_load, make_platform, settings, Path(directory), queue, os.getpid()),
             wrap_loader=False,
         )
 
@@ -100,11 +102,17 @@ def _hear_signals() -> None:
 
 
 def _load(
-    make_platform: Callable[[], Platform], settings: Settings, directory: Path, parent: int
+    make_platform: Callable[[], Platform],
+    settings: Settings,
+    directory: Path,
+    queue: Queue | None,
+    parent: int,
 ) -> Starlette:
     """The application of one worker; runs in the worker's process."""
     end_with(parent, DRAIN_S)
-    app = make_app(make_platform(), settings, Metrics(directory))
+    app = make_app(
+        make_platform(), settings, Metrics(directory), None if queue is None else (queue, directory)
+    )
     # What is loaded and warm by now stays: the collector need not look through it, 20 ms at a time, between requests.
     gc.collect()
     gc.freeze()

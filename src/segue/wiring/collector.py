@@ -25,7 +25,8 @@ from segue.contracts.ports import Log
 ACK_S: Final = 0.2
 """How long an acknowledgement waits for listener state to know the events."""
 LOOK_S: Final = 0.001
-"""How often it looks."""
+LONGEST_LOOK_S: Final = 0.01
+"""How soon it looks, and looks again: each time half as late again, up to so late."""
 MOST_AT_ONCE: Final = 20_000
 """Records of one append, about."""
 _log = logging.getLogger("segue.collector")
@@ -135,8 +136,10 @@ class Collector:
     def _acknowledge(self) -> None:
         while (appended := self._appended.get()) is not None:
             # A place that cannot be read is as one that is not reached.
+            pause = LOOK_S
             while not self._known(appended.place) and time.monotonic() < appended.until:
-                time.sleep(LOOK_S)
+                time.sleep(pause)
+                pause = min(1.5 * pause, LONGEST_LOOK_S)
             for batch in appended.batches:
                 batch.done.set_result(None)
 

@@ -62,7 +62,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Segment:
-    path: Path
+    path: str
     base: int
     size: int
 
@@ -77,6 +77,7 @@ class FileLog:
     def __init__(self, root: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         self._root = root
         self._segment_bytes = segment_bytes
+        self._folders: dict[str, Path] = {}
         self._turn = threading.Lock()
         self._clean: dict[
             str, int
@@ -127,7 +128,7 @@ class FileLog:
 
     def committed(self, topic: str, group: str) -> int:
         """The position up to which a group has committed."""
-        return _committed(self._folder(topic) / "groups" / named("group", group))
+        return _committed(f"{self._folder(topic)}/groups/{named('group', group)}")
 
     def end(self, topic: str) -> int:
         """The position behind the last byte, of whole records or not."""
@@ -157,22 +158,23 @@ class FileLog:
                 if segment.end <= passed and _written(segment.path) < before
             ]
             for segment in old:
-                segment.path.unlink()
+                os.unlink(segment.path)
         return len(old)
 
     def close(self) -> None:
         """Nothing stays open between calls."""
 
     def _folder(self, topic: str) -> Path:
-        return self._root / named("topic", topic)
+        if topic not in self._folders:
+            self._folders[topic] = self._root / named("topic", topic)
+        return self._folders[topic]
 
     @contextmanager
     def _writing(self, folder: Path) -> Iterator[None]:
         """One appender at a time, over threads and processes."""
         with self._turn:
             try:
-                folder.mkdir(parents=True, exist_ok=True)
-                lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                lock = _open_lock(folder)
             except OSError as error:
                 raise Unavailable(f"log {folder}: {error.strerror}", field="log") from error
             try:
@@ -199,10 +201,11 @@ class FileLog:
 
     def _readable(self, folder: Path, after: int) -> list[_Segment]:
         """Segments with bytes behind `after`, their sizes as of a moment when nobody was appending, durable."""
-        _check_folders(folder)
-        if not (folder / "lock").exists():
+        try:
+            lock = os.open(f"{folder}/lock", os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            _check_folders(folder)
             return []
-        lock = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
         try:
             _acquire(lock, fcntl.LOCK_SH, folder)
             segments = [segment for segment in _segments(folder, after) if segment.end > after]
@@ -264,7 +267,7 @@ class FileConsumer(FileReader):
                 f"log topic {topic}: another process reads it for {group}; see who holds {path}.lock",
                 field="group",
             ) from error
-        super().__init__(log, topic, _committed(path))
+        super().__init__(log, topic, _committed(str(path)))
 
     def commit(self) -> None:
         """Everything polled so far is dealt with."""
@@ -292,10 +295,20 @@ def _check_folders(folder: Path) -> None:
             raise Unavailable(f"log {path}: is a file where a directory should be; move it away", field="log")
 
 
-def _committed(path: Path) -> int:
+def _open_lock(folder: Path) -> int:
+    path, flags = f"{folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o644)
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        return os.open(path, flags, 0o644)
+
+
+def _committed(path: str) -> int:
     """The position in a group's file; 0, from where everything comes again, if there is none or it is torn."""
     try:
-        raw = path.read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            raw = file.read(_COMMIT.size + 1)
     except FileNotFoundError:
         return 0
     if len(raw) != _COMMIT.size:
@@ -328,9 +341,9 @@ def _segments(folder: Path, after: int = 0) -> list[_Segment]:
     bases = sorted(int(name.removesuffix(".log")) for name in names if name.endswith(".log"))
     found = []
     for base in bases[max(bisect_right(bases, after) - 1, 0) :]:
-        path = folder / f"{base:020d}.log"
+        path = f"{folder}/{base:020d}.log"
         with suppress(FileNotFoundError):  # pruned meanwhile
-            found.append(_Segment(path, base, path.stat().st_size))
+            found.append(_Segment(path, base, os.stat(path).st_size))
     return found
 
 
@@ -338,10 +351,10 @@ def _groups(folder: Path) -> list[Path]:
     return [path for path in folder.glob("groups/*") if path.suffix != ".lock"]
 
 
-def _written(path: Path) -> int:
+def _written(path: str | Path) -> int:
     """When a file was last written, UTC microseconds; for one that was removed meanwhile, long ago."""
     try:
-        return path.stat().st_mtime_ns // 1000
+        return os.stat(path).st_mtime_ns // 1000
     except FileNotFoundError:
         return 0
 
@@ -352,17 +365,17 @@ def _create(folder: Path, base: int) -> _Segment:
         if segment.size == 0:
             return segment
         _sync(segment.path)
-    path = folder / f"{base:020d}.log"
+    path = f"{folder}/{base:020d}.log"
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
         for directory in (folder, folder.parent):
-            _sync(directory)
+            _sync(str(directory))
     except OSError as error:
         raise Unavailable(f"log {folder}: {error.strerror}", field="log") from error
     return _Segment(path, base, 0)
 
 
-def _sync(path: Path) -> None:
+def _sync(path: str) -> None:
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -404,7 +417,7 @@ def _records(segment: _Segment, after: int) -> Iterator[tuple[int, bytes]]:
     """(position behind it, record) of each whole frame behind `after`, as far as the segment was known to go."""
     at = after
     try:
-        file = segment.path.open("rb")
+        file = open(segment.path, "rb")  # noqa: SIM115 - closed below
     except FileNotFoundError:  # pruned meanwhile, so this reader is none that is waited for
         return
     with file:
