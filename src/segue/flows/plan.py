@@ -73,7 +73,7 @@ def plan(step: Step, entries: Entries, scope: Scope, settings: Settings) -> list
     groups: list[list[date]] = []
     sizes: list[int] = []
     prints: dict[date, str] = {}
-    beside = False
+    beside, fewest = False, _around(step)
     for day in filter(scope.wanted, candidates):
         if _is_closed(step, entries, day, scope.force):
             beside = False
@@ -85,7 +85,7 @@ def plan(step: Step, entries: Entries, scope: Scope, settings: Settings) -> list
             beside = False
             continue
         rows = input_rows(step, entries, day)
-        if beside and sizes[-1] + rows <= settings.warehouse.chunk_rows:
+        if beside and (sizes[-1] + rows <= settings.warehouse.chunk_rows or len(groups[-1]) < fewest):
             groups[-1].append(day)
             sizes[-1] += rows
         else:
@@ -123,6 +123,16 @@ def _plan_whole(step: Step, entries: Entries, scope: Scope, settings: Settings) 
     if not scope.force and not _is_stale(step, entries, WHOLE, fingerprint):
         return []
     return [Chunk(span, {WHOLE: fingerprint}, sum(entries[key].rows for key in inputs))]
+
+
+def _around(step: Step) -> int:
+    """How many days the step reads for one, besides that day.
+
+    A chunk has as many of its own at least, however large they are: smaller ones would read the days around them over and over,
+    and this one reads no more than twice what a single day does.
+    """
+    daily = [read for read in step.reads if read.table.daily]
+    return max((read.before + max(0, read.after) for read in daily), default=0)
 
 
 def _shift(step: Step) -> timedelta:

@@ -94,7 +94,11 @@ class Warehouse(Struct, frozen=True, forbid_unknown_fields=True):
     threads: Annotated[int, Meta(ge=0, description="threads of the engine; 0 means one per core")] = 0
     chunk_rows: Annotated[
         int,
-        Meta(ge=10_000, description="raw events a step works on at once; days are grouped up to this many"),
+        Meta(
+            ge=10_000,
+            description="raw events a step works on at once; days are grouped up to this many, but not fewer than the step "
+            "reads around each",
+        ),
     ] = 5_000_000
     budget: Annotated[
         int,

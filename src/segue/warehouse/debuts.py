@@ -28,9 +28,9 @@ SURE: Final = 1.645
 
 def debuts(outcomes: ir.Table, exposures: ir.Table, tracks: ir.Table) -> ir.Table:
     """DEBUTS of the days that OUTCOMES has. A day needs the 13 days before it."""
-    new = tracks.filter(tracks.public & tracks.uploaded_at.notnull())
-    new = new.select("track_id", "artist_id", "genre", "uploaded_at", born=_number(new.uploaded_at))
-    days = outcomes.select(day=outcomes.day, number=_number(outcomes.ts)).distinct()
+    days = outcomes.select("day").distinct()
+    days = days.mutate(number=days.day.epoch_days().cast("int64"))
+    new = _new(tracks, days)
     there = days.cross_join(new)
     there = there.filter(there.number >= there.born, there.number < there.born + DEBUT_DAYS)
     sums = _counts(_shown(outcomes, exposures, new))
@@ -52,10 +52,20 @@ def _number(ts: ir.IntegerValue) -> ir.IntegerValue:
     return ((ts - ts % DAY) / DAY).cast("int64")
 
 
+def _new(tracks: ir.Table, days: ir.Table) -> ir.Table:
+    """Public uploads that are debuts on a day between the first and the last."""
+    span = days.aggregate(since=days.number.min() - (DEBUT_DAYS - 1), until=days.number.max())
+    known = tracks.filter(tracks.public & tracks.uploaded_at.notnull())
+    known = known.select("track_id", "artist_id", "genre", "uploaded_at", born=_number(known.uploaded_at))
+    return known.inner_join(span, [known.born >= span.since, known.born <= span.until]).drop("since", "until")
+
+
 def _shown(outcomes: ir.Table, exposures: ir.Table, new: ir.Table) -> ir.Table:
     """What became of the exposures of new uploads, and which of them were relevant."""
-    proposed = reduce(or_, (exposures.sources.contains(name) for name in MATCHED))
-    slots = exposures.select("request_id", "position", proposed=proposed.fill_null(False))
+    # Why before anything else: slots of all tracks, of weeks, would be joined and looked into for the few of new uploads.
+    slots = exposures.semi_join(new, "track_id")
+    proposed = reduce(or_, (slots.sources.contains(name) for name in MATCHED))
+    slots = slots.select("request_id", "position", proposed=proposed.fill_null(False))
     rows = outcomes.inner_join(new.select("track_id", "uploaded_at"), "track_id")
     rows = rows.filter(rows.ts >= rows.uploaded_at, rows.ts < rows.uploaded_at + DEBUT_DAYS * DAY)
     rows = rows.select("request_id", "position", "ts", "user_id", "track_id", "listened", "skipped")

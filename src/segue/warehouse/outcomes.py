@@ -23,7 +23,8 @@ def outcomes(exposures: ir.Table, events: ir.Table) -> ir.Table:
     slots = exposures.select(
         "day", "request_id", "ts", "user_id", "surface", "position", "track_id", "propensity"
     )
-    acts = events.filter(events.type.isin([e.value for e in _ANSWERS])).select(
+    named = events.request_id.notnull() | events.surface.notnull()
+    acts = events.filter(events.type.isin([e.value for e in _ANSWERS]), named).select(
         user_id="user_id",
         track_id="track_id",
         at="ts",

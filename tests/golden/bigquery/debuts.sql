@@ -23,143 +23,18 @@ OPTIONS (description = 'New public uploads in their first 14 days, as they stand
 CREATE OR REPLACE TABLE `debuts_staged`
 OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL 1 DAY))
 AS
-WITH t5 AS (
-  SELECT
-    *
-  FROM `outcomes` AS `t0`
-  WHERE
-    `t0`.`day` BETWEEN CAST('2026-10-20' AS DATE) AND CAST('2026-11-02' AS DATE)
-), t6 AS (
-  SELECT
-    `t1`.`track_id`,
-    `t1`.`uploaded_at`
-  FROM `tracks` AS `t1`
-  WHERE
-    `t1`.`public` AND `t1`.`uploaded_at` IS NOT NULL
-), t11 AS (
-  SELECT
-    `t5`.`day`,
-    `t5`.`request_id`,
-    `t5`.`ts`,
-    `t5`.`user_id`,
-    `t5`.`surface`,
-    `t5`.`position`,
-    `t5`.`track_id`,
-    `t5`.`propensity`,
-    `t5`.`played`,
-    `t5`.`listened`,
-    `t5`.`skipped`,
-    `t5`.`liked`,
-    `t5`.`hidden`,
-    `t5`.`ms_played`,
-    `t6`.`uploaded_at`
-  FROM t5 AS t5
-  INNER JOIN t6 AS t6
-    ON `t5`.`track_id` = `t6`.`track_id`
-), t16 AS (
-  SELECT
-    `t11`.`request_id`,
-    `t11`.`position`,
-    `t11`.`ts`,
-    `t11`.`user_id`,
-    `t11`.`track_id`,
-    `t11`.`listened`,
-    `t11`.`skipped`
-  FROM t11 AS t11
-  WHERE
-    `t11`.`ts` >= `t11`.`uploaded_at`
-    AND `t11`.`ts` < (
-      `t11`.`uploaded_at` + 1209600000000
-    )
-), t15 AS (
-  SELECT
-    `t2`.`request_id`,
-    `t2`.`position`,
-    COALESCE(
-      EXISTS(
-        SELECT
-          1
-        FROM UNNEST(`t2`.`sources`) AS element
-        WHERE
-          element = 'debuts'
-      )
-      OR EXISTS(
-        SELECT
-          1
-        FROM UNNEST(`t2`.`sources`) AS element
-        WHERE
-          element = 'fresh'
-      )
-      OR EXISTS(
-        SELECT
-          1
-        FROM UNNEST(`t2`.`sources`) AS element
-        WHERE
-          element = 'fold_in'
-      )
-      OR EXISTS(
-        SELECT
-          1
-        FROM UNNEST(`t2`.`sources`) AS element
-        WHERE
-          element = 'graph'
-      )
-      OR EXISTS(
-        SELECT
-          1
-        FROM UNNEST(`t2`.`sources`) AS element
-        WHERE
-          element = 'co_listened'
-      )
-      OR EXISTS(
-        SELECT
-          1
-        FROM UNNEST(`t2`.`sources`) AS element
-        WHERE
-          element = 'followed'
-      )
-      OR EXISTS(
-        SELECT
-          1
-        FROM UNNEST(`t2`.`sources`) AS element
-        WHERE
-          element = 'session_knn'
-      )
-      OR EXISTS(
-        SELECT
-          1
-        FROM UNNEST(`t2`.`sources`) AS element
-        WHERE
-          element = 'similar'
-      ),
-      FALSE
-    ) AS `proposed`
-  FROM `exposures` AS `t2`
-  WHERE
-    `t2`.`day` BETWEEN CAST('2026-10-20' AS DATE) AND CAST('2026-11-02' AS DATE)
-), `t19` AS (
-  SELECT
-    `t16`.`track_id`,
-    `t16`.`user_id`,
-    `t16`.`listened`,
-    `t16`.`skipped`,
-    CAST(TRUNC(ieee_divide(`t16`.`ts` - (
-      MOD(`t16`.`ts`, 86400000000)
-    ), 86400000000)) AS INT64) AS `number`,
-    `t15`.`proposed` AND `t16`.`user_id` IS NOT NULL AS `relevant`
-  FROM t16 AS t16
-  INNER JOIN t15 AS t15
-    ON `t16`.`request_id` = `t15`.`request_id` AND `t16`.`position` = `t15`.`position`
-), t9 AS (
+WITH t3 AS (
   SELECT DISTINCT
-    `t0`.`day`,
-    CAST(TRUNC(ieee_divide(`t0`.`ts` - (
-      MOD(`t0`.`ts`, 86400000000)
-    ), 86400000000)) AS INT64) AS `number`
+    `t0`.`day`
   FROM `outcomes` AS `t0`
   WHERE
     `t0`.`day` BETWEEN CAST('2026-10-20' AS DATE) AND CAST('2026-11-02' AS DATE)
-), t10 AS (
+), `t8` AS (
+  SELECT
+    `t3`.`day`,
+    DATE_DIFF(`t3`.`day`, CAST('1970-01-01' AS DATE), DAY) AS `number`
+  FROM t3 AS t3
+), t11 AS (
   SELECT
     `t1`.`track_id`,
     `t1`.`artist_id`,
@@ -173,117 +48,279 @@ WITH t5 AS (
   FROM `tracks` AS `t1`
   WHERE
     `t1`.`public` AND `t1`.`uploaded_at` IS NOT NULL
-), t12 AS (
+), t14 AS (
   SELECT
-    `t9`.`day`,
-    `t9`.`number`,
-    `t10`.`track_id`,
-    `t10`.`artist_id`,
-    `t10`.`genre`,
-    `t10`.`uploaded_at`,
-    `t10`.`born`
-  FROM t9 AS t9
-  CROSS JOIN t10 AS t10
-), t18 AS (
+    MIN(`t10`.`number`) - 13 AS `since`,
+    MAX(`t10`.`number`) AS `until`
+  FROM `t8` AS `t10`
+), `t15` AS (
+  SELECT
+    `t11`.`track_id`,
+    `t11`.`artist_id`,
+    `t11`.`genre`,
+    `t11`.`uploaded_at`,
+    `t11`.`born`,
+    `t14`.`since`,
+    `t14`.`until`
+  FROM t11 AS t11
+  INNER JOIN t14 AS t14
+    ON `t11`.`born` >= `t14`.`since` AND `t11`.`born` <= `t14`.`until`
+), t6 AS (
   SELECT
     *
-  FROM t12 AS t12
+  FROM `outcomes` AS `t0`
   WHERE
-    `t12`.`number` >= `t12`.`born` AND `t12`.`number` < (
-      `t12`.`born` + 14
+    `t0`.`day` BETWEEN CAST('2026-10-20' AS DATE) AND CAST('2026-11-02' AS DATE)
+), t19 AS (
+  SELECT
+    `t16`.`track_id`,
+    `t16`.`uploaded_at`
+  FROM `t15` AS `t16`
+), t22 AS (
+  SELECT
+    `t6`.`day`,
+    `t6`.`request_id`,
+    `t6`.`ts`,
+    `t6`.`user_id`,
+    `t6`.`surface`,
+    `t6`.`position`,
+    `t6`.`track_id`,
+    `t6`.`propensity`,
+    `t6`.`played`,
+    `t6`.`listened`,
+    `t6`.`skipped`,
+    `t6`.`liked`,
+    `t6`.`hidden`,
+    `t6`.`ms_played`,
+    `t19`.`uploaded_at`
+  FROM t6 AS t6
+  INNER JOIN t19 AS t19
+    ON `t6`.`track_id` = `t19`.`track_id`
+), t28 AS (
+  SELECT
+    `t22`.`request_id`,
+    `t22`.`position`,
+    `t22`.`ts`,
+    `t22`.`user_id`,
+    `t22`.`track_id`,
+    `t22`.`listened`,
+    `t22`.`skipped`
+  FROM t22 AS t22
+  WHERE
+    `t22`.`ts` >= `t22`.`uploaded_at`
+    AND `t22`.`ts` < (
+      `t22`.`uploaded_at` + 1209600000000
     )
-), t23 AS (
-  SELECT
-    `t20`.`track_id`,
-    `t20`.`number`,
-    COUNT(*) AS `exposures`,
-    COUNT(NULLIF(`t20`.`relevant`, FALSE)) AS `relevant`,
-    COUNT(NULLIF(`t20`.`listened`, FALSE)) AS `listens`,
-    COUNT(NULLIF(`t20`.`skipped`, FALSE)) AS `skips`
-  FROM `t19` AS `t20`
-  GROUP BY
-    1,
-    2
-), t21 AS (
+), t7 AS (
   SELECT
     *
-  FROM `t19` AS `t20`
+  FROM `exposures` AS `t2`
   WHERE
-    `t20`.`relevant`
+    `t2`.`day` BETWEEN CAST('2026-10-20' AS DATE) AND CAST('2026-11-02' AS DATE)
+), t20 AS (
+  SELECT
+    `t16`.`track_id`,
+    `t16`.`artist_id`,
+    `t16`.`genre`,
+    `t16`.`uploaded_at`,
+    `t16`.`born`
+  FROM `t15` AS `t16`
 ), t24 AS (
   SELECT
-    `t21`.`track_id`,
-    `t21`.`user_id`,
-    MIN(`t21`.`number`) AS `number`
-  FROM t21 AS t21
-  GROUP BY
-    1,
-    2
+    `t7`.`request_id`,
+    `t7`.`position`,
+    COALESCE(
+      EXISTS(
+        SELECT
+          1
+        FROM UNNEST(`t7`.`sources`) AS element
+        WHERE
+          element = 'debuts'
+      )
+      OR EXISTS(
+        SELECT
+          1
+        FROM UNNEST(`t7`.`sources`) AS element
+        WHERE
+          element = 'fresh'
+      )
+      OR EXISTS(
+        SELECT
+          1
+        FROM UNNEST(`t7`.`sources`) AS element
+        WHERE
+          element = 'fold_in'
+      )
+      OR EXISTS(
+        SELECT
+          1
+        FROM UNNEST(`t7`.`sources`) AS element
+        WHERE
+          element = 'graph'
+      )
+      OR EXISTS(
+        SELECT
+          1
+        FROM UNNEST(`t7`.`sources`) AS element
+        WHERE
+          element = 'co_listened'
+      )
+      OR EXISTS(
+        SELECT
+          1
+        FROM UNNEST(`t7`.`sources`) AS element
+        WHERE
+          element = 'followed'
+      )
+      OR EXISTS(
+        SELECT
+          1
+        FROM UNNEST(`t7`.`sources`) AS element
+        WHERE
+          element = 'session_knn'
+      )
+      OR EXISTS(
+        SELECT
+          1
+        FROM UNNEST(`t7`.`sources`) AS element
+        WHERE
+          element = 'similar'
+      ),
+      FALSE
+    ) AS `proposed`
+  FROM t7 AS t7
+  WHERE
+    EXISTS(
+      SELECT
+        1
+      FROM t20 AS t20
+      WHERE
+        `t7`.`track_id` = `t20`.`track_id`
+    )
+), `t29` AS (
+  SELECT
+    `t28`.`track_id`,
+    `t28`.`user_id`,
+    `t28`.`listened`,
+    `t28`.`skipped`,
+    CAST(TRUNC(ieee_divide(`t28`.`ts` - (
+      MOD(`t28`.`ts`, 86400000000)
+    ), 86400000000)) AS INT64) AS `number`,
+    `t24`.`proposed` AND `t28`.`user_id` IS NOT NULL AS `relevant`
+  FROM t28 AS t28
+  INNER JOIN t24 AS t24
+    ON `t28`.`request_id` = `t24`.`request_id` AND `t28`.`position` = `t24`.`position`
+), t21 AS (
+  SELECT
+    `t12`.`day`,
+    `t12`.`number`,
+    `t20`.`track_id`,
+    `t20`.`artist_id`,
+    `t20`.`genre`,
+    `t20`.`uploaded_at`,
+    `t20`.`born`
+  FROM `t8` AS `t12`
+  CROSS JOIN t20 AS t20
 ), t26 AS (
   SELECT
-    `t24`.`track_id`,
-    `t24`.`number`,
-    COUNT(*) AS `listeners`
-  FROM t24 AS t24
+    *
+  FROM t21 AS t21
+  WHERE
+    `t21`.`number` >= `t21`.`born` AND `t21`.`number` < (
+      `t21`.`born` + 14
+    )
+), t33 AS (
+  SELECT
+    `t30`.`track_id`,
+    `t30`.`number`,
+    COUNT(*) AS `exposures`,
+    COUNT(NULLIF(`t30`.`relevant`, FALSE)) AS `relevant`,
+    COUNT(NULLIF(`t30`.`listened`, FALSE)) AS `listens`,
+    COUNT(NULLIF(`t30`.`skipped`, FALSE)) AS `skips`
+  FROM `t29` AS `t30`
   GROUP BY
     1,
     2
-), t27 AS (
-  SELECT
-    `t23`.`track_id`,
-    `t23`.`number`,
-    `t23`.`exposures`,
-    `t23`.`relevant`,
-    `t23`.`listens`,
-    `t23`.`skips`,
-    `t26`.`listeners`
-  FROM t23 AS t23
-  LEFT OUTER JOIN t26 AS t26
-    ON `t23`.`track_id` = `t26`.`track_id` AND `t23`.`number` = `t26`.`number`
-), t29 AS (
-  SELECT
-    `t27`.`track_id` AS `of`,
-    `t27`.`number` AS `at`,
-    `t27`.`exposures`,
-    `t27`.`relevant`,
-    `t27`.`listens`,
-    `t27`.`skips`,
-    `t27`.`listeners`
-  FROM t27 AS t27
-), t30 AS (
-  SELECT
-    `t18`.`day`,
-    `t18`.`number`,
-    `t18`.`track_id`,
-    `t18`.`artist_id`,
-    `t18`.`genre`,
-    `t18`.`uploaded_at`,
-    `t18`.`born`,
-    `t29`.`of`,
-    `t29`.`at`,
-    `t29`.`exposures`,
-    `t29`.`relevant`,
-    `t29`.`listens`,
-    `t29`.`skips`,
-    `t29`.`listeners`
-  FROM t18 AS t18
-  LEFT OUTER JOIN t29 AS t29
-    ON `t18`.`track_id` = `t29`.`of` AND `t29`.`at` <= `t18`.`number`
 ), t31 AS (
   SELECT
-    `t30`.`day`,
-    `t30`.`track_id`,
-    `t30`.`artist_id`,
-    `t30`.`genre`,
-    `t30`.`uploaded_at`,
-    `t30`.`number`,
-    `t30`.`born`,
-    COALESCE(SUM(`t30`.`exposures`), 0) AS `exposures`,
-    COALESCE(SUM(`t30`.`relevant`), 0) AS `relevant`,
-    COALESCE(SUM(`t30`.`listeners`), 0) AS `listeners`,
-    COALESCE(SUM(`t30`.`listens`), 0) AS `listens`,
-    COALESCE(SUM(`t30`.`skips`), 0) AS `skips`
-  FROM t30 AS t30
+    *
+  FROM `t29` AS `t30`
+  WHERE
+    `t30`.`relevant`
+), t34 AS (
+  SELECT
+    `t31`.`track_id`,
+    `t31`.`user_id`,
+    MIN(`t31`.`number`) AS `number`
+  FROM t31 AS t31
+  GROUP BY
+    1,
+    2
+), t36 AS (
+  SELECT
+    `t34`.`track_id`,
+    `t34`.`number`,
+    COUNT(*) AS `listeners`
+  FROM t34 AS t34
+  GROUP BY
+    1,
+    2
+), t37 AS (
+  SELECT
+    `t33`.`track_id`,
+    `t33`.`number`,
+    `t33`.`exposures`,
+    `t33`.`relevant`,
+    `t33`.`listens`,
+    `t33`.`skips`,
+    `t36`.`listeners`
+  FROM t33 AS t33
+  LEFT OUTER JOIN t36 AS t36
+    ON `t33`.`track_id` = `t36`.`track_id` AND `t33`.`number` = `t36`.`number`
+), t39 AS (
+  SELECT
+    `t37`.`track_id` AS `of`,
+    `t37`.`number` AS `at`,
+    `t37`.`exposures`,
+    `t37`.`relevant`,
+    `t37`.`listens`,
+    `t37`.`skips`,
+    `t37`.`listeners`
+  FROM t37 AS t37
+), t40 AS (
+  SELECT
+    `t26`.`day`,
+    `t26`.`number`,
+    `t26`.`track_id`,
+    `t26`.`artist_id`,
+    `t26`.`genre`,
+    `t26`.`uploaded_at`,
+    `t26`.`born`,
+    `t39`.`of`,
+    `t39`.`at`,
+    `t39`.`exposures`,
+    `t39`.`relevant`,
+    `t39`.`listens`,
+    `t39`.`skips`,
+    `t39`.`listeners`
+  FROM t26 AS t26
+  LEFT OUTER JOIN t39 AS t39
+    ON `t26`.`track_id` = `t39`.`of` AND `t39`.`at` <= `t26`.`number`
+), t41 AS (
+  SELECT
+    `t40`.`day`,
+    `t40`.`track_id`,
+    `t40`.`artist_id`,
+    `t40`.`genre`,
+    `t40`.`uploaded_at`,
+    `t40`.`number`,
+    `t40`.`born`,
+    COALESCE(SUM(`t40`.`exposures`), 0) AS `exposures`,
+    COALESCE(SUM(`t40`.`relevant`), 0) AS `relevant`,
+    COALESCE(SUM(`t40`.`listeners`), 0) AS `listeners`,
+    COALESCE(SUM(`t40`.`listens`), 0) AS `listens`,
+    COALESCE(SUM(`t40`.`skips`), 0) AS `skips`
+  FROM t40 AS t40
   GROUP BY
     1,
     2,
@@ -292,119 +329,119 @@ WITH t5 AS (
     5,
     6,
     7
-), t32 AS (
+), t42 AS (
   SELECT
-    `t31`.`day`,
-    `t31`.`track_id`,
-    `t31`.`artist_id`,
-    `t31`.`genre`,
-    `t31`.`uploaded_at`,
-    `t31`.`number`,
-    `t31`.`born`,
-    `t31`.`exposures`,
-    `t31`.`relevant`,
-    `t31`.`listeners`,
-    `t31`.`listens`,
-    `t31`.`skips`,
+    `t41`.`day`,
+    `t41`.`track_id`,
+    `t41`.`artist_id`,
+    `t41`.`genre`,
+    `t41`.`uploaded_at`,
+    `t41`.`number`,
+    `t41`.`born`,
+    `t41`.`exposures`,
+    `t41`.`relevant`,
+    `t41`.`listeners`,
+    `t41`.`listens`,
+    `t41`.`skips`,
     ieee_divide(
-      CAST(SUM(`t31`.`listens`) OVER (PARTITION BY `t31`.`day` ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS FLOAT64) + 0.1 * 20.0,
-      CAST(SUM(`t31`.`exposures`) OVER (PARTITION BY `t31`.`day` ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS FLOAT64) + 20.0
+      CAST(SUM(`t41`.`listens`) OVER (PARTITION BY `t41`.`day` ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS FLOAT64) + 0.1 * 20.0,
+      CAST(SUM(`t41`.`exposures`) OVER (PARTITION BY `t41`.`day` ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS FLOAT64) + 20.0
     ) AS `overall`
-  FROM t31 AS t31
-), t33 AS (
+  FROM t41 AS t41
+), t43 AS (
   SELECT
-    `t32`.`day`,
-    `t32`.`track_id`,
-    `t32`.`artist_id`,
-    `t32`.`genre`,
-    `t32`.`uploaded_at`,
-    `t32`.`number`,
-    `t32`.`born`,
-    `t32`.`exposures`,
-    `t32`.`relevant`,
-    `t32`.`listeners`,
-    `t32`.`listens`,
-    `t32`.`skips`,
-    `t32`.`overall`,
+    `t42`.`day`,
+    `t42`.`track_id`,
+    `t42`.`artist_id`,
+    `t42`.`genre`,
+    `t42`.`uploaded_at`,
+    `t42`.`number`,
+    `t42`.`born`,
+    `t42`.`exposures`,
+    `t42`.`relevant`,
+    `t42`.`listeners`,
+    `t42`.`listens`,
+    `t42`.`skips`,
+    `t42`.`overall`,
     ieee_divide(
-      CAST(SUM(`t32`.`listens`) OVER (
-        PARTITION BY `t32`.`day`, `t32`.`genre`
+      CAST(SUM(`t42`.`listens`) OVER (
+        PARTITION BY `t42`.`day`, `t42`.`genre`
         ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
-      ) AS FLOAT64) + `t32`.`overall` * 20.0,
-      CAST(SUM(`t32`.`exposures`) OVER (
-        PARTITION BY `t32`.`day`, `t32`.`genre`
+      ) AS FLOAT64) + `t42`.`overall` * 20.0,
+      CAST(SUM(`t42`.`exposures`) OVER (
+        PARTITION BY `t42`.`day`, `t42`.`genre`
         ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
       ) AS FLOAT64) + 20.0
     ) AS `prior`
-  FROM t32 AS t32
-), t34 AS (
+  FROM t42 AS t42
+), t44 AS (
   SELECT
-    `t33`.`day`,
-    `t33`.`track_id`,
-    `t33`.`artist_id`,
-    `t33`.`genre`,
-    `t33`.`uploaded_at`,
-    `t33`.`number`,
-    `t33`.`born`,
-    `t33`.`exposures`,
-    `t33`.`relevant`,
-    `t33`.`listeners`,
-    `t33`.`listens`,
-    `t33`.`skips`,
-    `t33`.`overall`,
-    `t33`.`prior`,
+    `t43`.`day`,
+    `t43`.`track_id`,
+    `t43`.`artist_id`,
+    `t43`.`genre`,
+    `t43`.`uploaded_at`,
+    `t43`.`number`,
+    `t43`.`born`,
+    `t43`.`exposures`,
+    `t43`.`relevant`,
+    `t43`.`listeners`,
+    `t43`.`listens`,
+    `t43`.`skips`,
+    `t43`.`overall`,
+    `t43`.`prior`,
     ieee_divide(
-      CAST(`t33`.`listens` AS FLOAT64) + `t33`.`prior` * 20.0,
-      CAST(`t33`.`exposures` AS FLOAT64) + 20.0
+      CAST(`t43`.`listens` AS FLOAT64) + `t43`.`prior` * 20.0,
+      CAST(`t43`.`exposures` AS FLOAT64) + 20.0
     ) AS `rate`
-  FROM t33 AS t33
+  FROM t43 AS t43
 )
 SELECT
-  `t34`.`day`,
-  `t34`.`track_id`,
-  `t34`.`artist_id`,
-  `t34`.`genre`,
-  `t34`.`uploaded_at`,
+  `t44`.`day`,
+  `t44`.`track_id`,
+  `t44`.`artist_id`,
+  `t44`.`genre`,
+  `t44`.`uploaded_at`,
   CAST((
-    `t34`.`born` + 13
-  ) - `t34`.`number` AS INT64) AS `days_left`,
-  `t34`.`exposures`,
-  `t34`.`relevant`,
-  `t34`.`listeners`,
-  `t34`.`listens`,
-  `t34`.`skips`,
-  `t34`.`prior`,
-  `t34`.`rate`,
-  `t34`.`rate` + SQRT(
+    `t44`.`born` + 13
+  ) - `t44`.`number` AS INT64) AS `days_left`,
+  `t44`.`exposures`,
+  `t44`.`relevant`,
+  `t44`.`listeners`,
+  `t44`.`listens`,
+  `t44`.`skips`,
+  `t44`.`prior`,
+  `t44`.`rate`,
+  `t44`.`rate` + SQRT(
     ieee_divide(
-      `t34`.`rate` * (
-        1.0 - `t34`.`rate`
+      `t44`.`rate` * (
+        1.0 - `t44`.`rate`
       ),
-      CAST(`t34`.`exposures` AS FLOAT64) + 20.0 + 1.0
+      CAST(`t44`.`exposures` AS FLOAT64) + 20.0 + 1.0
     )
   ) * 1.645 AS `upper`,
   IF(
-    `t34`.`exposures` >= 20
+    `t44`.`exposures` >= 20
     AND (
-      `t34`.`rate` + (
+      `t44`.`rate` + (
         SQRT(
           ieee_divide(
-            `t34`.`rate` * (
-              1.0 - `t34`.`rate`
+            `t44`.`rate` * (
+              1.0 - `t44`.`rate`
             ),
-            CAST(`t34`.`exposures` AS FLOAT64) + 20.0 + 1.0
+            CAST(`t44`.`exposures` AS FLOAT64) + 20.0 + 1.0
           )
         ) * 1.645
       )
     ) < (
-      `t34`.`prior` * 0.5
+      `t44`.`prior` * 0.5
     ),
     'listened to far less than its genre',
     CAST(NULL AS STRING)
   ) AS `paused`
-FROM t34 AS t34
+FROM t44 AS t44
 WHERE
-  `t34`.`day` BETWEEN CAST('2026-11-02' AS DATE) AND CAST('2026-11-02' AS DATE);
+  `t44`.`day` BETWEEN CAST('2026-11-02' AS DATE) AND CAST('2026-11-02' AS DATE);
 
 MERGE `debuts` AS kept
 USING (

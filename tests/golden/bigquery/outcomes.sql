@@ -22,7 +22,7 @@ OPTIONS (description = 'Exposures with what the listener then did with the track
 CREATE OR REPLACE TABLE `outcomes_staged`
 OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL 1 DAY))
 AS
-WITH t4 AS (
+WITH t3 AS (
   SELECT
     `t0`.`day`,
     `t0`.`request_id`,
@@ -50,16 +50,19 @@ WITH t4 AS (
   WHERE
     `t1`.`day` BETWEEN CAST('2026-11-02' AS DATE) AND CAST('2026-11-03' AS DATE)
     AND `t1`.`type` IN ('play', 'skip', 'like', 'hide')
+    AND (
+      `t1`.`request_id` IS NOT NULL OR `t1`.`surface` IS NOT NULL
+    )
 ), t6 AS (
   SELECT
-    `t4`.`day`,
-    `t4`.`request_id`,
-    `t4`.`ts`,
-    `t4`.`user_id`,
-    `t4`.`surface`,
-    `t4`.`position`,
-    `t4`.`track_id`,
-    `t4`.`propensity`,
+    `t3`.`day`,
+    `t3`.`request_id`,
+    `t3`.`ts`,
+    `t3`.`user_id`,
+    `t3`.`surface`,
+    `t3`.`position`,
+    `t3`.`track_id`,
+    `t3`.`propensity`,
     `t5`.`user_id` AS `user_id_right`,
     `t5`.`track_id` AS `track_id_right`,
     `t5`.`at`,
@@ -69,18 +72,18 @@ WITH t4 AS (
     `t5`.`ms_played`,
     `t5`.`listened`,
     `t5`.`skipped`
-  FROM t4 AS t4
+  FROM t3 AS t3
   INNER JOIN t5 AS t5
-    ON `t4`.`user_id` = `t5`.`user_id`
-    AND `t4`.`track_id` = `t5`.`track_id`
-    AND `t5`.`at` >= `t4`.`ts`
+    ON `t3`.`user_id` = `t5`.`user_id`
+    AND `t3`.`track_id` = `t5`.`track_id`
+    AND `t5`.`at` >= `t3`.`ts`
     AND `t5`.`at` < (
-      `t4`.`ts` + 86400000000
+      `t3`.`ts` + 86400000000
     )
     AND (
-      `t5`.`answers` = `t4`.`request_id`
+      `t5`.`answers` = `t3`.`request_id`
       OR (
-        `t5`.`answers` IS NULL AND `t5`.`where` = `t4`.`surface`
+        `t5`.`answers` IS NULL AND `t5`.`where` = `t3`.`surface`
       )
     )
 ), t8 AS (
@@ -99,14 +102,14 @@ WITH t4 AS (
     2
 ), t9 AS (
   SELECT
-    `t4`.`day`,
-    `t4`.`request_id`,
-    `t4`.`ts`,
-    `t4`.`user_id`,
-    `t4`.`surface`,
-    `t4`.`position`,
-    `t4`.`track_id`,
-    `t4`.`propensity`,
+    `t3`.`day`,
+    `t3`.`request_id`,
+    `t3`.`ts`,
+    `t3`.`user_id`,
+    `t3`.`surface`,
+    `t3`.`position`,
+    `t3`.`track_id`,
+    `t3`.`propensity`,
     `t8`.`request_id` AS `request_id_right`,
     `t8`.`position` AS `position_right`,
     `t8`.`plays`,
@@ -115,9 +118,9 @@ WITH t4 AS (
     `t8`.`likes`,
     `t8`.`hides`,
     `t8`.`ms`
-  FROM t4 AS t4
+  FROM t3 AS t3
   LEFT OUTER JOIN t8 AS t8
-    ON `t4`.`request_id` = `t8`.`request_id` AND `t4`.`position` = `t8`.`position`
+    ON `t3`.`request_id` = `t8`.`request_id` AND `t3`.`position` = `t8`.`position`
 )
 SELECT
   `t9`.`day`,

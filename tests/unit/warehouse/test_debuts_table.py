@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from random import Random
 
+import ibis
 import pyarrow as pa
 import pytest
 from made import computed, given_rows
 
+from segue.contracts.schema import Table
 from segue.contracts.tables import DEBUTS, EXPOSURES, OUTCOMES, TRACKS
 from segue.contracts.vocabulary import DAY
 from segue.warehouse.debuts import debuts
@@ -52,12 +55,15 @@ class Log:
         self.exposures.append(_filled(EXPOSURES.arrow, key | {"sources": sources}))
         self.outcomes.append(_filled(OUTCOMES.arrow, key | acts | {"ms_played": 0}))
 
-    def debuts(self, *tracks: Row) -> list[Row]:
+    def debuts(self, *tracks: Row, since: int = 0, until: int = TODAY * 2) -> list[Row]:
+        def given(table: Table, rows: list[Row]) -> ibis.Table:
+            return given_rows(table, [row for row in rows if day(since) <= row["day"] <= day(until)])  # type: ignore[operator]
+
         return computed(
             DEBUTS,
             debuts(
-                given_rows(OUTCOMES, self.outcomes),
-                given_rows(EXPOSURES, self.exposures),
+                given(OUTCOMES, self.outcomes),
+                given(EXPOSURES, self.exposures),
                 given_rows(TRACKS, list(tracks)),
             ),
         )
@@ -88,6 +94,24 @@ def test_only_public_uploads_of_the_last_fourteen_days_are_debuts() -> None:
         track(5, TODAY + 1),
     )
     assert [(r["track_id"], r["days_left"]) for r in found] == [(1, 0)]
+
+
+def test_a_day_comes_out_of_its_two_weeks_as_out_of_all_that_was_shown() -> None:
+    dice, log = Random(4), Log()
+    tracks = [track(n, TODAY - 28 + n, genre="ab"[n % 2]) for n in range(50)]
+    for number in range(TODAY - 15, TODAY + 15):
+        for _ in range(20):
+            source, did = dice.choice(["fresh", "popular"]), dice.choice(["listened", "skipped", ""])
+            log.show(dice.randrange(50), number, dice.randrange(6), [source], did)
+    whole = log.debuts(*tracks)
+    for number in range(TODAY, TODAY + 15):
+        of_day = [row for row in whole if row["day"] == day(number)]
+        assert sorted(row["track_id"] for row in of_day) == [
+            n for n in range(50) if 0 <= number - TODAY + 28 - n < 14
+        ]
+        assert sum(row["listeners"] for row in of_day) > 14
+        alone = log.debuts(*tracks, since=number - 13, until=number)
+        assert [row for row in alone if row["day"] == day(number)] == of_day
 
 
 def test_what_is_shown_to_nobody_is_owed_all() -> None:
