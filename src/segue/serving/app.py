@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from math import ceil
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -48,12 +47,12 @@ def make_app(
     platform: Platform,
     settings: Settings,
     metrics: Metrics | None = None,
-    shared: tuple[Queue, Path] | None = None,
+    shared: Queue | None = None,
 ) -> Starlette:
     """The application over a platform, which it closes when it shuts down.
 
     `metrics` are those of this worker among several; None counts this process alone. `shared`: the queue in which the workers
-    share requests, and a directory of theirs.
+    share requests.
     """
     counted = Metrics() if metrics is None else metrics
     table, limits = operations(settings), settings.serving
@@ -61,7 +60,7 @@ def make_app(
     pool = None
     if shared is not None:
         recommend = partial(answer, platform, counted)
-        pool = Pool(*shared, recommend, reads, limits.read_threads, counted)
+        pool = Pool(shared, recommend, reads, limits.read_threads, counted)
     service = Service(
         platform=platform,
         settings=settings,

@@ -12,10 +12,13 @@ large to be sent.
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import logging
+import os
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +40,7 @@ LOOK_S: Final = 0.2
 """How often a thread that waits for a request looks whether it is still wanted, and how long it tries to hand an answer over."""
 MOST_BYTES: Final = 1 << 18
 """More than a message of such a socket may have."""
+_LIMIT: Final = struct.pack("ll", 0, int(LOOK_S * 1e6))
 _log = logging.getLogger("segue.serving")
 
 
@@ -69,35 +73,45 @@ _reply: Final = msgspec.msgpack.Decoder(_Reply).decode
 
 @dataclass(frozen=True)
 class Queue:
-    """The two ends of the queue, made before the workers, who inherit them."""
+    """The two ends of the queue and where answers go, made before the workers, who inherit them."""
 
     put: socket.socket
     take: socket.socket
+    folder: int
+    """An open directory."""
 
     @classmethod
-    def make(cls) -> Queue | None:
-        """None where the system has no such sockets (macOS); each worker then answers what it is asked."""
-        try:
-            put, take = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        except OSError:
+    def make(cls, directory: Path) -> Queue | None:
+        """None but on Linux (macOS has no such sockets); each worker then answers what it is asked."""
+        if sys.platform != "linux":
             return None
+        put, take = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         put.setblocking(False)
         # The system's own time limit, not Python's: with that one every thread wakes for every request.
-        take.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, int(LOOK_S * 1e6)))
-        return cls(put, take)
+        take.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _LIMIT)
+        return cls(put, take, os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
+
+    def place(self) -> str:
+        """The path of a new socket. By the open directory, since the path of a socket may have 107 bytes and $TMPDIR more."""
+        return f"/proc/self/fd/{self.folder}/answers-{token_hex(8)}"
+
+    def close(self) -> None:
+        """Release all of it."""
+        self.put.close()
+        self.take.close()
+        os.close(self.folder)
 
 
 class Pool:
     """A worker's part in it: what it is asked it puts into the queue, and what it takes from there it answers.
 
     `answer` is called from `threads` threads of the pool, or from those of `lane` for what this worker answers itself in the
-    end. `directory` is one that all workers see. Used from one event loop.
+    end. Used from one event loop.
     """
 
     def __init__(
         self,
         queue: Queue,
-        directory: Path,
         answer: Callable[[Request], Answered],
         lane: Lane,
         threads: int,
@@ -107,7 +121,7 @@ class Pool:
         self._answer = answer
         self._lane = lane
         self._metrics = metrics
-        self._path = str(directory / f"answers-{token_hex(8)}")
+        self._path = queue.place()
         self._replies = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._replies.bind(self._path)
         self._replies.setblocking(False)
@@ -177,14 +191,18 @@ class Pool:
         """Answer what comes, until closed."""
         room = memoryview(bytearray(MOST_BYTES))
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.settimeout(LOOK_S)
+            # With Python's time limit it would try without a pause: poll does not know that the other one has no room.
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _LIMIT)
             while not self._closing:
                 try:
                     size = self._queue.take.recv_into(room)
                 except BlockingIOError:  # nothing has come
                     continue
                 asked = _asked(room[:size])
-                self._metrics.waited("read", perf_counter() - asked.at)
+                waited = perf_counter() - asked.at
+                if waited > PATIENCE_S:  # whoever was asked answers already
+                    continue
+                self._metrics.waited("read", waited)
                 self._hand_over(sender, asked.by, _Reply(asked.number, self._try(asked.request)))
 
     def _try(self, request: Request) -> Answered | None:
@@ -204,6 +222,8 @@ class Pool:
                 return
             except OSError as error:  # too large, or the other one is gone or has no time
                 _log.debug("an answer could not be handed to %s: %s", to, error)
+                if error.errno != errno.EMSGSIZE:
+                    return
 
 
 def _settle(future: asyncio.Future[Answered | None], answered: Answered | None) -> None:

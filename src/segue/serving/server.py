@@ -59,8 +59,8 @@ def serve(
     with status 1 if a worker cannot start.
     """
     port = claim_port(settings.serving.host, settings.serving.port)
-    queue = Queue.make() if settings.serving.workers > 1 else None
     with tempfile.TemporaryDirectory(prefix="segue-") as directory:
+        queue = Queue.make(Path(directory)) if settings.serving.workers > 1 else None
         server = Server(
             "segue",
             address=settings.serving.host,
@@ -110,9 +110,7 @@ def _load(
 ) -> Starlette:
     """The application of one worker; runs in the worker's process."""
     end_with(parent, DRAIN_S)
-    app = make_app(
-        make_platform(), settings, Metrics(directory), None if queue is None else (queue, directory)
-    )
+    app = make_app(make_platform(), settings, Metrics(directory), queue)
     # What is loaded and warm by now stays: the collector need not look through it, 20 ms at a time, between requests.
     gc.collect()
     gc.freeze()

@@ -23,12 +23,12 @@ HOME = Request(surface="home", user_id=7, session=(1, 2), variants={"a": "b"})
 class Worker:
     """Answers with its name, or as told: `busy` until it is set free."""
 
-    def __init__(self, name: str, queue: Queue, folder: Path, most: int = 10) -> None:
+    def __init__(self, name: str, queue: Queue, most: int = 10) -> None:
         self.name, self.free, self.asked = name, threading.Event(), list[Request]()
         self.says: Callable[[Request], bytes] = lambda request: name.encode()
         self.free.set()
         self.lane = Lane("read", 1, Metrics(), most)
-        self.pool = Pool(queue, folder, self.answer, self.lane, 1, Metrics())
+        self.pool = Pool(queue, self.answer, self.lane, 1, Metrics())
 
     def answer(self, request: Request) -> Answered:
         self.asked.append(request)
@@ -38,10 +38,10 @@ class Worker:
 
 @contextmanager
 def working(folder: Path, names: str = "ab", most: int = 10) -> Iterator[list[Worker]]:
-    queue = Queue.make()
+    queue = Queue.make(folder)
     assert queue is not None
-    with closing(queue.put), closing(queue.take):
-        workers = [Worker(name, queue, folder, most) for name in names]
+    with closing(queue):
+        workers = [Worker(name, queue, most) for name in names]
         for worker in workers:
             worker.pool.start()
         try:
@@ -149,5 +149,37 @@ def test_too_many_are_refused(tmp_path: Path) -> None:
             a.free.set()
             await asyncio.gather(*waiting)
             assert (await a.pool.run(HOME)).body == b"a"
+
+    asyncio.run(go())
+
+
+def test_the_temporary_directory_may_have_a_long_path(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 50)
+    folder.mkdir()
+
+    async def go() -> None:
+        with working(folder) as workers:
+            found = await asyncio.gather(*(workers[0].pool.run(HOME) for _ in range(6)))
+            assert {answered.body for answered in found} <= {b"a", b"b"}
+            assert all(worker.asked for worker in workers)
+
+    asyncio.run(go())
+
+
+def test_what_waited_too_long_in_the_queue_is_not_answered_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "PATIENCE_S", 0.2)
+
+    async def go() -> None:
+        with working(tmp_path, "a") as (a,):
+            a.free.clear()
+            asked = [asyncio.ensure_future(a.pool.run(HOME)) for _ in range(8)]
+            await asyncio.sleep(0.5)
+            a.free.set()
+            await asyncio.gather(*asked)
+            await a.pool.run(HOME)  # behind all that is still in the queue
+            # One had been taken from the queue when its time was over.
+            assert len(a.asked) == 8 + 1 + 1
 
     asyncio.run(go())
