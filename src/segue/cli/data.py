@@ -28,6 +28,7 @@ from segue.flows.ledger import Ledger
 from segue.flows.lock import exclusive
 from segue.settings import DEFAULT_HOME
 from segue.wiring.home import Home
+from segue.wiring.moving import bring
 
 MappingOption = Annotated[
     Path | None, typer.Option("--mapping", help="For `table`: a TOML file that says what the columns are.")
@@ -95,6 +96,7 @@ def run_import(
     importer = choose_importer(name, mapping)
     report, warnings = ImportReport(), tuple[str, ...]()
     with exclusive(home.root, f"import {name}"), working(f"import {name}") as say:
+        bring_along(home)
         ledger = Ledger(home.engine)
         for step in import_path(
             importer, path, home.engine, home.settings.warehouse, on_landed=ledger.record_landing
@@ -103,3 +105,11 @@ def run_import(
             say(f"import {name}: {report.read:,} read, {report.landed:,} landed")
         home.engine.compact(RAW_EVENTS)
     return report, warnings
+
+
+def bring_along(home: Home) -> None:
+    """Copy what this home has in files into a warehouse that is elsewhere and empty, a line a table."""
+    bring(
+        home,
+        lambda what: err.print(f"  [cyan]{'move':<18}[/] {escape(what)}", highlight=False, soft_wrap=True),
+    )

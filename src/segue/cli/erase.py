@@ -24,6 +24,7 @@ from segue.contracts.ids import MAX_ID, named_id
 from segue.flows.erasure import erase as erase_listeners
 from segue.flows.lock import exclusive
 from segue.settings import DEFAULT_HOME
+from segue.wiring.moving import in_files
 
 QUEUE = "erase.txt"
 """Below the home: listeners to be erased, one a line. It may grow and stay: who is erased is found erased."""
@@ -64,9 +65,12 @@ def erase(
         removed: dict[str, int] = {}
         if ids:
             with exclusive(here.root, "erase", wait), working("erase") as at_hand:
-                removed = erase_listeners(
-                    here.engine, here.state, here.root, ids, lambda table: at_hand(f"erase: {table}")
-                )
+                for where in (here, in_files(here)):
+                    if where is not None:
+                        counts = erase_listeners(
+                            where.engine, here.state, here.root, ids, lambda table: at_hand(f"erase: {table}")
+                        )
+                        removed = {table: removed.get(table, 0) + n for table, n in counts.items()}
         if json:
             print_json({"listeners": len(set(ids)), "removed": removed})
         else:

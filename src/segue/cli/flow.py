@@ -26,6 +26,7 @@ from segue.cli.console import (
     working,
 )
 from segue.cli.costs import print_estimates, print_spent
+from segue.cli.data import bring_along
 from segue.contracts.errors import GateRefused, InvalidData, InvalidInput
 from segue.contracts.ports import Days
 from segue.contracts.tables import RAW_EVENTS
@@ -231,6 +232,7 @@ def run_flow(
 def _run_landing(home: Home, wait: float) -> Ran:
     started = time.monotonic()
     with exclusive(home.root, f"step {LAND}", wait), working(LAND):
+        bring_along(home)
         landed = _land(home)
     return Ran(
         [StepProgress(LAND, "done", written_rows=landed, seconds=time.monotonic() - started)], None, None
@@ -239,6 +241,7 @@ def _run_landing(home: Home, wait: float) -> Ran:
 
 def _take_in(home: Home) -> None:
     """Land. Raises InvalidData where there was never any event."""
+    bring_along(home)
     _land(home)
     if home.engine.days(RAW_EVENTS) is None:
         raise InvalidData(
