@@ -27,7 +27,7 @@ from segue.monitoring.metrics import Metrics
 from segue.serving import openapi
 from segue.serving.body import Room
 from segue.serving.edge import KEY, REQUEST_ID, ROUTE, Edge
-from segue.serving.handlers import Service, answer
+from segue.serving.handlers import Service, prepare
 from segue.serving.hosts import allowed_hosts
 from segue.serving.keys import Keys
 from segue.serving.lanes import Lane
@@ -48,19 +48,19 @@ def make_app(
     settings: Settings,
     metrics: Metrics | None = None,
     shared: Queue | None = None,
+    place: int = 0,
 ) -> Starlette:
     """The application over a platform, which it closes when it shuts down.
 
     `metrics` are those of this worker among several; None counts this process alone. `shared`: the queue in which the workers
-    share requests.
+    share requests, and `place` this one's among them.
     """
     counted = Metrics() if metrics is None else metrics
     table, limits = operations(settings), settings.serving
     reads = Lane("read", limits.read_threads, counted, limits.max_waiting)
     pool = None
     if shared is not None:
-        recommend = partial(answer, platform, counted)
-        pool = Pool(shared, recommend, reads, limits.read_threads, counted)
+        pool = Pool(shared, place, partial(prepare, platform, counted), reads, limits.read_threads, counted)
     service = Service(
         platform=platform,
         settings=settings,

@@ -23,7 +23,7 @@ from segue.serving.keys import Keys
 from segue.serving.lanes import Lane
 from segue.serving.parameters import Values
 from segue.serving.platform import EventResult, ExperimentAnswer, ListenerSummary, Platform, TrackInfo
-from segue.serving.pool import Answered, Pool
+from segue.serving.pool import Answered, Pool, Prepared
 from segue.serving.problems import WrongMediaType, nothing_accepted
 from segue.settings.tree import Settings
 
@@ -145,11 +145,18 @@ async def recommendations(service: Service, values: Values, http: HttpRequest) -
     return Response(answered.body, headers=_NO_STORE, media_type=JSON)
 
 
-def answer(platform: Platform, metrics: Metrics, request: Request) -> Answered:
+def prepare(platform: Platform, metrics: Metrics, request: Request) -> Prepared:
     """Recommend, counted and encoded; runs in a thread of some worker, not always the one that was asked."""
-    response = platform.recommend(request)
+    response, note = platform.prepare(request)
     metrics.answer(response)
-    return Answered(_encode(response), _timing(response.trace.stages))
+    return Answered(_encode(response), _timing(response.trace.stages)), note
+
+
+def answer(platform: Platform, metrics: Metrics, request: Request) -> Answered:
+    """The same where this worker is the one that was asked."""
+    answered, note = prepare(platform, metrics, request)
+    note()
+    return answered
 
 
 async def track(service: Service, values: Values, http: HttpRequest) -> Response:

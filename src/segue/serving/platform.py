@@ -8,6 +8,7 @@ milliseconds; the server calls all but `ready`, `health`, `bundle_version` and `
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
@@ -137,8 +138,10 @@ class Platform(Protocol):
     Methods raise the errors of segue.contracts.errors; the server turns them into problem documents.
     """
 
-    def recommend(self, request: Request) -> Response:
-        """Answer one request. Raises InvalidInput, NotFound, Unavailable."""
+    def prepare(self, request: Request) -> tuple[Response, Callable[[], None]]:
+        """The answer to one request, and what notes that it was shown: to be called once, and not at all for an answer that
+        nobody gets. Raises InvalidInput, NotFound, Unavailable.
+        """
 
     def track(self, track_id: int) -> TrackInfo:
         """The track. Raises NotFound; a private track is not found."""

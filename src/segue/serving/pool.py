@@ -3,10 +3,12 @@
 A connection stays with the worker that accepted it. If its requests stayed there too, every worker had a queue of its own, and
 one would wait behind a request of five milliseconds while the worker beside it had nothing to do. So a worker puts what it is
 asked into a queue that the system keeps (a socket that all of them read), and the answer returns by a socket of its own.
+All of these are pairs that the server makes before its workers, who inherit them: they have no name that somebody else
+on the machine could write to, no file that is left behind or swept away, and their room is counted in bytes.
 
-A worker may be killed with a request in hand that another one was asked. Whoever was asked does not wait for ever: after
-PATIENCE_S it answers itself, and so it does where the other one failed (the error is then its own), or where the answer is too
-large to be sent.
+A worker may be killed with a request in hand that another one was asked. Whoever was asked does not wait for ever: when
+PATIENCE_S are over it answers itself, and so it does where the other one failed (the error is then its own), or where the answer
+is too large to be sent. Only the answer that somebody waits for is noted as shown.
 """
 
 from __future__ import annotations
@@ -15,15 +17,13 @@ import asyncio
 import errno
 import itertools
 import logging
-import os
 import socket
 import struct
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from secrets import token_hex
+from secrets import randbits
 from time import perf_counter
 from typing import Final
 
@@ -35,11 +35,13 @@ from segue.recommend.api import Request
 from segue.serving.lanes import Lane
 
 PATIENCE_S: Final = 2.0
-"""How long a worker waits for another one's answer before it answers itself."""
+"""What another worker has not answered after this long is not answered by it any more."""
 LOOK_S: Final = 0.2
 """How often a thread that waits for a request looks whether it is still wanted, and how long it tries to hand an answer over."""
-MOST_BYTES: Final = 1 << 18
-"""More than a message of such a socket may have."""
+GRACE_S: Final = 2 * LOOK_S
+"""How much longer whoever was asked waits, before it answers itself: what was handed over in time arrives in time."""
+MOST_BYTES: Final = 1 << 20
+"""More than a message may have; net.core.wmem_max allows for less, 416 KB by default."""
 _LIMIT: Final = struct.pack("ll", 0, int(LOOK_S * 1e6))
 _log = logging.getLogger("segue.serving")
 
@@ -51,10 +53,14 @@ class Answered(Struct, frozen=True, array_like=True):
     timing: list[str]
 
 
+Prepared = tuple[Answered, Callable[[], None]]
+"""An answer, and what notes that it was shown."""
+
+
 class _Asked(Struct, frozen=True, array_like=True):
     number: int
-    by: str
-    """Path of the socket that the answer goes to."""
+    by: int
+    """The place of the worker that the answer goes to."""
     at: float
     """perf_counter, which on one host is one clock."""
     request: Request
@@ -72,62 +78,78 @@ _reply: Final = msgspec.msgpack.Decoder(_Reply).decode
 
 
 @dataclass(frozen=True)
-class Queue:
-    """The two ends of the queue and where answers go, made before the workers, who inherit them."""
+class Line:
+    """A connected pair of sockets that carries messages whole and in order."""
 
     put: socket.socket
     take: socket.socket
-    folder: int
-    """An open directory."""
 
     @classmethod
-    def make(cls, directory: Path) -> Queue | None:
+    def make(cls) -> Line:
+        """With as much room as the system gives, and with its own time limits, not Python's: with those every thread wakes for
+        every message, and a full line is tried without a pause.
+        """
+        put, take = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        put.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MOST_BYTES // 2)  # it doubles that
+        put.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _LIMIT)
+        take.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _LIMIT)
+        return cls(put, take)
+
+    def close(self) -> None:
+        """Release both ends."""
+        self.put.close()
+        self.take.close()
+
+
+@dataclass(frozen=True)
+class Queue:
+    """Where requests go, and where answers go: a line to each place that a worker can have."""
+
+    requests: Line
+    answers: tuple[Line, ...]
+
+    @classmethod
+    def make(cls, workers: int) -> Queue | None:
         """None but on Linux (macOS has no such sockets); each worker then answers what it is asked."""
         if sys.platform != "linux":
             return None
-        put, take = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        put.setblocking(False)
-        # The system's own time limit, not Python's: with that one every thread wakes for every request.
-        take.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _LIMIT)
-        return cls(put, take, os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
-
-    def place(self) -> str:
-        """The path of a new socket. By the open directory, since the path of a socket may have 107 bytes and $TMPDIR more."""
-        return f"/proc/self/fd/{self.folder}/answers-{token_hex(8)}"
+        # One place more: on SIGHUP a worker begins before the one it replaces has ended.
+        return cls(Line.make(), tuple(Line.make() for _ in range(workers + 1)))
 
     def close(self) -> None:
         """Release all of it."""
-        self.put.close()
-        self.take.close()
-        os.close(self.folder)
+        for line in (self.requests, *self.answers):
+            line.close()
 
 
 class Pool:
     """A worker's part in it: what it is asked it puts into the queue, and what it takes from there it answers.
 
-    `answer` is called from `threads` threads of the pool, or from those of `lane` for what this worker answers itself in the
-    end. Used from one event loop.
+    `place` is this worker's among the living. `prepare` is called from `threads` threads of the pool, or from those of `lane`
+    for what this worker answers itself in the end. Used from one event loop.
     """
 
     def __init__(
         self,
         queue: Queue,
-        answer: Callable[[Request], Answered],
+        place: int,
+        prepare: Callable[[Request], Prepared],
         lane: Lane,
         threads: int,
         metrics: Metrics,
     ) -> None:
         self._queue = queue
-        self._answer = answer
+        self._place = place
+        self._prepare = prepare
         self._lane = lane
         self._metrics = metrics
-        self._path = queue.place()
-        self._replies = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._replies.bind(self._path)
-        self._replies.setblocking(False)
+        self._answers = queue.answers[place].take
         self._room = memoryview(bytearray(MOST_BYTES))
-        self._numbers = itertools.count()
+        # What waits in the line may be for the worker that had this place before, and is somebody else's page.
+        self._numbers = itertools.count(randbits(62))
         self._waiting: dict[int, asyncio.Future[Answered | None]] = {}
+        self._full: dict[int, float] = {}
+        """When a worker was last found to take no answers, by place."""
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads = [
@@ -137,7 +159,7 @@ class Pool:
     def start(self) -> None:
         """Begin to answer. Called from the event loop."""
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._replies.fileno(), self._read)
+        self._loop.add_reader(self._answers.fileno(), self._read)
         for thread in self._threads:
             thread.start()
 
@@ -150,9 +172,10 @@ class Pool:
         with self._lane.admitted():
             future: asyncio.Future[Answered | None] = self._loop.create_future()
             self._waiting[number] = future
-            patience = self._loop.call_later(PATIENCE_S, _settle, future, None)
+            patience = self._loop.call_later(PATIENCE_S + GRACE_S, _settle, future, None)
+            message = _encode(_Asked(number, self._place, perf_counter(), request))
             try:
-                self._queue.put.send(_encode(_Asked(number, self._path, perf_counter(), request)))
+                self._queue.requests.put.send(message, socket.MSG_DONTWAIT)
                 answered = await future
             except OSError:  # the queue is full
                 answered = None
@@ -169,15 +192,18 @@ class Pool:
         for thread in self._threads:
             thread.join()
         if self._loop is not None:
-            self._loop.remove_reader(self._replies.fileno())
-        self._replies.close()
-        Path(self._path).unlink(missing_ok=True)
+            self._loop.remove_reader(self._answers.fileno())
+
+    def _answer(self, request: Request) -> Answered:
+        answered, note = self._prepare(request)
+        note()
+        return answered
 
     def _read(self) -> None:
         """Take in what other workers have answered."""
         try:
             while True:
-                size = self._replies.recv_into(self._room)
+                size = self._answers.recv_into(self._room, 0, socket.MSG_DONTWAIT)
                 self._settle(_reply(self._room[:size]))
         except BlockingIOError:
             return
@@ -190,40 +216,45 @@ class Pool:
     def _take(self) -> None:
         """Answer what comes, until closed."""
         room = memoryview(bytearray(MOST_BYTES))
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            # With Python's time limit it would try without a pause: poll does not know that the other one has no room.
-            sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _LIMIT)
-            while not self._closing:
-                try:
-                    size = self._queue.take.recv_into(room)
-                except BlockingIOError:  # nothing has come
-                    continue
-                asked = _asked(room[:size])
-                waited = perf_counter() - asked.at
-                if waited > PATIENCE_S:  # whoever was asked answers already
-                    continue
-                self._metrics.waited("read", waited)
-                self._hand_over(sender, asked.by, _Reply(asked.number, self._try(asked.request)))
+        while not self._closing:
+            try:
+                size = self._queue.requests.take.recv_into(room)
+            except BlockingIOError:  # nothing has come
+                continue
+            asked = _asked(room[:size])
+            waited = perf_counter() - asked.at
+            # Whoever was asked answers already, or has taken no answers since.
+            if waited > PATIENCE_S or asked.at < self._full.get(asked.by, 0.0):
+                continue
+            self._metrics.waited("read", waited)
+            self._do(asked)
 
-    def _try(self, request: Request) -> Answered | None:
+    def _do(self, asked: _Asked) -> None:
         try:
-            return self._answer(request)
+            answered, note = self._prepare(asked.request)
         except Exception:  # noqa: BLE001 - whoever was asked answers again, and has the error
-            return None
+            self._hand_over(asked, None)
+            return
+        if perf_counter() - asked.at < PATIENCE_S and self._hand_over(asked, answered):
+            note()
 
-    def _hand_over(self, sender: socket.socket, to: str, reply: _Reply) -> None:
-        if to == self._path:
+    def _hand_over(self, asked: _Asked, answered: Answered | None) -> bool:
+        """Whether it was."""
+        reply = _Reply(asked.number, answered)
+        if asked.by == self._place:
             assert self._loop is not None
             self._loop.call_soon_threadsafe(self._settle, reply)
-            return
-        for message in (reply, _Reply(reply.number, None)):
-            try:
-                sender.sendto(_encode(message), to)
-                return
-            except OSError as error:  # too large, or the other one is gone or has no time
-                _log.debug("an answer could not be handed to %s: %s", to, error)
-                if error.errno != errno.EMSGSIZE:
-                    return
+            return True
+        try:
+            self._queue.answers[asked.by].put.send(_encode(reply))
+        except OSError as error:
+            _log.debug("an answer could not be handed to the worker at %d: %s", asked.by, error)
+            if error.errno == errno.EMSGSIZE:
+                self._hand_over(asked, None)
+            else:  # it has no time
+                self._full[asked.by] = perf_counter()
+            return False
+        return True
 
 
 def _settle(future: asyncio.Future[Answered | None], answered: Answered | None) -> None:

@@ -60,7 +60,7 @@ def serve(
     """
     port = claim_port(settings.serving.host, settings.serving.port)
     with tempfile.TemporaryDirectory(prefix="segue-") as directory:
-        queue = Queue.make(Path(directory)) if settings.serving.workers > 1 else None
+        queue = Queue.make(settings.serving.workers) if settings.serving.workers > 1 else None
         server = Server(
             "segue",
             address=settings.serving.host,
@@ -107,10 +107,11 @@ def _load(
     directory: Path,
     queue: Queue | None,
     parent: int,
+    place: int,
 ) -> Starlette:
-    """The application of one worker; runs in the worker's process."""
+    """The application of the worker at that place; runs in the worker's process."""
     end_with(parent, DRAIN_S)
-    app = make_app(make_platform(), settings, Metrics(directory), queue)
+    app = make_app(make_platform(), settings, Metrics(directory), queue, place)
     # What is loaded and warm by now stays: the collector need not look through it, 20 ms at a time, between requests.
     gc.collect()
     gc.freeze()

@@ -13,10 +13,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import count
 from multiprocessing.connection import wait
 from typing import Any, Final
 
-from granian.server.mp import MPServer
+from granian.server.mp import MPServer, WorkerProcess
 
 START_S: Final = 60.0
 """A worker that fails by itself so soon could not start."""
@@ -49,10 +51,25 @@ def end_with(parent: int, drain_s: float) -> None:
 
 
 class Server(MPServer):
-    """granian's server, with our answer to a worker that dies."""
+    """granian's server, with our answer to a worker that dies. The loader of an application is called with the worker's place."""
 
     _failed = False
     """A worker could not start: that is what the server ended of."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._places: dict[int, WorkerProcess] = {}
+
+    def _spawn_worker(  # type: ignore[override]
+        self, idx: int, target: Any, callback_loader: Callable[[int], Any]
+    ) -> WorkerProcess:
+        """Give it the first place that no living worker has: below the number of workers, or that number itself while one makes
+        room for another.
+        """
+        place = next(n for n in count() if n not in self._places or _ended(self._places[n]))
+        worker = super()._spawn_worker(idx, target, partial(callback_loader, place))
+        self._places[place] = worker
+        return worker
 
     def shutdown(self, exit_code: int = 0) -> None:
         """End the workers. Raises SystemExit with status 1 if one of them could not start."""
@@ -65,16 +82,12 @@ class Server(MPServer):
             # A worker that was killed and not yet replaced when the server was told to end is an error to granian, not to us.
 
     def _stop_workers(self) -> None:
-        """End all workers; kills those that take too long.
-
-        Whether one has ended the kernel says: granian asks the object of a process that its watcher waits for in another thread,
-        and which then takes one for alive that has just ended.
-        """
+        """End all workers; kills those that take too long."""
         for worker in self.wrks:
             worker.terminate()  # type: ignore[no-untyped-call]
         until = time.monotonic() + (self.workers_kill_timeout or 0)
         for worker in self.wrks:
-            if not wait([worker.inner.sentinel], max(until - time.monotonic(), 0)):
+            if not _ended(worker, max(until - time.monotonic(), 0)):
                 _log.warning(
                     "worker-%d is killed: it has not ended within %d s",
                     worker.idx + 1,
@@ -106,3 +119,10 @@ class Server(MPServer):
         chosen = workers if delay else [worker.idx for worker in dead]
         super()._respawn_workers(chosen, spawn_target, target_loader, delay)
         self.respawned_wrks.clear()  # of which granian's own rule is made
+
+
+def _ended(worker: WorkerProcess, within_s: float = 0.0) -> bool:
+    """Whether it has, or does soon. The kernel says so: granian asks the object of a process that its watcher waits for in
+    another thread, and which then takes one for alive that has just ended.
+    """
+    return bool(wait([worker.inner.sentinel], within_s))

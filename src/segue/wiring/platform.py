@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, date, datetime
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -137,18 +138,26 @@ class HomePlatform:
 
     def recommend(self, request: Request) -> Response:
         """Answer one request and log the exposure."""
-        return self.answer(request).response
+        response, note = self.prepare(request)
+        note()
+        return response
+
+    def prepare(self, request: Request) -> tuple[Response, Callable[[], None]]:
+        """The answer to one request, and what logs the exposure."""
+        answer = self.answer(request)
+        return answer.response, partial(self._expose, answer)
 
     def answer(self, request: Request) -> Answer:
         """Answer one request, with what the exposure log keeps of it."""
         if self._variants is None:
             raise self._no_bundle()
-        answer = self._variants.answer(request)
+        return self._variants.answer(request)
+
+    def _expose(self, answer: Answer) -> None:
         logged = self._home.settings.serving
         sampled = self._dice.random() < logged.log_sample_share
         exposure = exposure_of(answer, losers=logged.log_losers if sampled else None)
         self._exposures.add(encode_exposure(exposure))
-        return answer
 
     def track(self, track_id: int) -> TrackInfo:
         """The track. Raises NotFound."""
