@@ -113,11 +113,11 @@ class Found:
 class Server:
     """`segue serve`, in a process group of its own."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, workers: int = 2) -> None:
         self._said = home.parent / "serve.err"
         with self._said.open("w") as said:
             self.process = subprocess.Popen(
-                [*COMMAND, "serve", "--home", str(home), "--port", "0", "--workers", "2"],
+                [*COMMAND, "serve", "--home", str(home), "--port", "0", "--workers", str(workers)],
                 stdout=subprocess.DEVNULL,
                 stderr=said,
                 start_new_session=True,

@@ -226,17 +226,21 @@ class Pool:
             # Whoever was asked answers already, or has taken no answers since.
             if waited > PATIENCE_S or asked.at < self._full.get(asked.by, 0.0):
                 continue
-            self._metrics.waited("read", waited)
-            self._do(asked)
+            self._do(asked, waited)
 
-    def _do(self, asked: _Asked) -> None:
+    def _do(self, asked: _Asked, waited: float) -> None:
         try:
+            self._metrics.waited("read", waited)
             answered, note = self._prepare(asked.request)
         except Exception:  # noqa: BLE001 - whoever was asked answers again, and has the error
             self._hand_over(asked, None)
             return
-        if perf_counter() - asked.at < PATIENCE_S and self._hand_over(asked, answered):
+        if perf_counter() - asked.at >= PATIENCE_S or not self._hand_over(asked, answered):
+            return
+        try:
             note()
+        except Exception:  # noqa: BLE001 - it is on its way, and this thread must go on
+            _log.exception("an answer was shown that is not noted")
 
     def _hand_over(self, asked: _Asked, answered: Answered | None) -> bool:
         """Whether it was."""

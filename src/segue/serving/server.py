@@ -8,6 +8,7 @@ start ends the server, so that whoever started it sees the reason instead of a l
 from __future__ import annotations
 
 import errno
+import fcntl
 import gc
 import os
 import signal
@@ -60,6 +61,7 @@ def serve(
     """
     port = claim_port(settings.serving.host, settings.serving.port)
     with tempfile.TemporaryDirectory(prefix="segue-") as directory:
+        _keep(directory)
         queue = Queue.make(settings.serving.workers) if settings.serving.workers > 1 else None
         server = Server(
             "segue",
@@ -83,6 +85,11 @@ def serve(
             target_loader=partial(_load, make_platform, settings, Path(directory), queue, os.getpid()),
             wrap_loader=False,
         )
+
+
+def _keep(directory: str) -> None:
+    """Not to be swept by who cleans temporary directories: systemd passes over what is locked (tmpfiles.d, Age). Until we end."""
+    fcntl.flock(os.open(directory, os.O_RDONLY | os.O_DIRECTORY), fcntl.LOCK_SH)
 
 
 def _end_when_told() -> None:

@@ -1,10 +1,11 @@
-"""How the server's process ends its workers."""
+"""How the server's process ends its workers, and tells them apart."""
 
 import logging
 import multiprocessing
 import signal
 import threading
 import time
+from multiprocessing.connection import wait
 from types import SimpleNamespace
 from typing import Any
 
@@ -64,3 +65,39 @@ def test_a_worker_that_does_not_end_is_killed_and_named(caplog: pytest.LogCaptur
 
     assert codes == [-signal.SIGKILL, -signal.SIGTERM]
     assert said == ["worker-1 is killed: it has not ended within 1 s"]
+
+
+def tells_its_place(idx: int, name: str, load: Any, *rest: Any) -> None:
+    load()
+    signal.pause()
+
+
+def test_each_living_worker_has_a_place_of_its_own() -> None:
+    server = Server("segue", interface=Interfaces.ASGI)
+    server._ssp = server._shd = server._sso = None
+    told = multiprocessing.get_context("fork").SimpleQueue()
+    workers = {}
+
+    def begin() -> int:
+        worker = server._spawn_worker(0, tells_its_place, told.put)
+        worker.start()
+        place = told.get()
+        assert place not in workers
+        workers[place] = worker
+        return int(place)
+
+    def end(place: int) -> None:
+        worker = workers.pop(place)
+        worker.kill()
+        assert wait([worker.inner.sentinel], 60)
+
+    try:
+        assert [begin() for _ in range(3)] == [0, 1, 2]
+        end(1)
+        assert begin() == 1
+        end(0)
+        end(2)
+        assert [begin(), begin()] == [0, 2]
+    finally:
+        for place in list(workers):
+            end(place)

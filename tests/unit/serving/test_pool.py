@@ -242,3 +242,24 @@ def test_what_waits_for_the_worker_before_is_not_mine() -> None:
             again.pool.close()
 
     asyncio.run(go())
+
+
+def test_a_fault_of_what_counts_or_notes_stops_no_thread(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*arguments: object) -> None:
+        raise OSError("no such directory")
+
+    async def go() -> None:
+        with working("a") as (a,):
+            monkeypatch.setattr(a.pool._metrics, "waited", fails)
+            assert (await a.pool.run(HOME)).body == b"a"  # answered in the end by its lane
+            monkeypatch.undo()
+            a.pool._prepare = lambda request: (Answered(b"noted", []), fails)
+            assert (await a.pool.run(HOME)).body == b"noted"
+            a.pool._prepare = a.prepare
+            assert (await a.pool.run(HOME)).body == b"a"
+        assert len(a.shown) == 2
+
+    asyncio.run(go())
+    assert "is not noted" in caplog.text
