@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from multiprocessing.connection import wait
 from typing import Any, Final
 
@@ -48,11 +49,28 @@ def end_with(parent: int, drain_s: float) -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
+def keep_to_cpu(worker: int, workers: int) -> None:
+    """Keep this worker and its threads to a CPU of their own, where there are as many workers as CPUs they may run on.
+
+    What a request needs then stays in that CPU's cache, and no thread of a worker wakes another one across CPUs, which in a
+    virtual machine costs more than what most threads are woken for. Requests cannot pile up on a CPU that others keep busy:
+    workers share them. Call it before threads are started.
+    """
+    if hasattr(os, "sched_setaffinity"):  # Linux
+        cpus = sorted(os.sched_getaffinity(0))
+        if len(cpus) == workers:
+            os.sched_setaffinity(0, {cpus[worker]})
+
+
 class Server(MPServer):
     """granian's server, with our answer to a worker that dies."""
 
     _failed = False
     """A worker could not start: that is what the server ended of."""
+
+    def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> Any:  # type: ignore[override]
+        """Tell what loads the application which worker it is, from 0."""
+        return super()._spawn_worker(idx, target, partial(callback_loader, idx))
 
     def shutdown(self, exit_code: int = 0) -> None:
         """End the workers. Raises SystemExit with status 1 if one of them could not start."""
