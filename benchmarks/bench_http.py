@@ -21,6 +21,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TextIO
 
 import numpy as np
@@ -87,7 +88,7 @@ def _ms(load: Load, q: int) -> float:
 
 @contextmanager
 def server(home: Home, changes: Sequence[str] = (), workers: int = 1) -> Iterator[tuple[int, int]]:
-    """A server with those settings changed: its process id and port."""
+    """A server with those settings changed, and as many CPUs as workers: its process id and port."""
     port = claim_port("127.0.0.1", 0)
     command = [sys.executable, "-c", "from segue.cli.main import app; app()"]
     command += ["serve", "--home", str(home.root)]
@@ -96,13 +97,19 @@ def server(home: Home, changes: Sequence[str] = (), workers: int = 1) -> Iterato
         command += ["--set", change]
     own = {name: value for name, value in os.environ.items() if not name.startswith("SEGUE_")}
     with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said, env=own)
+        process = subprocess.Popen(
+            command, stdout=said, stderr=said, env=own, preexec_fn=partial(_keep_to, workers)
+        )
         try:
             _await_ready(process, port, said)
             yield process.pid, port
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
+
+
+def _keep_to(cpus: int) -> None:
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-cpus:])
 
 
 def _await_ready(process: subprocess.Popen[bytes], port: int, said: TextIO) -> None:

@@ -114,7 +114,7 @@ AGAINST_TODAY: dict[str, tuple[str, dict[str, object]]] = {
     "no-ranker": ("the blend of the sources' scores instead of the ranker", {f"{HOME}.scorer.ranker": ""}),
     "explore-30": ("explore 0.3 instead of 0.05", {f"{HOME}.selector.explore": 0.3}),
     OLDER: (f"models {OLDER_DAYS} days older, with the same ranker", {}),
-    "few-candidates": ("60 candidates instead of 300", {f"{HOME}.max_candidates": 60}),
+    "few-candidates": ("60 candidates instead of 200", {f"{HOME}.max_candidates": 60}),
     "not-today": ("nothing played within 24 hours", {f"{HOME}.no_repeat_hours": 24.0}),
     "skip-averse": ("skips weigh five times as much", _weights(1.0, 0.5, -1.5)),
     "no-own-plays": ("without the listener's own plays as a source", _sources(own_plays=0)),

@@ -518,6 +518,36 @@ def test_a_worker_that_is_killed_is_replaced_however_often(tmp_path: Path) -> No
         assert running.stop() == 0
 
 
+def test_each_worker_keeps_to_a_cpu_of_its_own(tmp_path: Path) -> None:
+    all_cpus = os.sched_getaffinity(0)
+    some = set(sorted(all_cpus)[:2])
+    os.sched_setaffinity(0, some)  # the server inherits it
+    try:
+        running = Running(tmp_path, workers=len(some))
+    finally:
+        os.sched_setaffinity(0, all_cpus)
+    try:
+        await_cpus(running, some)
+        os.kill(min(workers_of(running)), signal.SIGKILL)
+        await_cpus(running, some)
+    finally:
+        running.stop()
+
+
+def await_cpus(running: Running, cpus: set[int]) -> None:
+    """Wait until each of these CPUs has a worker that keeps to it."""
+    deadline = time.monotonic() + 30
+    while True:
+        kept = []
+        for pid in workers_of(running):
+            with contextlib.suppress(ProcessLookupError):
+                kept.append(os.sched_getaffinity(pid))
+        if sorted(kept, key=min) == [{cpu} for cpu in sorted(cpus)]:
+            return
+        assert time.monotonic() < deadline, (kept, running.said())
+        time.sleep(0.05)
+
+
 def test_a_worker_that_ends_by_itself_after_it_served_is_replaced(tmp_path: Path) -> None:
     running = Running(tmp_path, workers=1)
     try:

@@ -29,7 +29,7 @@ from segue.monitoring.metrics import Metrics
 from segue.serving.app import make_app
 from segue.serving.platform import Platform
 from segue.serving.pool import Queue
-from segue.serving.workers import Server, end_with
+from segue.serving.workers import Server, end_with, keep_to_cpu
 from segue.settings.tree import Settings
 
 DRAIN_S: Final = 30
@@ -114,9 +114,12 @@ def _load(
     directory: Path,
     queue: Queue | None,
     parent: int,
+    worker: int,
     place: int,
 ) -> Starlette:
-    """The application of the worker at that place; runs in the worker's process."""
+    """The application of one worker; runs in the worker's process."""
+    if settings.serving.own_cpu:
+        keep_to_cpu(worker, settings.serving.workers)
     end_with(parent, DRAIN_S)
     app = make_app(make_platform(), settings, Metrics(directory), queue, place)
     # What is loaded and warm by now stays: the collector need not look through it, 20 ms at a time, between requests.

@@ -145,8 +145,8 @@ def default_surfaces() -> dict[str, Surface]:
                 },
             ),
             selector=Selector(diversity=0.1, artist_spacing=2, explore=0.05),
-            # On 30Music 200 and 500 find as much; each hundred costs a tenth of a request.
-            max_candidates=300,
+            # On 30Music 150 and 1,000 find as much; each hundred costs a tenth of a request.
+            max_candidates=200,
         ),
         "next-up": Surface(
             sources={

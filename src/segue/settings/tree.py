@@ -465,6 +465,12 @@ class Serving(Struct, frozen=True, forbid_unknown_fields=True):
     host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on")] = 8080
     workers: Annotated[int, Meta(ge=1, le=256, description="processes; they share the bundle's memory")] = 2
+    own_cpu: Annotated[
+        bool,
+        Meta(
+            description="keep each worker to one CPU where there are as many workers as CPUs the server may run on (Linux)"
+        ),
+    ] = True
     allowed_hosts: Annotated[
         tuple[str, ...],
         Meta(

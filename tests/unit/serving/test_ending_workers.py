@@ -79,9 +79,9 @@ def test_each_living_worker_has_a_place_of_its_own() -> None:
     workers = {}
 
     def begin() -> int:
-        worker = server._spawn_worker(0, tells_its_place, told.put)
+        worker = server._spawn_worker(0, tells_its_place, lambda *named: told.put(named))
         worker.start()
-        place = told.get()
+        place = told.get()[1]
         assert place not in workers
         workers[place] = worker
         return int(place)

@@ -51,6 +51,8 @@ POLL_SECONDS: Final = 0.001
 LONGEST_POLL_SECONDS: Final = 0.01
 SLOWER: Final = 1.25
 """How soon a waiting reader looks again, and by how much later each time that nothing came."""
+LIST_SECONDS: Final = 0.05
+"""How long a reader that waits takes the segment that was the last for the last, and asks for its size alone."""
 
 _LAST: Final = 2**63
 """Behind every position: only the last segment."""
@@ -132,7 +134,12 @@ class FileLog:
 
     def end(self, topic: str) -> int:
         """The position behind the last byte, of whole records or not."""
-        return max((segment.end for segment in _segments(self._folder(topic), _LAST)), default=0)
+        last = self.last(topic)
+        return 0 if last is None else last.end
+
+    def last(self, topic: str) -> _Segment | None:
+        """The last segment, as large as it is now."""
+        return next(iter(_segments(self._folder(topic), _LAST)), None)
 
     def since(self, topic: str, moment: int) -> int:
         """A position before everything that was appended at or after a moment (UTC microseconds)."""
@@ -228,20 +235,24 @@ class FileReader:
 
     def poll(self, limit: int, wait_s: float = 0.0) -> Records:
         """Up to `limit` records behind those polled before; none if none comes within `wait_s` seconds."""
-        until = time.monotonic() + wait_s
+        now = time.monotonic()
+        until, listed = now + wait_s, now
+        last = self._log.last(self._topic)
         while True:
-            end = self._log.end(self._topic)
-            if end > self._looked:
+            if last is not None and last.end > self._looked:
                 found = self._log.read(self._topic, self._at, limit)
                 if len(found):
                     self._at = self._looked = found.places[-1]
                     self._pause = POLL_SECONDS
                     return found
-                self._looked = end  # what lies there is half a record of a process that died
-            if time.monotonic() >= until:
+                self._looked = last.end  # what lies there is half a record of a process that died
+            if now >= until:
                 return Records([], [])
             time.sleep(self._pause)
             self._pause = min(self._pause * SLOWER, LONGEST_POLL_SECONDS)
+            now = time.monotonic()
+            if last is None or now - listed >= LIST_SECONDS or _size(last.path) != last.size:
+                last, listed = self._log.last(self._topic), now
 
     def close(self) -> None:
         """Nothing stays open between calls."""
@@ -345,6 +356,14 @@ def _segments(folder: Path, after: int = 0) -> list[_Segment]:
         with suppress(FileNotFoundError):  # pruned meanwhile
             found.append(_Segment(path, base, os.stat(path).st_size))
     return found
+
+
+def _size(path: str) -> int:
+    """Bytes of a file; -1 for one that was removed meanwhile."""
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return -1
 
 
 def _groups(folder: Path) -> list[Path]:
