@@ -22,7 +22,7 @@ from segue.events.records import EXPOSURES_TOPIC, decode_exposures
 from segue.serving.pool import GRACE_S, PATIENCE_S
 from segue.wiring.home import Home
 
-WORKERS, CLIENTS, KILLS = 3, 9, 6
+WORKERS, CLIENTS, KILLS = 3, 9, 4
 MOST_KILLS: Final = 30
 """By then one worker at least was killed with a request in hand that another one had been asked."""
 SLACK_S: Final = 5.0
