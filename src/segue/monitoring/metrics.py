@@ -164,6 +164,11 @@ class Metrics:
         self._bundle: str | None = None
         self._reasons: set[str] = set()
         self._lines: dict[tuple[str, ...], Any] = {}
+        # The library opens a file for each kind of metric with the first number of its kind. Now, not in some request: by then
+        # the directory may have been swept.
+        self._line(self._waited, "read")
+        self._line(self._shed, "read")
+        self._line(self._degraded_workers, PARTS[0])
 
     def request(self, method: str, route: str, surface: str, status: int, seconds: float) -> None:
         """Count one HTTP request."""

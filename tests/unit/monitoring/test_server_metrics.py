@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 from segue.monitoring.metrics import MAX_REASONS, Metrics
@@ -96,3 +97,22 @@ def test_numbers_of_all_workers_add_up_and_the_dead_are_no_longer_live(tmp_path:
     found = samples(metrics)
     assert found['segue_stage_seconds_count{stage="graph",surface="home"}'] == 8
     assert found['segue_workers_by_bundle{bundle="b"}'] == 1
+
+
+def counts_without_a_directory(folder: Path) -> None:
+    metrics = Metrics(folder)
+    shutil.rmtree(folder)
+    metrics.waited("read", 0.1)
+    metrics.request("GET", "recommendations", "home", 200, 0.1)
+    metrics.answer(answer())
+    metrics.bundle("b")
+
+
+def test_a_directory_that_is_swept_harms_no_request(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    worker = multiprocessing.get_context("spawn").Process(
+        target=counts_without_a_directory, args=(tmp_path / "m",)
+    )
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0
