@@ -8,7 +8,7 @@ tracks that share one listener are not neighbours for life:
 
 Only the best `neighbours` of each item are kept: int32[n_items, K] and float32[n_items, K], best first, -1
 and 0 at the end of short lists. A listener's score of j is the sum over the history of weight_i * s_ij, read
-from i's list, so a request touches `len(history) * K` entries and nothing else of the catalogue.
+from i's list, so a request touches `len(history) * K` entries, of a long history fewer, and nothing else of the catalogue.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int32]
 
 _NOTHING: Ids = np.empty(0, np.int32)
+ADDITIONS = 10_000
+"""A request adds up about so many neighbours at most: of a long history's lists only the heads, FEWEST of each or more."""
+FEWEST = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,18 +188,18 @@ def score_lists(
     """Sum the neighbour lists of ``items``, each times its weight; items in ``seen`` get ``seen_weight`` of
     theirs.
 
-    Returns the ``k`` best (ids int32[m], scores float32[m]). Cost is len(items) x list length, not the
-    catalogue.
+    Returns the ``k`` best (ids int32[m], scores float32[m]). Cost is that of ADDITIONS, not of the catalogue.
     """
-    keys, sums = empty_table(min(len(items) * neighbours.shape[1], 8192))
+    length = min(neighbours.shape[1], max(FEWEST, ADDITIONS // max(len(items), 1)))
+    keys, sums = empty_table(min(len(items) * length, 8192))
     known = 0
     for i in range(len(items)):
         source = items[i]
         if source < 0 or item_weights[i] <= 0.0:
             continue
-        if 2 * (known + neighbours.shape[1]) > len(keys):
-            keys, sums = larger(keys, sums, 2 * (known + neighbours.shape[1]))
-        for place in range(neighbours.shape[1]):
+        if 2 * (known + length) > len(keys):
+            keys, sums = larger(keys, sums, 2 * (known + length))
+        for place in range(length):
             target = neighbours[source, place]
             if target < 0:
                 break

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from segue.contracts.errors import InvalidData, InvalidSettings
 from segue.models.interactions import Interactions, top_k
-from segue.models.item_knn import ItemKNNConfig, Neighbours, fit_item_knn
+from segue.models.item_knn import ADDITIONS, FEWEST, ItemKNNConfig, Neighbours, fit_item_knn
 
 
 def random_interactions(
@@ -68,8 +68,8 @@ def test_one_listener_equals_the_batch_and_the_dense_product() -> None:
 
 def test_lists_that_name_more_than_was_made_room_for_at_first_are_summed_all_the_same() -> None:
     rng = np.random.default_rng(0)
-    n_items, k, n = 60_000, 200, 150
-    ids = np.argsort(rng.random((n, n_items)), axis=1)[:, :k].astype(np.int32)
+    n_items, k, n = 80_000, FEWEST, 500
+    ids = rng.integers(0, n_items, (n, k)).astype(np.int32)
     weights = -np.sort(-rng.random((n, k)).astype(np.float32), axis=1)
     items, times = np.arange(n, dtype=np.int32), rng.random(n).astype(np.float32)
     dense = np.zeros(n_items)
@@ -78,6 +78,22 @@ def test_lists_that_name_more_than_was_made_room_for_at_first_are_summed_all_the
     found, scores = Neighbours(ids, weights).score(items, times, 25_000)
     assert_array_equal(np.sort(found), np.flatnonzero(dense))
     assert_allclose(scores, dense[found], rtol=1e-6)
+
+
+@pytest.mark.parametrize("history", [40, 50, 51, 130, 400])
+def test_of_a_long_history_the_heads_of_its_lists_are_summed(history: int) -> None:
+    rng = np.random.default_rng(history)
+    ids = rng.integers(0, 1_000, (500, 200)).astype(np.int32)
+    lists = Neighbours(ids, rng.random((500, 200), np.float32))
+    items, weights = np.arange(history, dtype=np.int32), rng.random(history).astype(np.float32)
+    heads = min(200, max(FEWEST, ADDITIONS // history))
+    assert heads == {40: 200, 50: 200, 51: 196, 130: 76, 400: 50}[history]
+    wanted = np.zeros(1_000)
+    for item, weight in zip(items, weights, strict=True):
+        np.add.at(wanted, ids[item, :heads], weight * lists.weights[item, :heads].astype(np.float64))
+    found, scores = lists.score(items, weights, 1_000)
+    assert_allclose(scores, wanted[found], rtol=1e-6)
+    assert len(found) == np.count_nonzero(wanted)
 
 
 def test_ties_go_to_the_lower_item_whatever_the_order_of_the_history() -> None:
