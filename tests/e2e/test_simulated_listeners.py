@@ -46,10 +46,8 @@ def test_an_experiment_is_simulated_from_its_file(home: Path, tmp_path: Path) ->
 
 def test_a_home_that_lived_an_experiment_is_read_as_any(home: Path, tmp_path: Path) -> None:
     lived = tmp_path / "lived"
-    often = (
-        "--set",
-        "surfaces.home.selector.explore=0.5",
-    )  # what the log supports, off-policy estimates can tell
+    # What the log supports, off-policy estimates can tell.
+    often = ("--set", "surfaces.home.selector.explore=0.5", "--set", "surfaces.home.max_candidates=500")
     kept = segue(
         home, "simulate", "--experiment", str(MMR), "--days", "2", "--into", str(lived), "--json", *often
     )
