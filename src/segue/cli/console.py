@@ -66,6 +66,11 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
         yield lambda now: bar.update(line, description=now)
 
 
+def tell(step: str, what: str) -> None:
+    """A line on standard error, which leaves standard output to what --json prints."""
+    err.print(f"  [cyan]{step:<18}[/] {escape(what)}", highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """Errors of ours become one line on standard error and exit status 2; anything else is a bug and shows its trace."""

@@ -19,6 +19,7 @@ from segue.cli.console import (
     out,
     plain_errors,
     print_json,
+    tell,
     working,
 )
 from segue.contracts.errors import InvalidData
@@ -109,7 +110,4 @@ def run_import(
 
 def bring_along(home: Home) -> None:
     """Copy what this home has in files into a warehouse that is elsewhere and empty, a line a table."""
-    bring(
-        home,
-        lambda what: err.print(f"  [cyan]{'move':<18}[/] {escape(what)}", highlight=False, soft_wrap=True),
-    )
+    bring(home, lambda what: tell("move", what))

@@ -23,6 +23,7 @@ from segue.cli.console import (
     out,
     plain_errors,
     print_json,
+    tell,
     working,
 )
 from segue.cli.costs import print_estimates, print_spent
@@ -201,7 +202,7 @@ def run_flow(
 
         def say(step: str, what: str) -> None:
             at_hand(f"{step}: {what}")
-            _tell(step, what)
+            tell(step, what)
 
         first = (lambda: None) if alone else (lambda: _take_in(home))
         for progress in runner_of(home).run(
@@ -259,7 +260,7 @@ def _land(home: Home) -> int:
     landed += _told("rejects", land_dead_letters(home.log, home.engine))
     forgotten = prune(home.log, home.settings, home.bundles)
     if forgotten:
-        _tell(
+        tell(
             "log", f"{forgotten:>12,} files removed, older than {home.settings.log.keep_days} days and landed"
         )
     return landed
@@ -280,7 +281,7 @@ def _told(name: str, report: LandReport) -> int:
     if report.read:
         rejected = sum(report.rejected.values())
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(report.rejected.items()))
-        _tell(
+        tell(
             f"land {name}",
             f"{report.landed:>12,} landed   {report.duplicate:,} duplicate   {rejected:,} rejected"
             + (f" ({reasons})" if reasons else ""),
@@ -300,23 +301,18 @@ def _end(ran: Ran, json: bool, settings: Warehouse) -> None:
 def _tell_progress(progress: StepProgress, finished: list[StepProgress]) -> None:
     """A line per step, behind its last chunk."""
     if progress.state != "done":
-        _tell(progress.step, f"{progress.state.replace('-', ' '):>12}")
+        tell(progress.step, f"{progress.state.replace('-', ' '):>12}")
     elif len(chunks := [chunk for chunk in finished if chunk.step == progress.step]) == progress.parts:
         rows, seconds = sum(c.written_rows for c in chunks), sum(c.seconds for c in chunks)
-        _tell(progress.step, f"{rows:>12,} rows {seconds:>8.1f} s")
+        tell(progress.step, f"{rows:>12,} rows {seconds:>8.1f} s")
 
 
 def _tell_verdict(version: str, verdict: Verdict) -> None:
     if verdict.passed:
-        _tell("publish", f"{version}  gate passed: {verdict.reason}")
+        tell("publish", f"{version}  gate passed: {verdict.reason}")
     else:
         refused = GateRefused(f"{version} is not published: {verdict.reason}")
         err.print(f"[red]gate[/]: {escape(refused.message)}", highlight=False, soft_wrap=True)
-
-
-def _tell(step: str, what: str) -> None:
-    """A line on standard error, which leaves standard output to what --json prints."""
-    err.print(f"  [cyan]{step:<18}[/] {escape(what)}", highlight=False, soft_wrap=True)
 
 
 def days_between(first: str | None, last: str | None) -> Days | None:
