@@ -182,7 +182,7 @@ class World:
             profile = self.profiles.find(s["user_id"]) or anonymous(s["user_id"])
             state = decode(encode(apply(profile, read_events(before, self.facts), limits)))
             index = self.catalogue.positions(np.array([s["track_id"]]))
-            out[n] = assemblers[now // DAY].assemble(state, Moment(now, s["surface"]), index, {})[0]
+            out[n] = assemblers[now // DAY].assemble(state, Moment(now, s["surface"]), index)[0]
         return out
 
     def assembler(self, day: date) -> OnlineFeatures:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from segue.models.order import rising
+from segue.models.order import numbered
 
 T = TypeVar("T", bound=np.generic)
 I64 = npt.NDArray[np.int64]
@@ -26,6 +26,7 @@ class Rows:
     def __init__(self, ids: I64, known: int | None = None) -> None:
         self.known = len(ids) if known is None else known
         self._ids = ids
+        self._sorted = read_only(ids[: self.known])
         self._next = self.known
         self._later = np.empty(0, np.int64), np.empty(0, np.int32)
 
@@ -42,7 +43,7 @@ class Rows:
     def find(self, ids: I64 | Sequence[int]) -> I32:
         """Rows of ids, -1 where unknown. int32[m]."""
         wanted = np.asarray(ids, np.int64)
-        found = find(self._ids[: self.known], wanted)
+        found: I32 = _find(self._sorted, read_only(wanted))
         later, rows = self._later
         if len(later):
             missing = np.flatnonzero(found < 0)
@@ -82,14 +83,8 @@ def _find(sorted_ids: I64, wanted: I64) -> I32:
     out = np.full(len(wanted), -1, np.int32)
     if len(sorted_ids) == 0:
         return out
-    order = rising(wanted.view(np.uint64))
-    distinct, place = np.empty(len(wanted), np.int64), np.empty(len(wanted), np.int64)
-    found = 0
-    for at in order:
-        if found == 0 or distinct[found - 1] != wanted[at]:
-            distinct[found] = wanted[at]
-            found += 1
-        place[at] = found - 1
+    distinct, place, _ = numbered(wanted)
+    found = len(distinct)
     base = np.empty(found, np.int64)
     for first in range(0, found, 16):
         end = min(first + 16, found)
@@ -101,7 +96,6 @@ def _find(sorted_ids: I64, wanted: I64) -> I32:
                 base[i] += half if sorted_ids[base[i] + half] <= distinct[i] else 0
             left -= half
     for at in range(len(wanted)):
-        row = base[place[at]]
-        if sorted_ids[row] == wanted[at]:
-            out[at] = row
+        if place[at] >= 0 and sorted_ids[base[place[at]]] == wanted[at]:
+            out[at] = base[place[at]]
     return out

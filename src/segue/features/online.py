@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -25,7 +25,7 @@ from segue.features.expression import Aggregate, Attribute, leaves
 from segue.features.program import Arithmetic, RowProgram, arithmetic, finish, fold
 from segue.features.relations import MARK_KINDS, MAX_AGE, Artist, Candidate, Entity, Track, facts
 from segue.listener.state import ListenerState
-from segue.models.order import rising
+from segue.models.order import numbered, slot_of
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -51,6 +51,14 @@ class Daily:
     """A daily snapshot as the bundle holds it: float32[n, len(names)], row-major, a row per track or artist index."""
 
     names: Sequence[str]
+    values: Float32s
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Candidate features that the pipeline knows: float32[n, len(names)], row-major, a row per candidate."""
+
+    names: tuple[str, ...]
     values: Float32s
 
 
@@ -131,6 +139,9 @@ class OnlineFeatures:
         self._artist = _snapshot(artists, [(n, f) for n, f in chosen if f.entity is Artist])
         self._candidate = [f for _, f in chosen if f.entity is Candidate]
         self._candidate_columns = np.array([n for n, f in chosen if f.entity is Candidate], np.int32)
+        self._candidate_defaults = np.array([f.default for f in self._candidate], np.float32)
+        self._known: dict[tuple[str, ...], Places] = {}
+        """Where each candidate feature is among known ones of these names, -1 where it is not."""
         self._programs: dict[str, RowProgram] = {}
         self._folds: dict[str, Ints] = {}
         groups: dict[tuple[str, str], list[tuple[int, Feature]]] = {}
@@ -145,13 +156,13 @@ class OnlineFeatures:
         state: ListenerState,
         moment: Moment,
         candidates: Places,
-        columns: Mapping[str, Float32s],
+        known: Known | None = None,
         played: Places | None = None,
     ) -> Float32s:
         """The matrix of a request: float32[len(candidates), len(names)], NaN where the model takes care of missing.
 
-        `candidates` int32[n] are track indices; `columns` float32[n] are the candidate features that the pipeline knows,
-        by name; the others take their default. `played` int32[m] are the indices of the state's plays, if they are known.
+        `candidates` int32[n] are track indices; candidate features that are not `known` take their default. `played` int32[m]
+        are the indices of the state's plays, if they are known.
         """
         candidates = np.ascontiguousarray(candidates, np.int32)
         out = np.empty((len(candidates), len(self.names)), np.float32)
@@ -174,10 +185,12 @@ class OnlineFeatures:
         }
         for block in self._blocks:
             self._write(out, block, history, rows, keys)
-        given = np.empty((len(self._candidate), len(candidates)), np.float32)
-        for column, feature in zip(given, self._candidate, strict=True):
-            column[:] = columns.get(feature.name, feature.default)
-        _copy_columns(out, self._candidate_columns, given)
+        names, values = (known.names, known.values) if known else ((), np.empty((len(candidates), 0), np.float32))
+        if names not in self._known:
+            self._known[names] = np.array(
+                [names.index(f.name) if f.name in names else -1 for f in self._candidate], np.int32
+            )
+        _copy_known(out, self._candidate_columns, self._known[names], values, self._candidate_defaults)
         return out
 
     def _block(self, some: list[tuple[int, Feature]]) -> _Block:
@@ -210,13 +223,24 @@ class OnlineFeatures:
             )
             _fill(out, block.columns, table[0])
             return
-        known, group = history.groups(block.relation, block.entity.key)
-        folded = fold(group, len(known), rows[block.relation], block.which, self._folds[block.relation])
-        table = finish(folded, how.codes, how.starts, how.constants, how.defaults)
-        if block.entity.key:
-            _gather(out, block.columns, known, table, keys[block.entity.key])
-        else:
-            _fill(out, block.columns, table[0])
+        key = block.entity.key
+        known, group, slots = history.groups(block.relation, key)
+        _write_folds(
+            out,
+            block.columns,
+            known,
+            slots,
+            group,
+            rows[block.relation],
+            block.which,
+            self._folds[block.relation],
+            how.codes,
+            how.starts,
+            how.constants,
+            how.defaults,
+            keys[key] if key else known,
+            bool(key),
+        )
 
 
 class _History:
@@ -235,7 +259,7 @@ class _History:
         self._plays = plays[first:end]
         self._played = None if played is None else played[first:end]
         self._marks: dict[str, npt.NDArray[np.void]] = {}
-        self._numbers: dict[str, tuple[Ints, Ints]] = {}
+        self._numbers: dict[str, tuple[Ints, Ints, Places]] = {}
 
     def size(self, relation: str) -> int:
         """How many rows it has."""
@@ -250,15 +274,14 @@ class _History:
             return _SURFACES.get(self._moment.surface or "", float("nan"))
         return float(self._now // HOUR % 24 if name == "hour" else (self._now // DAY + 3) % 7)
 
-    def groups(self, relation: str, key: str) -> tuple[Ints, Ints]:
-        """The relation's keys int64[g] ascending, and each row's place among them (-1 for an unknown key)."""
+    def groups(self, relation: str, key: str) -> tuple[Ints, Ints, Places]:
+        """The relation's keys int64[g], each row's place among them (-1 for an unknown key), and a table to find keys by."""
         if not key:
-            return np.zeros(1, np.int64), np.zeros(self.size(relation), np.int64)
+            return np.zeros(1, np.int64), np.zeros(self.size(relation), np.int64), np.zeros(1, np.int32)
         if relation == "plays":
             return self._numbered(key)
-        targets: Ints = self._rows(relation)["target_id"].copy()
-        numbered: tuple[Ints, Ints] = _number(targets)
-        return numbered
+        found: tuple[Ints, Ints, Places] = numbered(self._rows(relation)["target_id"].copy())
+        return found
 
     def reader(self, relation: str) -> _Reader:
         """The relation's columns by name."""
@@ -291,12 +314,18 @@ class _History:
         if relation == "plays":
             return self._plays
         if relation not in self._marks:
-            marks = self._state.marks
-            chosen = (marks["kind"] == MARK_KINDS[relation]) & marks["on"] & (marks["ts"] < self._now)
-            self._marks[relation] = marks[chosen]
+            marks, kinds = self._standing
+            self._marks[relation] = marks[kinds == MARK_KINDS[relation]]
         return self._marks[relation]
 
-    def _numbered(self, name: str) -> tuple[Ints, Ints]:
+    @cached_property
+    def _standing(self) -> tuple[npt.NDArray[np.void], npt.NDArray[np.uint8]]:
+        """All marks that stand, and their kinds."""
+        marks = self._state.marks
+        standing = marks[marks["on"] & (marks["ts"] < self._now)]
+        return standing, standing["kind"].copy()
+
+    def _numbered(self, name: str) -> tuple[Ints, Ints, Places]:
         if name not in self._numbers:
             match name:
                 case "day":
@@ -305,7 +334,7 @@ class _History:
                     values = self._genres()
                 case _:
                     values = self._plays[name].copy()
-            self._numbers[name] = _number(values)
+            self._numbers[name] = numbered(values)
         return self._numbers[name]
 
     def _genres(self) -> Ints:
@@ -375,26 +404,6 @@ def _snapshot(daily: Daily, chosen: list[tuple[int, Feature]]) -> _Snapshot:
 
 
 @njit(cache=True, nogil=True)
-def _number(values: Ints) -> tuple[Ints, Ints]:
-    """Known values ascending, and each value's place among them; unknown (negative) has place -1.
-
-    `np.unique` for a few hundred values, without its dozen calls.
-    """
-    n = len(values)
-    known, place = np.empty(n, np.int64), np.full(n, -1, np.int64)
-    found = 0
-    for row in rising(values.view(np.uint64)):
-        value = values[row]
-        if value < 0:
-            continue
-        if found == 0 or known[found - 1] != value:
-            known[found] = value
-            found += 1
-        place[row] = found - 1
-    return known[:found].copy(), place
-
-
-@njit(cache=True, nogil=True)
 def _copy_rows(
     out: Float32s, columns: Places, take: Places, values: Float32s, defaults: Float32s, index: Places
 ) -> None:
@@ -405,10 +414,35 @@ def _copy_rows(
 
 
 @njit(cache=True, nogil=True)
-def _copy_columns(out: Float32s, columns: Places, given: Float32s) -> None:
+def _copy_known(out: Float32s, columns: Places, take: Places, values: Float32s, defaults: Float32s) -> None:
     for i in range(len(out)):
         for j in range(len(columns)):
-            out[i, columns[j]] = given[j, i]
+            out[i, columns[j]] = values[i, take[j]] if take[j] >= 0 else defaults[j]
+
+
+@njit(cache=True, nogil=True)
+def _write_folds(
+    out: Float32s,
+    columns: Places,
+    known: Ints,
+    slots: Places,
+    group: Ints,
+    rows: Floats,
+    which: Ints,
+    folds: Ints,
+    codes: Ints,
+    starts: Ints,
+    constants: Floats,
+    defaults: Floats,
+    keys: Ints,
+    by_key: bool,
+) -> None:
+    """A block's columns: of each candidate the row of its key, or the only row."""
+    table = finish(fold(group, len(known), rows, which, folds), codes, starts, constants, defaults)
+    if by_key:
+        _gather(out, columns, known, slots, table, keys)
+    else:
+        _fill(out, columns, table[0])
 
 
 @njit(cache=True, nogil=True)
@@ -419,21 +453,13 @@ def _fill(out: Float32s, columns: Places, values: Floats) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _gather(out: Float32s, columns: Places, known: Ints, table: Floats, keys: Ints) -> None:
+def _gather(out: Float32s, columns: Places, known: Ints, slots: Places, table: Floats, keys: Ints) -> None:
     """Each candidate's row of the table: its key's, the one of a key without history, or that of an unknown key (-1)."""
     for i in range(len(keys)):
-        key = keys[i]
-        at, end = 0, len(known)
-        while at < end:
-            middle = (at + end) >> 1
-            if known[middle] < key:
-                at = middle + 1
-            else:
-                end = middle
-        if key < 0:
-            at = len(known) + 1
-        elif at == len(known) or known[at] != key:
-            at = len(known)
+        at = len(known) + 1
+        if keys[i] >= 0:
+            at = slots[slot_of(slots, known, keys[i])]
+            at = len(known) if at < 0 else at
         for j in range(len(columns)):
             out[i, columns[j]] = table[at, j]
 

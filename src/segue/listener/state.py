@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -43,9 +44,15 @@ class ListenerState:
 
     def marked(self, kind: int) -> npt.NDArray[np.int64]:
         """Ids with a standing mark of that kind, newest first. int64[n]."""
-        chosen = self.marks[(self.marks["kind"] == kind) & self.marks["on"]]
-        ids: npt.NDArray[np.int64] = chosen["target_id"][np.argsort(-chosen["ts"], kind="stable")]
-        return ids
+        kinds, ids = self._standing
+        return ids[kinds == kind]
+
+    @cached_property
+    def _standing(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """Kinds and targets of the marks that stand, newest first."""
+        standing = self.marks[self.marks["on"]]
+        order = np.argsort(-standing["ts"], kind="stable")
+        return standing["kind"].take(order), standing["target_id"].take(order)
 
 
 def anonymous(user_id: int = -1, country: str | None = None, *, consent: bool = True) -> ListenerState:

@@ -1,4 +1,4 @@
-"""Sorting and selecting inside compiled functions: one radix sort, compiled once.
+"""Sorting, numbering and selecting inside compiled functions: one radix sort, one hash table, compiled once.
 
 NumPy's own sorts inside a kernel are compiled again for every type and way they are called, which cost a fresh machine some
 fifteen seconds; and for the few hundred to thousand keys of a request a radix sort is no slower.
@@ -15,6 +15,7 @@ Scores = npt.NDArray[np.float32]
 Items = npt.NDArray[np.int32]
 
 _TOP = np.uint32(0x80000000)
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 @njit(cache=True, nogil=True)
@@ -42,6 +43,36 @@ def rising(keys: npt.NDArray[np.uint64]) -> Order:
             counts[digit, value] += 1
         order, spare = spare, order
     return order
+
+
+@njit(cache=True, nogil=True)
+def numbered(values: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], Order, Items]:
+    """Distinct values in the order they came, each value's number among them, and a table for `slot_of`; negative values are
+    unknown, and have number -1. int64[m], int64[n], int32[a power of two, at least 2 n].
+    """
+    n, size, found = len(values), 16, 0
+    while size < 2 * n:
+        size *= 2
+    distinct, number, table = np.empty(n, np.int64), np.full(n, -1, np.int64), np.full(size, -1, np.int32)
+    for row in range(n):
+        if values[row] < 0:
+            continue
+        slot = slot_of(table, distinct, values[row])
+        if table[slot] < 0:
+            table[slot], distinct[found] = found, values[row]
+            found += 1
+        number[row] = table[slot]
+    return distinct[:found].copy(), number, table
+
+
+@njit(cache=True, nogil=True)
+def slot_of(table: Items, distinct: npt.NDArray[np.int64], value: int) -> int:
+    """Where in the table the value's number is, or would be put: linear probing after a multiplicative hash (Knuth)."""
+    mask = len(table) - 1
+    slot = np.int64((np.uint64(value) * _GOLDEN) >> np.uint64(33)) & mask
+    while table[slot] >= 0 and distinct[table[slot]] != value:
+        slot = (slot + 1) & mask
+    return slot
 
 
 @njit(cache=True, nogil=True)

@@ -15,7 +15,8 @@ in the wider lists.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from functools import cached_property
+from typing import Any, Self
 
 import msgspec
 import numpy as np
@@ -52,7 +53,7 @@ class PopularityConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise InvalidSettings("popularity.top must be at least 1", field="popularity.top", limit=">= 1")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Popularity:
     """Ranked lists by cell, one after another.
 
@@ -150,10 +151,14 @@ class Popularity:
         return self.items[:0], self.scores[:0]
 
     def _find(self, country: int, genre: int) -> int:
-        low = int(np.searchsorted(self.countries, country, "left"))
-        high = int(np.searchsorted(self.countries, country, "right"))
-        position = low + int(np.searchsorted(self.genres[low:high], genre))
-        return position if position < high and self.genres[position] == genre else -1
+        key = _key(country, genre)
+        position = int(self._keys.searchsorted(key))
+        return position if position < len(self._keys) and self._keys[position] == key else -1
+
+    @cached_property
+    def _keys(self) -> npt.NDArray[np.int64]:
+        """Country and genre of each cell as one number, ascending."""
+        return _key(self.countries.astype(np.int64), self.genres)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +215,10 @@ def _runs(
     first[1:] = (country[1:] != country[:-1]) | (genre[1:] != genre[:-1])
     starts = np.flatnonzero(first)
     return starts, np.diff(np.append(starts, len(country)))
+
+
+def _key(country: Any, genre: Any) -> Any:
+    return country << 32 | genre - ANY
 
 
 def _cells(

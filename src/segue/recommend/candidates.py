@@ -39,11 +39,6 @@ class Candidates:
             self.tracks[rows], self.scores.take(rows, axis=0), self.ranks.take(rows, axis=0), self.sources
         )
 
-    def agreement(self) -> Floats:
-        """Reciprocal rank fusion (Cormack, Clarke, Buettcher, SIGIR 2009): sum over sources of 1 / (10 + rank). float32[n]."""
-        total: Floats = _agreement(self.ranks)
-        return total
-
     def sources_of(self, row: int) -> tuple[str, ...]:
         """Names of the sources that proposed a row."""
         return tuple(
@@ -95,12 +90,13 @@ def merge(proposals: dict[str, tuple[Ids, Floats]], most: int) -> Candidates:
     if len(merged) <= most:
         return merged
     kept = np.zeros(len(merged), np.bool_)
-    kept[best_first(merged.agreement(), merged.tracks, most)] = True
+    kept[best_first(agreement(ranks), distinct, most)] = True
     return merged.keep(kept)
 
 
 @njit(cache=True, nogil=True)
-def _agreement(ranks: Floats) -> Floats:
+def agreement(ranks: Floats) -> Floats:
+    """Reciprocal rank fusion (Cormack, Clarke, Buettcher, SIGIR 2009): sum over sources of 1 / (10 + rank). float32[n]."""
     total = np.zeros(len(ranks), np.float32)
     for row in range(len(ranks)):
         for source in range(ranks.shape[1]):
@@ -133,15 +129,14 @@ def _spread(tracks: Ids, values: Floats, sizes: npt.NDArray[np.int64]) -> tuple[
     return distinct[:found].copy(), scores, ranks
 
 
-def blend(candidates: Candidates, weights: dict[str, float]) -> Floats:
-    """Sum of the sources' scores, each divided by its best, times their weights (1 where none are given)."""
-    by_source = np.array([weights.get(name, 0.0 if weights else 1.0) for name in candidates.sources])
-    total: Floats = _blend(candidates.scores, by_source)
-    return total
+def weights_of(sources: tuple[str, ...], weights: dict[str, float]) -> npt.NDArray[np.float64]:
+    """The weight of each source in a blend: 1 for all where none are given. float64[s]."""
+    return np.array([weights.get(name, 0.0 if weights else 1.0) for name in sources])
 
 
 @njit(cache=True, nogil=True)
-def _blend(scores: Floats, weights: npt.NDArray[np.float64]) -> Floats:
+def blend(scores: Floats, weights: npt.NDArray[np.float64]) -> Floats:
+    """Sum of the sources' scores float32[n, s], each divided by its best, times their weights float64[s]. float32[n]."""
     total = np.zeros(len(scores), np.float32)
     for source in range(scores.shape[1]):
         top = np.float32(0)
@@ -154,25 +149,3 @@ def _blend(scores: Floats, weights: npt.NDArray[np.float64]) -> Floats:
                 if not np.isnan(scores[row, source]):
                     total[row] += factor * scores[row, source]
     return total
-
-
-@njit(cache=True, nogil=True)
-def of_sources(scores: Floats, ranks: Floats) -> tuple[Floats, Floats, Floats]:
-    """What the sources' scores and ranks float32[n, s] come to: each score as a share of its source's best (comparable between
-    requests, as raw scores are not) float32[s, n]; and of each track the number of its sources and its best rank float32[n].
-    """
-    n, sources = scores.shape
-    shares = np.empty((sources, n), np.float32)
-    count, best_rank = np.zeros(n, np.float32), np.full(n, np.nan, np.float32)
-    for source in range(sources):
-        top = np.float32(0)
-        for row in range(n):
-            if scores[row, source] > top:
-                top = scores[row, source]
-        for row in range(n):
-            shares[source, row] = scores[row, source] / (top if top > 0 else np.float32(1))
-            if not np.isnan(ranks[row, source]):
-                count[row] += np.float32(1)
-                if not best_rank[row] <= ranks[row, source]:
-                    best_rank[row] = ranks[row, source]
-    return shares, count, best_rank

@@ -3,68 +3,109 @@
 # mypy: disallow-untyped-decorators=False
 from __future__ import annotations
 
+from functools import cache
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from segue.features.online import Moment
+from segue.features.online import Known, Moment
 from segue.recommend.artifacts import Artifacts
-from segue.recommend.candidates import Candidates, blend, of_sources
+from segue.recommend.candidates import Candidates, agreement, blend, weights_of
 from segue.recommend.query import Query
 from segue.recommend.sources import SOURCES
 
 Floats = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.int32]
 
 RECENT = 20
 """Latest tracks a candidate is compared with."""
-_OF_SOURCE = {name: tuple(f"source_{name}_{what}" for what in ("score", "rank", "share")) for name in SOURCES}
+_OF_SOURCE: Final = ("score", "rank", "share")
+_OF_ALL: Final = ("sources", "agreement", "blend", "best_rank")
+_OF_FACTORS: Final = ("similarity_recent_max", "similarity_recent_mean", "similarity_last")
+_NAMES: Final = (
+    *(f"source_{source}_{what}" for source in SOURCES for what in _OF_SOURCE),
+    *_OF_ALL,
+    *_OF_FACTORS,
+)
 
 
-def candidate_columns(query: Query, artifacts: Artifacts, candidates: Candidates) -> dict[str, Floats]:
-    """Candidate features by name, float32[n] each; the definitions are in segue.features.candidates."""
-    n = len(candidates)
-    missing = np.full(n, np.nan, np.float32)
-    scores, ranks = np.ascontiguousarray(candidates.scores.T), np.ascontiguousarray(candidates.ranks.T)
-    shares, count, best_rank = of_sources(candidates.scores, candidates.ranks)
-    known = dict(zip(candidates.sources, zip(scores, ranks, shares, strict=True), strict=True))
-    columns: dict[str, Floats] = {}
-    for name, named in _OF_SOURCE.items():
-        columns |= zip(named, known.get(name, (missing,) * 3), strict=True)
-    columns["sources"] = count
-    columns["agreement"] = candidates.agreement()
-    columns["blend"] = blend(candidates, query.recipe.scorer.blend)
-    columns["best_rank"] = best_rank
-    return columns | _similarity(query, artifacts, candidates)
+def candidate_columns(query: Query, artifacts: Artifacts, candidates: Candidates) -> Known:
+    """Candidate features; the definitions are in segue.features.candidates."""
+    values: Floats = _columns(
+        candidates.scores,
+        candidates.ranks,
+        _places(candidates.sources),
+        weights_of(candidates.sources, query.recipe.scorer.blend),
+        len(_NAMES),
+        candidates.tracks,
+        query.at_hand[0][:RECENT],
+        artifacts.retrieval.ials.item_factors,
+        artifacts.indexes.one_over_length,
+    )
+    return Known(_NAMES, values)
 
 
 def feature_matrix(query: Query, artifacts: Artifacts, candidates: Candidates, ranker: str) -> Floats:
     """The input of a ranker, float32[n, f] in the order of its spec."""
-    columns = candidate_columns(query, artifacts, candidates)
+    known = candidate_columns(query, artifacts, candidates)
     moment = Moment(query.now, query.request.surface)
-    return artifacts.online[ranker].assemble(query.state, moment, candidates.tracks, columns, query.played)
+    return artifacts.online[ranker].assemble(query.state, moment, candidates.tracks, known, query.played)
 
 
-def _similarity(query: Query, artifacts: Artifacts, candidates: Candidates) -> dict[str, Floats]:
-    recent = query.at_hand[0][:RECENT]
-    if len(recent) == 0:
-        missing = np.full(len(candidates), np.nan, np.float32)
-        return dict.fromkeys(("similarity_recent_max", "similarity_recent_mean", "similarity_last"), missing)
-    factors, weight = artifacts.retrieval.ials.item_factors, artifacts.indexes.one_over_length
-    most, mean, last = _cosines(factors, weight, candidates.tracks, recent)
-    return {"similarity_recent_max": most, "similarity_recent_mean": mean, "similarity_last": last}
+@cache
+def _places(sources: tuple[str, ...]) -> Ids:
+    """Where the first column of each source is; -1 where none is."""
+    known = tuple(SOURCES)
+    return np.array([len(_OF_SOURCE) * known.index(name) if name in SOURCES else -1 for name in sources], np.int32)
+
+
+@njit(cache=True, nogil=True)
+def _columns(
+    scores: Floats,
+    ranks: Floats,
+    places: Ids,
+    weights: npt.NDArray[np.float64],
+    columns: int,
+    tracks: Ids,
+    recent: Ids,
+    factors: Floats,
+    one_over_length: Floats,
+) -> Floats:
+    """The features float32[n, columns] in the order of _NAMES; NaN of sources that were not asked, and without recent tracks."""
+    n, similarity = len(scores), columns - 3
+    count, best_rank = similarity - 4, similarity - 1
+    out = np.full((n, columns), np.nan, np.float32)
+    out[:, count] = 0
+    for source in range(len(places)):
+        place = places[source]
+        top = np.float32(0)
+        for row in range(n):
+            if scores[row, source] > top:
+                top = scores[row, source]
+        for row in range(n):
+            if np.isnan(ranks[row, source]):
+                continue
+            out[row, count] += np.float32(1)
+            if not out[row, best_rank] <= ranks[row, source]:
+                out[row, best_rank] = ranks[row, source]
+            if place >= 0:
+                out[row, place] = scores[row, source]
+                out[row, place + 1] = ranks[row, source]
+                # Of its source's best: comparable between requests, as raw scores are not.
+                out[row, place + 2] = scores[row, source] / (top if top > 0 else np.float32(1))
+    out[:, count + 1] = agreement(ranks)
+    out[:, count + 2] = blend(scores, weights)
+    if len(recent) > 0:
+        _cosines(factors, one_over_length, tracks, recent, out[:, similarity:])
+    return out
 
 
 # Fastmath lets the compiler reorder the sums, which is what vectorizes them.
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def _cosines(
-    vectors: Floats, weight: Floats, tracks: npt.NDArray[np.int32], recent: npt.NDArray[np.int32]
-) -> tuple[Floats, Floats, Floats]:
+def _cosines(vectors: Floats, weight: Floats, tracks: Ids, recent: Ids, out: Floats) -> None:
     """Of each track: its greatest cosine with one of `recent`, their mean, and that with the first of them."""
-    most, mean, first = (
-        np.empty(len(tracks), np.float32),
-        np.empty(len(tracks), np.float32),
-        np.empty(len(tracks), np.float32),
-    )
     others = np.empty((len(recent), vectors.shape[1]), np.float32)
     for j in range(len(recent)):
         others[j] = vectors[recent[j]] * weight[recent[j]]
@@ -79,6 +120,5 @@ def _cosines(
             total += cosine
             largest = max(largest, cosine)
             if j == 0:
-                first[i] = cosine
-        most[i], mean[i] = largest, total / np.float32(len(recent))
-    return most, mean, first
+                out[i, 2] = cosine
+        out[i, 0], out[i, 1] = largest, total / np.float32(len(recent))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segue.recommend.artifacts import Artifacts
-from segue.recommend.candidates import Candidates, blend
+from segue.recommend.candidates import Candidates, blend, weights_of
 from segue.recommend.features import feature_matrix
 from segue.recommend.query import Query
 
@@ -29,16 +29,8 @@ def score(query: Query, artifacts: Artifacts, candidates: Candidates) -> Scored:
     recipe = query.recipe.scorer
     ranker = artifacts.rankers.get(recipe.ranker)
     if ranker is None or not len(query.taste.tracks):
-        return Scored(blend(candidates, recipe.blend))
+        return Scored(blend(candidates.scores, weights_of(candidates.sources, recipe.blend)))
     x = feature_matrix(query, artifacts, candidates, recipe.ranker)
-    predicted = ranker.predict(x)
-    final = np.zeros(len(candidates))
-    for objective, weight in recipe.weights.items():
-        if objective in predicted:
-            final += weight * _sigmoid(predicted[objective])
-    return Scored(final.astype(np.float32), x, ranker.spec.features)
-
-
-def _sigmoid(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    result: npt.NDArray[np.float64] = 1.0 / (1.0 + np.exp(-x))
-    return result
+    weights = np.array([recipe.weights.get(objective, 0.0) for objective in ranker.spec.objectives])
+    chances = 1.0 / (1.0 + np.exp(-ranker.scorer.score_many(x)))
+    return Scored((weights @ chances).astype(np.float32), x, ranker.spec.features)

@@ -144,9 +144,9 @@ def draw(
         kept = np.flatnonzero(played | skipped | shown | _negatives(len(ids), negatives, rng))
         if not played.any():
             continue
-        columns = candidate_columns(query, recommender.artifacts, candidates)
-        names = tuple(columns)
-        blocks.append(np.column_stack([columns[name][kept] for name in names]))
+        known = candidate_columns(query, recommender.artifacts, candidates)
+        names = known.names
+        blocks.append(known.values[kept])
         rows.append(
             (np.full(len(kept), number, np.int32), ids[kept], played[kept], skipped[kept], liked[kept])
         )

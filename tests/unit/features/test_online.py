@@ -15,7 +15,7 @@ from segue.contracts.errors import InvalidInput, NotFound
 from segue.contracts.vocabulary import DAY, HOUR, MINUTE, SECOND, SESSION_GAP, Surface
 from segue.features import FEATURES, definition, feature
 from segue.features.expression import Aggregate, Attribute, Column, Rows, Value, evaluate
-from segue.features.online import Catalogue, Daily, Moment, OnlineFeatures
+from segue.features.online import Catalogue, Daily, Known, Moment, OnlineFeatures
 from segue.features.program import of_nothing
 from segue.features.relations import (
     Artist,
@@ -69,7 +69,7 @@ def state(plays: list[tuple[Any, ...]], marks: list[tuple[Any, ...]] = (), **pro
 
 
 def values(given: ListenerState, names: list[str], track: int = 0, now: int = NOW) -> dict[str, float]:
-    got = online(names).assemble(given, Moment(now, "home"), np.array([track], np.int32), {})
+    got = online(names).assemble(given, Moment(now, "home"), np.array([track], np.int32))
     return dict(zip(names, got[0].tolist(), strict=True))
 
 
@@ -161,7 +161,7 @@ def test_an_unknown_artist_is_another_case_than_one_never_played(monkeypatch: py
 
 def test_daily_rows_land_in_the_rankers_order() -> None:
     names = [TRACK_NAMES[3], ARTIST_NAMES[1], "context_hour", TRACK_NAMES[0], ARTIST_NAMES[0]]
-    got = online(names).assemble(anonymous(), Moment(NOW), np.array([5, 7], np.int32), {})
+    got = online(names).assemble(anonymous(), Moment(NOW), np.array([5, 7], np.int32))
     assert got[:, 0].tolist() == TRACK_VALUES[[5, 7], 3].tolist()
     assert got[:, 3].tolist() == TRACK_VALUES[[5, 7], 0].tolist()
     assert got[0, [1, 4]].tolist() == ARTIST_VALUES[2, [1, 0]].tolist()
@@ -172,18 +172,19 @@ def test_daily_rows_land_in_the_rankers_order() -> None:
 
 def test_candidate_columns_are_taken_by_name_and_default_otherwise() -> None:
     names = ["sources", "best_rank", "context_hour"]
-    got = online(names).assemble(anonymous(), Moment(NOW), EVERY, {"best_rank": EVERY.astype(np.float32)})
+    known = Known(("similarity_last", "best_rank"), np.column_stack([-EVERY, EVERY]).astype(np.float32))
+    got = online(names).assemble(anonymous(), Moment(NOW), EVERY, known)
     assert got[:, 0].tolist() == [0.0] * T
     assert got[:, 1].tolist() == EVERY.tolist()
 
 
 def test_no_candidates_make_an_empty_matrix() -> None:
-    got = online(list(FEATURES)).assemble(anonymous(), Moment(NOW), EVERY[:0], {})
+    got = online(list(FEATURES)).assemble(anonymous(), Moment(NOW), EVERY[:0])
     assert got.shape == (0, len(FEATURES))
 
 
 def test_an_unknown_surface_and_listener_are_missing() -> None:
-    got = online(["context_surface", "listener_age_days"]).assemble(anonymous(), Moment(NOW), EVERY[:1], {})
+    got = online(["context_surface", "listener_age_days"]).assemble(anonymous(), Moment(NOW), EVERY[:1])
     assert np.isnan(got).all()
 
 
@@ -299,7 +300,7 @@ FOLDED = [
 @given(plays_of_a_few, st.sampled_from([0, 1, -1, HOUR, -90 * DAY]))
 def test_equals_the_language_in_plain_python(plays: list[tuple[Any, ...]], shift: int) -> None:
     given_state, now = state(plays), NOW + shift
-    got = online(FOLDED).assemble(given_state, Moment(now), EVERY, {})
+    got = online(FOLDED).assemble(given_state, Moment(now), EVERY)
     rows = plain_rows(given_state, now)
     keys = {ListenerTrack: "track_id", ListenerArtist: "artist_id", ListenerGenre: "genre"}
     artists = np.where(CATALOGUE.artist < 0, -1, CATALOGUE.artist_id[CATALOGUE.artist])
@@ -325,7 +326,7 @@ def test_equals_the_language_in_plain_python(plays: list[tuple[Any, ...]], shift
 def test_the_future_is_never_seen(plays: list[tuple[Any, ...]]) -> None:
     past = [p for p in plays if p[0] > 0]
     got: list[npt.NDArray[np.float32]] = [
-        online(list(FEATURES)).assemble(state(some), Moment(NOW, "home"), EVERY, {}) for some in (plays, past)
+        online(list(FEATURES)).assemble(state(some), Moment(NOW, "home"), EVERY) for some in (plays, past)
     ]
     np.testing.assert_array_equal(got[0], got[1])
 

@@ -1,4 +1,4 @@
-"""Radix sort and selection against NumPy's."""
+"""Radix sort, numbering and selection against NumPy's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from segue.models.order import best_first, kth_largest, rising
+from segue.models.order import best_first, kth_largest, numbered, rising, slot_of
 
 KEYS = arrays(np.uint64, st.integers(0, 60), elements=st.integers(0, 2**64 - 1) | st.integers(0, 9))
 SCORES = arrays(
@@ -21,6 +21,18 @@ SCORES = arrays(
 @given(KEYS)
 def test_keys_are_sorted_and_equal_ones_stay_as_they_came(keys: np.ndarray) -> None:
     assert np.array_equal(rising(keys), np.argsort(keys, kind="stable"))
+
+
+@given(arrays(np.int64, st.integers(0, 60), elements=st.integers(-3, 2**63 - 1) | st.integers(-1, 9)))
+def test_values_are_numbered_as_they_come_and_found_again(values: np.ndarray) -> None:
+    distinct, number, table = numbered(values)
+    known = values >= 0
+    assert distinct.tolist() == list(dict.fromkeys(values[known].tolist()))
+    assert np.array_equal(distinct[number[known]], values[known])
+    assert (number[~known] == -1).all()
+    assert [table[slot_of(table, distinct, value)] for value in distinct.tolist()] == list(range(len(distinct)))
+    absent = max(distinct.tolist(), default=0) // 2 + 11
+    assert (table[slot_of(table, distinct, absent)] >= 0) == (absent in distinct)
 
 
 @given(SCORES, st.data())
