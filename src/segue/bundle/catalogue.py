@@ -45,7 +45,7 @@ class Texts:
         """The texts at some positions; None where empty."""
         # Decoded all at once, with a zero byte after each, unless one of them has such a byte itself.
         joined = (
-            _joined(read_only(self.offsets), read_only(self.data), index)
+            _joined(*self._readable, index)
             .tobytes()
             .decode("utf-8", "replace")
             .split("\0")
@@ -62,6 +62,10 @@ class Texts:
             now = [self.changed.get(position) for position in index.tolist()]
             texts = [old if new is None else new or None for old, new in zip(texts, now, strict=True)]
         return texts
+
+    @cached_property
+    def _readable(self) -> tuple[I64, npt.NDArray[np.uint8]]:
+        return read_only(self.offsets), read_only(self.data)
 
     @classmethod
     def of(cls, values: pa.Array | pa.ChunkedArray) -> Texts:
@@ -123,6 +127,16 @@ class Catalogue:
         return len(self.track_id)
 
     @cached_property
+    def facts(self) -> tuple[npt.NDArray[np.uint8], I64, npt.NDArray[np.uint64], I32]:
+        """Flags, uploaded_at, blocked and artist, as kernels read them."""
+        return (
+            read_only(self.flags),
+            read_only(self.uploaded_at),
+            read_only(self.blocked),
+            read_only(self.artist),
+        )
+
+    @cached_property
     def tracks(self) -> Rows:
         """Rows of the tracks."""
         return Rows(self.track_id, self.known and self.known[0])
@@ -156,14 +170,6 @@ class Catalogue:
     def country(self, code: str | None) -> int:
         """Position of a country, -1 where unknown."""
         return self.countries.index(code) if code in self.countries else -1
-
-    def blocked_in(self, country: int, tracks: I32) -> npt.NDArray[np.bool_]:
-        """Which of the tracks may not be played in a country. bool[m]."""
-        if country < 0:
-            return np.zeros(len(tracks), np.bool_)
-        word = self.blocked[tracks, country // 64]
-        found: npt.NDArray[np.bool_] = (word >> np.uint64(country % 64)) & np.uint64(1) == 1
-        return found
 
 
 def build(

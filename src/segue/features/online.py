@@ -340,8 +340,8 @@ class _History:
     def _genres(self) -> Ints:
         """The genre of each play."""
         at = self._catalogue.positions(self._plays["track_id"]) if self._played is None else self._played
-        genre = np.where(at >= 0, self._catalogue.genre[at], -1) if len(self._catalogue.genre) else at
-        return genre.astype(np.int64)
+        found: Ints = _genres(self._catalogue.genre, at)
+        return found
 
     def _in_session(self) -> npt.NDArray[np.bool_]:
         plays = self._plays
@@ -462,6 +462,15 @@ def _gather(out: Float32s, columns: Places, known: Ints, slots: Places, table: F
             at = len(known) if at < 0 else at
         for j in range(len(columns)):
             out[i, columns[j]] = table[at, j]
+
+
+@njit(cache=True, nogil=True)
+def _genres(genre: npt.NDArray[np.int16], index: Places) -> Ints:
+    out = np.full(len(index), -1, np.int64)
+    for i in range(len(index)):
+        if index[i] >= 0:
+            out[i] = genre[index[i]]
+    return out
 
 
 @njit(cache=True, nogil=True)

@@ -263,6 +263,13 @@ def fold(groups: Ints, n_groups: int, rows: Floats, which: Ints, folds: Ints) ->
 
 @njit(cache=True, nogil=True)
 def _sum(groups: Ints, row: Floats, out: Floats) -> None:
+    if len(out) == 2:  # a single group: its sum stays in a register
+        total = 0.0
+        for i in range(len(groups)):
+            if groups[i] >= 0:
+                total += row[i]
+        out[0] = total
+        return
     for i in range(len(groups)):
         if groups[i] >= 0:
             out[groups[i]] += row[i]

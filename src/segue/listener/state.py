@@ -44,12 +44,12 @@ class ListenerState:
 
     def marked(self, kind: int) -> npt.NDArray[np.int64]:
         """Ids with a standing mark of that kind, newest first. int64[n]."""
-        kinds, ids = self._standing
+        kinds, ids = self.standing
         return ids[kinds == kind]
 
     @cached_property
-    def _standing(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """Kinds and targets of the marks that stand, newest first."""
+    def standing(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """Kinds and targets of the marks that stand, newest first. uint8[n], int64[n]."""
         standing = self.marks[self.marks["on"]]
         order = np.argsort(-standing["ts"], kind="stable")
         return standing["kind"].take(order), standing["target_id"].take(order)

@@ -24,6 +24,11 @@ class Later:
         self.names: dict[int, str] = {}
         self._by_artist: dict[int, Ids] = {}
 
+    @property
+    def of_any_artist(self) -> bool:
+        """Whether something was said of any artist's tracks."""
+        return bool(self._by_artist)
+
     def of_artist(self, artist: int) -> Ids | None:
         """Tracks that were said to be of an artist, the latest first, int32[m]; None if nothing was said of any of theirs."""
         return self._by_artist.get(artist)

@@ -28,48 +28,33 @@ def present(
 ) -> tuple[Item, ...]:
     """The candidates `rows` int32[m] as items, slot by slot. Slots beyond the propensities were filled for certain."""
     tracks = candidates.tracks[rows]
-    proposed = (~np.isnan(candidates.scores[rows])).tolist()
-    genres = catalogue.genres
+    genres, lengths = [*catalogue.genres, None], catalogue.duration_ms[tracks].tolist()
     return tuple(
-        Item(
-            track_id=track_id,
-            position=position,
-            score=score,
-            sources=tuple(compress(candidates.sources, by)),
-            propensity=chance,
-            title=title,
-            artist_id=artist_id,
-            artist=artist,
-            genre=genres[code] if code >= 0 else None,
-            duration_ms=length if length >= 0 else None,
-            why=why,
-        )
-        for position, (
-            track_id,
-            score,
-            by,
-            chance,
-            title,
-            artist_id,
-            artist,
-            code,
-            length,
-            why,
-        ) in enumerate(
-            zip(
-                catalogue.track_id[tracks].tolist(),
-                np.round(scored.final[rows].astype(np.float64), 5).tolist(),
-                proposed,
-                chain(np.round(propensity, 6).tolist(), repeat(1.0, len(rows) - len(propensity))),
-                catalogue.titles.take(tracks),
-                *_artists(catalogue, catalogue.artist[tracks]),
-                catalogue.genre[tracks].tolist(),
-                catalogue.duration_ms[tracks].tolist(),
-                chain(reasons, repeat(None, len(rows) - len(reasons))),
-                strict=True,
-            )
+        map(
+            Item,
+            catalogue.track_id[tracks].tolist(),
+            range(len(rows)),
+            np.round(scored.final[rows].astype(np.float64), 5).tolist(),
+            _sources(candidates, rows),
+            chain(np.round(propensity, 6).tolist(), repeat(1.0)),
+            catalogue.titles.take(tracks),
+            *_artists(catalogue, catalogue.artist[tracks]),
+            [genres[code] for code in catalogue.genre[tracks].tolist()],
+            [length if length >= 0 else None for length in lengths],
+            chain(reasons, repeat(None)),
         )
     )
+
+
+def _sources(candidates: Candidates, rows: npt.NDArray[np.int32]) -> list[tuple[str, ...]]:
+    """Who proposed the candidates at some rows. Most of them were proposed by the same few sources as others: a tuple each."""
+    proposed = ~np.isnan(candidates.scores[rows])
+    together = proposed @ (1 << np.arange(len(candidates.sources)))
+    known: dict[int, tuple[str, ...]] = {}
+    for code, by in zip(together.tolist(), proposed, strict=True):
+        if code not in known:
+            known[code] = tuple(compress(candidates.sources, by.tolist()))
+    return [known[code] for code in together.tolist()]
 
 
 def _artists(

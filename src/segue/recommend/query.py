@@ -24,6 +24,7 @@ Floats = npt.NDArray[np.float32]
 
 HISTORY_HALF_LIFE_DAYS = 40.0
 """A listen says half as much of a listener's taste after this long."""
+_HALF_LIFE = HISTORY_HALF_LIFE_DAYS * DAY
 AT_HAND = 50
 """Latest tracks that say what the listener is after now."""
 ARTIST_ANCHORS = 10
@@ -69,24 +70,29 @@ class Query:
     session: Ids
 
     @cached_property
-    def _marked(self) -> dict[int, Ids]:
-        return {}
+    def _found(self) -> tuple[Ids, dict[int, Ids]]:
+        """Where the plays are in the catalogue, and by kind what is marked: looked up together, as each waits for memory."""
+        plays, (kinds, ids) = self.state.plays["track_id"], self.state.standing
+        artists = (kinds == FOLLOW) | (kinds == BLOCK)
+        tracks = self.catalogue.positions(np.concatenate([plays, ids[~artists]]))
+        at = np.empty(len(ids), np.int32)
+        at[artists], at[~artists] = self.catalogue.artist_positions(ids[artists]), tracks[len(plays) :]
+        known = at >= 0
+        kinds, at = kinds[known], at[known]
+        return tracks[: len(plays)], {kind: at[kinds == kind] for kind in (LIKE, FOLLOW, HIDE, BLOCK)}
 
-    @cached_property
+    @property
     def played(self) -> Ids:
         """Catalogue positions of `state.plays`, -1 where the track is gone. int32[n], oldest first."""
-        return self.catalogue.positions(self.state.plays["track_id"])
+        return self._found[0]
 
     @cached_property
     def history(self) -> History:
         """The listener's distinct listened or liked tracks that the catalogue still has."""
-        plays, tracks = self.state.plays, self.played
-        heard = np.flatnonzero((tracks >= 0) & plays["listened"])
-        likes = self.marked(LIKE)
-        track = np.concatenate([tracks[heard], likes])
-        ts = np.concatenate([plays["ts"][heard], np.zeros(len(likes), np.int64)])
-        age = np.maximum(self.now - ts, 0) / (HISTORY_HALF_LIFE_DAYS * DAY)
-        return History(*_by_track(track, ts, np.exp2(-age)))
+        plays = self.state.plays
+        # Copies, as columns of one row are contiguous as they lie and may not be written to: another type to a compiler.
+        heard, ts = plays["listened"].copy(), plays["ts"].copy()
+        return History(*_history(self.played, heard, ts, self.marked(LIKE), self.now, _HALF_LIFE))
 
     @cached_property
     def taste(self) -> Weighted:
@@ -98,11 +104,7 @@ class Query:
         """What the request is about where it is about something (a seed, a session), else the listener's taste."""
         if len(self.anchors) == 0 and not (self.session >= 0).any():
             return self.taste
-        tracks, weights = self.at_hand
-        distinct, place = np.unique(tracks, return_inverse=True)
-        return Weighted(
-            distinct.astype(np.int32), np.bincount(place, weights, len(distinct)).astype(np.float32)
-        )
+        return Weighted(*_added_up(*self.at_hand))
 
     @cached_property
     def at_hand(self) -> tuple[Ids, Floats]:
@@ -131,12 +133,7 @@ class Query:
 
     def marked(self, kind: int) -> Ids:
         """Catalogue positions of the tracks (or, for FOLLOW and BLOCK, artists) with that mark, newest first."""
-        if kind not in self._marked:
-            ids = self.state.marked(kind)
-            find = self.catalogue.artist_positions if kind in (FOLLOW, BLOCK) else self.catalogue.positions
-            found = find(ids)
-            self._marked[kind] = found[found >= 0]
-        return self._marked[kind]
+        return self._found[1][kind]
 
 
 def hydrate(request: Request, recipe: Surface, artifacts: Artifacts, state: ListenerState, now: int) -> Query:
@@ -170,10 +167,23 @@ def hydrate(request: Request, recipe: Surface, artifacts: Artifacts, state: List
 
 
 @njit(cache=True, nogil=True)
-def _by_track(
-    track: Ids, ts: npt.NDArray[np.int64], weight: npt.NDArray[np.float64]
+def _history(
+    played: Ids,
+    heard: npt.NDArray[np.bool_],
+    played_at: npt.NDArray[np.int64],
+    likes: Ids,
+    now: int,
+    half_life: float,
 ) -> tuple[Ids, Floats, Floats, npt.NDArray[np.int64]]:
-    """Distinct tracks ascending, and of each: how often it occurs, the sum of its weights, its latest time."""
+    """The columns of a `History`. A like counts as a listen at the beginning of time."""
+    n = 0
+    track, ts = np.empty(len(played) + len(likes), np.int32), np.zeros(len(played) + len(likes), np.int64)
+    for i in range(len(played)):
+        if played[i] >= 0 and heard[i]:
+            track[n], ts[n] = played[i], played_at[i]
+            n += 1
+    track[n : n + len(likes)] = likes
+    track, ts = track[: n + len(likes)], ts[: n + len(likes)]
     n = 0
     distinct = np.empty(len(track), np.int32)
     count, total = np.zeros(len(track), np.float32), np.zeros(len(track))
@@ -183,9 +193,22 @@ def _by_track(
             distinct[n] = track[i]
             n += 1
         count[n - 1] += np.float32(1)
-        total[n - 1] += weight[i]
+        total[n - 1] += np.exp2(-max(now - ts[i], 0) / half_life)
         last[n - 1] = max(last[n - 1], ts[i])
     return distinct[:n].copy(), count[:n].copy(), total[:n].astype(np.float32), last[:n].copy()
+
+
+@njit(cache=True, nogil=True)
+def _added_up(tracks: Ids, weights: Floats) -> tuple[Ids, Floats]:
+    """Distinct tracks ascending, and the sum of each one's weights."""
+    n = 0
+    distinct, total = np.empty(len(tracks), np.int32), np.zeros(len(tracks))
+    for i in rising(tracks.astype(np.uint64)):
+        if n == 0 or distinct[n - 1] != tracks[i]:
+            distinct[n] = tracks[i]
+            n += 1
+        total[n - 1] += weights[i]
+    return distinct[:n].copy(), total[:n].astype(np.float32)
 
 
 def without_history(state: ListenerState) -> ListenerState:

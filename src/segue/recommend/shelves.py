@@ -49,27 +49,36 @@ def rows(query: Query, artifacts: Artifacts, candidates: Candidates, final: Floa
     if len(releases):
         free[releases] = False
         found.append(Row(*RELEASES, releases))
-    for source, title in ROWS:
-        if source not in candidates.sources:
-            continue
-        chosen = _best_of(candidates.scores, candidates.sources.index(source), final, free, SHELF_LENGTH)
-        if len(chosen) >= SHORTEST:
-            free[chosen] = False
-            found.append(Row(source, _titled(title, source, query, artifacts), chosen))
+    asked = [(source, title) for source, title in ROWS if source in candidates.sources]
+    columns = np.array([candidates.sources.index(source) for source, _ in asked], np.int64)
+    chosen, sizes = _shelves(candidates.scores, columns, final, free, SHELF_LENGTH, SHORTEST)
+    for (source, title), best, size in zip(asked, chosen, sizes.tolist(), strict=True):
+        if size:
+            found.append(Row(source, _titled(title, source, query, artifacts), best[:size]))
     return found
 
 
 @njit(cache=True, nogil=True)
-def _best_of(scores: Floats, source: int, final: Floats, free: npt.NDArray[np.bool_], k: int) -> Ids:
-    """The `k` best free candidates of a source, best first. int32[m], m <= k."""
+def _shelves(
+    scores: Floats, columns: npt.NDArray[np.int64], final: Floats, free: npt.NDArray[np.bool_], k: int, least: int
+) -> tuple[Ids, npt.NDArray[np.int64]]:
+    """Of each source the `k` best free candidates, best first, which are then no longer free; none where they are fewer than
+    `least`. int32[sources, k], and how many: int64[sources].
+    """
+    chosen, sizes = np.empty((len(columns), k), np.int32), np.zeros(len(columns), np.int64)
     rows, worth = np.empty(len(final), np.int32), np.empty(len(final), np.float32)
-    count = 0
-    for row in range(len(final)):
-        if free[row] and not np.isnan(scores[row, source]):
-            rows[count], worth[count] = row, final[row]
-            count += 1
-    found: Ids = rows[best_first(worth[:count], rows[:count], k)]
-    return found
+    for shelf in range(len(columns)):
+        count = 0
+        for row in range(len(final)):
+            if free[row] and not np.isnan(scores[row, columns[shelf]]):
+                rows[count], worth[count] = row, final[row]
+                count += 1
+        if count < least:
+            continue
+        best = rows[best_first(worth[:count], rows[:count], k)]
+        chosen[shelf, : len(best)], sizes[shelf] = best, len(best)
+        free[best] = False
+    return chosen, sizes
 
 
 def shortest(name: str) -> int:

@@ -37,7 +37,8 @@ def facts(catalogue: Catalogue, track_id: int) -> dict[str, Any] | None:
     if row < 0:
         return None
     artist, genre = int(catalogue.artist[row]), int(catalogue.genre[row])
-    blocked = [c for n, c in enumerate(catalogue.countries) if catalogue.blocked_in(n, np.array([row]))[0]]
+    bits = [int(word) >> bit & 1 for word in catalogue.blocked[row] for bit in range(64)]
+    blocked = [country for country, bit in zip(catalogue.countries, bits, strict=False) if bit]
     return {
         "title": catalogue.titles[row],
         "artist_id": int(catalogue.artist_id[artist]) if artist >= 0 else None,
