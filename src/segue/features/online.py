@@ -34,8 +34,19 @@ Ints = npt.NDArray[np.int64]
 Places = npt.NDArray[np.int32]
 
 _SURFACES: Final = {surface.value: float(n) for n, surface in enumerate(Surface)}
-_NUMBERED: Final = ("track_id", "artist_id", "genre", "day")
-"""Columns of plays that are read as dense numbers."""
+_MARK_COLUMNS: Final = ("age", "minutes_ago")
+_KEYS: Final = ("track_id", "artist_id", "genre")
+_PLAY_COLUMNS: Final = (
+    *_MARK_COLUMNS,
+    "recency",
+    "in_session",
+    "listened",
+    "skipped",
+    "ms_played",
+    "day",
+    *_KEYS,
+)
+"""In the order that `_columns_of_plays` writes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +191,7 @@ class OnlineFeatures:
         }
         history = _History(state, moment, self._catalogue, played)
         rows = {
-            name: program.run(history.reader(name), history.size(name))
-            for name, program in self._programs.items()
+            name: program.run(history.columns(name)) for name, program in self._programs.items()
         }
         for block in self._blocks:
             self._write(out, block, history, rows, keys)
@@ -199,7 +209,8 @@ class OnlineFeatures:
         read = tuple(dict.fromkeys(leaf for value in values for leaf in leaves(value)))
         which = []
         if first.relation not in facts(first.entity):
-            program = self._programs.setdefault(first.relation, RowProgram())
+            columns = _PLAY_COLUMNS if first.relation == "plays" else _MARK_COLUMNS
+            program = self._programs.setdefault(first.relation, RowProgram(list(columns)))
             which = [program.add(leaf) for leaf in read if isinstance(leaf, Aggregate)]
         return _Block(
             first.entity,
@@ -258,12 +269,7 @@ class _History:
         first, end = np.searchsorted(ts, (moment.now - MAX_AGE, moment.now))
         self._plays = plays[first:end]
         self._played = None if played is None else played[first:end]
-        self._marks: dict[str, npt.NDArray[np.void]] = {}
-        self._numbers: dict[str, tuple[Ints, Ints, Places]] = {}
-
-    def size(self, relation: str) -> int:
-        """How many rows it has."""
-        return len(self._rows(relation))
+        self._by_relation: dict[str, npt.NDArray[np.void]] = {}
 
     def fact(self, relation: str, name: str) -> float:
         """A fact of the listener or of the request; NaN where unknown."""
@@ -277,46 +283,40 @@ class _History:
     def groups(self, relation: str, key: str) -> tuple[Ints, Ints, Places]:
         """The relation's keys int64[g], each row's place among them (-1 for an unknown key), and a table to find keys by."""
         if not key:
-            return np.zeros(1, np.int64), np.zeros(self.size(relation), np.int64), np.zeros(1, np.int32)
+            rows = len(self._plays if relation == "plays" else self._marks(relation))
+            return np.zeros(1, np.int64), np.zeros(rows, np.int64), np.zeros(1, np.int32)
         if relation == "plays":
-            return self._numbered(key)
-        found: tuple[Ints, Ints, Places] = numbered(self._rows(relation)["target_id"].copy())
+            return self._of_plays[1][_KEYS.index(key)]
+        found: tuple[Ints, Ints, Places] = numbered(self._marks(relation)["target_id"].copy())
         return found
 
-    def reader(self, relation: str) -> _Reader:
-        """The relation's columns by name."""
-        return _Reader(self, relation)
-
-    def column(self, relation: str, name: str) -> Array:
-        """One column of the relation."""
-        rows = self._rows(relation)
-        match name:
-            case "age":
-                age: Array = self._now - rows["ts"]
-                return age
-            case "minutes_ago":
-                return self.column(relation, "age") / MINUTE
-            case "recency":
-                return np.arange(len(rows), 0, -1, dtype=np.float64)
-            case "in_session":
-                return self._in_session()
-            case "ms_played":
-                heard: Array = np.maximum(rows["ms_played"], 0)
-                return heard
-            case _ if name in _NUMBERED:
-                return self._numbered(name)[1]
-            case _:
-                # A column of one row is contiguous as it lies, and read-only: another type to a compiler than a copy.
-                copied: Array = rows[name].copy()
-                return copied
-
-    def _rows(self, relation: str) -> npt.NDArray[np.void]:
+    def columns(self, relation: str) -> Floats:
+        """The columns that the relation's program starts from. float64[columns, rows]."""
         if relation == "plays":
-            return self._plays
-        if relation not in self._marks:
+            return self._of_plays[0]
+        marks = self._marks(relation)
+        out = np.empty((len(_MARK_COLUMNS), len(marks)))
+        out[0] = self._now - marks["ts"]
+        out[1] = out[0] / MINUTE
+        return out
+
+    @cached_property
+    def _of_plays(self) -> tuple[Floats, tuple[tuple[Ints, Ints, Places], ...]]:
+        """The columns of plays, and what `groups` gives for each of _KEYS."""
+        at = self._catalogue.positions(self._plays["track_id"]) if self._played is None else self._played
+        # What may be written to and what may not are two types to a compiler: it should meet one.
+        plays = self._plays.view()
+        plays.flags.writeable = False
+        found: tuple[Floats, tuple[tuple[Ints, Ints, Places], ...]] = _columns_of_plays(
+            plays, at, self._catalogue.genre, self._now
+        )
+        return found
+
+    def _marks(self, relation: str) -> npt.NDArray[np.void]:
+        if relation not in self._by_relation:
             marks, kinds = self._standing
-            self._marks[relation] = marks[kinds == MARK_KINDS[relation]]
-        return self._marks[relation]
+            self._by_relation[relation] = marks[kinds == MARK_KINDS[relation]]
+        return self._by_relation[relation]
 
     @cached_property
     def _standing(self) -> tuple[npt.NDArray[np.void], npt.NDArray[np.uint8]]:
@@ -324,42 +324,6 @@ class _History:
         marks = self._state.marks
         standing = marks[marks["on"] & (marks["ts"] < self._now)]
         return standing, standing["kind"].copy()
-
-    def _numbered(self, name: str) -> tuple[Ints, Ints, Places]:
-        if name not in self._numbers:
-            match name:
-                case "day":
-                    values: Ints = self._plays["ts"] // DAY
-                case "genre":
-                    values = self._genres()
-                case _:
-                    values = self._plays[name].copy()
-            self._numbers[name] = numbered(values)
-        return self._numbers[name]
-
-    def _genres(self) -> Ints:
-        """The genre of each play."""
-        at = self._catalogue.positions(self._plays["track_id"]) if self._played is None else self._played
-        found: Ints = _genres(self._catalogue.genre, at)
-        return found
-
-    def _in_session(self) -> npt.NDArray[np.bool_]:
-        plays = self._plays
-        if not len(plays) or self._now - plays["ts"][-1] >= SESSION_GAP:
-            return np.zeros(len(plays), np.bool_)
-        current: npt.NDArray[np.bool_] = plays["session_start"] == plays["session_start"][-1]
-        return current
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """A relation of a history as a function from a column's name to the column."""
-
-    history: _History
-    relation: str
-
-    def __call__(self, name: str) -> Array:
-        return self.history.column(self.relation, name)
 
 
 def from_facts(entity: Entity, known: Mapping[str, float]) -> dict[str, float]:
@@ -465,12 +429,24 @@ def _gather(out: Float32s, columns: Places, known: Ints, slots: Places, table: F
 
 
 @njit(cache=True, nogil=True)
-def _genres(genre: npt.NDArray[np.int16], index: Places) -> Ints:
-    out = np.full(len(index), -1, np.int64)
-    for i in range(len(index)):
-        if index[i] >= 0:
-            out[i] = genre[index[i]]
-    return out
+def _columns_of_plays(
+    plays: npt.NDArray[np.void], at: Places, genre: npt.NDArray[np.int16], now: int
+) -> tuple[Floats, tuple[tuple[Ints, Ints, Places], ...]]:
+    """The columns float64[11, n] of plays before `now`, of tracks at some positions (-1: gone); and the keys numbered."""
+    n = len(plays)
+    out, ids = np.empty((11, n)), np.empty((4, n), np.int64)
+    going_on = n > 0 and now - plays[n - 1].ts < SESSION_GAP
+    for i in range(n):
+        play = plays[i]
+        age = now - play.ts
+        out[0, i], out[1, i], out[2, i] = age, age / MINUTE, n - i
+        out[3, i] = going_on and play.session_start == plays[n - 1].session_start
+        out[4, i], out[5, i], out[6, i] = play.listened, play.skipped, max(play.ms_played, 0)
+        ids[0, i], ids[1, i], ids[2, i] = play.ts // DAY, play.track_id, play.artist_id
+        ids[3, i] = genre[at[i]] if at[i] >= 0 else -1
+    days, tracks, artists, genres = numbered(ids[0]), numbered(ids[1]), numbered(ids[2]), numbered(ids[3])
+    out[7], out[8], out[9], out[10] = days[1], tracks[1], artists[1], genres[1]
+    return out, (tracks, artists, genres)
 
 
 @njit(cache=True, nogil=True)

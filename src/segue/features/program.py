@@ -9,7 +9,7 @@ feature's arithmetic on the folds of each group as a small stack machine.
 # mypy: disallow-untyped-decorators=False
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import log
@@ -62,9 +62,8 @@ Leaf = Aggregate | Attribute
 class RowProgram:
     """What each row of a relation contributes to each of its aggregations.
 
-    `columns` are the relation's columns it starts from; "age" is microseconds before the moment, and the columns that
-    nunique reads are dense numbers, -1 where unknown. `folds` says how the values of each row of what `run` returns fold.
-    Truths are 0 and 1.
+    `columns` are those it starts from; "age" is microseconds before the moment, and the columns that nunique reads are dense
+    numbers, -1 where unknown. `folds` says how the values of each row of what `run` returns fold. Truths are 0 and 1.
     """
 
     columns: list[str] = field(default_factory=list)
@@ -81,15 +80,11 @@ class RowProgram:
         self.folds[slot] = fold_by
         return slot
 
-    def run(self, column: Callable[[str], Array], n_rows: int) -> Floats:
-        """What each of `n_rows` rows comes to at each step, given the relation's columns by name: float64[steps, n_rows]."""
-        out = np.empty((len(self._steps), n_rows))
-        if not n_rows:
-            return out
-        given = np.empty((len(self.columns), n_rows))
-        for place, name in zip(given, self.columns, strict=True):
-            place[:] = column(name)
-        _run_rows(given, *self._instructions, out)
+    def run(self, given: Floats) -> Floats:
+        """What each row comes to at each step, given the columns float64[len(columns), rows]: float64[steps, rows]."""
+        out = np.empty((len(self._steps), given.shape[1]))
+        if out.size:
+            _run_rows(given, *self._instructions, out)
         return out
 
     @cached_property

@@ -65,7 +65,7 @@ class Clock:
     def mark(self, name: str, rows: int, degraded: str | None = None) -> None:
         """Close a stage."""
         now = self.read()
-        self.stages.append(Stage(name, round((now - self._last) * 1000, 3), rows, degraded))
+        self.stages.append(Stage(name, int((now - self._last) * 1e6) / 1000, rows, degraded))
         self._last = now
         if degraded:
             self.degraded.append(f"{name}: {degraded}")

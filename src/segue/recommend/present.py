@@ -7,7 +7,7 @@ cost a third of asking the arrays for one number at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain, compress, repeat
+from itertools import chain, repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -48,13 +48,14 @@ def present(
 
 def _sources(candidates: Candidates, rows: npt.NDArray[np.int32]) -> list[tuple[str, ...]]:
     """Who proposed the candidates at some rows. Most of them were proposed by the same few sources as others: a tuple each."""
-    proposed = ~np.isnan(candidates.scores[rows])
-    together = proposed @ (1 << np.arange(len(candidates.sources)))
-    known: dict[int, tuple[str, ...]] = {}
-    for code, by in zip(together.tolist(), proposed, strict=True):
-        if code not in known:
-            known[code] = tuple(compress(candidates.sources, by.tolist()))
-    return [known[code] for code in together.tolist()]
+    bits = 1 << np.arange(len(candidates.sources))
+    proposed = ~np.isnan(candidates.scores.take(rows, axis=0))
+    together = (proposed * bits).sum(axis=1).tolist()
+    named = {
+        code: tuple(name for n, name in enumerate(candidates.sources) if code >> n & 1)
+        for code in set(together)
+    }
+    return [named[code] for code in together]
 
 
 def _artists(

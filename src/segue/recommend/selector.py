@@ -50,10 +50,11 @@ def selection_inputs(
     if recipe.explore > 0:
         place = np.empty(len(final), np.intp)
         place[np.argsort(-final, kind="stable")] = np.arange(len(final))
-        unplayed = artifacts.plays[candidates.tracks] == 0  # by its score alone it would never be
+        plays = artifacts.plays[candidates.tracks]
+        unplayed = plays == 0  # by its score alone it would never be
         # The page's own too: what a draw moves down would else have no chance in the slot it would have had.
         alike = (place < k + recipe.explore_pool) | unplayed
-        pool = _weighed(recipe.bandit, alike, final, artifacts.plays[candidates.tracks])
+        pool = _weighed(recipe.bandit, alike, final, plays)
         if recipe.debuts > 0:
             pool, once = _with_debuts(query, artifacts, candidates, pool, place >= k)
     config = SelectionConfig(

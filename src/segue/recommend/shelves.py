@@ -11,7 +11,7 @@ from numba import njit
 
 from segue.contracts.vocabulary import DAY
 from segue.listener.state import FOLLOW
-from segue.models.order import among, best_first
+from segue.models.order import among, best_first, rising
 from segue.recommend.artifacts import Artifacts
 from segue.recommend.candidates import Candidates, Floats, Ids
 from segue.recommend.query import Query
@@ -88,15 +88,46 @@ def shortest(name: str) -> int:
 
 def _releases(query: Query, candidates: Candidates, free: npt.NDArray[np.bool_]) -> Ids:
     """What came out lately by artists the listener follows or plays, newest first."""
-    catalogue, tracks = query.catalogue, candidates.tracks
-    uploaded = catalogue.uploaded_at[tracks]
-    new = np.flatnonzero(free & (uploaded > query.now - NEW_DAYS * DAY)).astype(np.int32)
-    if len(new) == 0:
-        return new
-    artists = np.concatenate([query.marked(FOLLOW), catalogue.artist[query.history.tracks]], dtype=np.int32)
-    new = new[among(catalogue.artist[tracks[new]], artists[artists >= 0])]
-    newest: Ids = new[np.argsort(-uploaded[new], kind="stable")][:SHELF_LENGTH]
-    return newest
+    _, uploaded_at, _, artist = query.catalogue.facts
+    after = query.now - NEW_DAYS * DAY
+    found: Ids = _new_by(
+        query.marked(FOLLOW), query.history.tracks, candidates.tracks, free, after, uploaded_at, artist
+    )
+    return found[:SHELF_LENGTH]
+
+
+@njit(cache=True, nogil=True)
+def _new_by(
+    followed: Ids,
+    history: Ids,
+    tracks: Ids,
+    free: npt.NDArray[np.bool_],
+    after: int,
+    uploaded_at: npt.NDArray[np.int64],
+    artist: Ids,
+) -> Ids:
+    """The free tracks, by their place, that were uploaded after a time by one of some artists or an artist of some history;
+    newest first.
+    """
+    new, count = np.empty(len(tracks), np.int32), 0
+    for row in range(len(tracks)):
+        if free[row] and uploaded_at[tracks[row]] > after and artist[tracks[row]] >= 0:
+            new[count] = row
+            count += 1
+    if count == 0:
+        return new[:0].copy()
+    known = np.concatenate((followed, np.empty(len(history), np.int32)))
+    for i in range(len(history)):
+        known[len(followed) + i] = artist[history[i]]
+    theirs, age = np.empty(count, np.int32), np.empty(count, np.uint64)
+    for i in range(count):
+        theirs[i] = artist[tracks[new[i]]]
+    wanted, count = among(theirs, known), 0
+    for i in range(len(wanted)):
+        if wanted[i]:
+            new[count], age[count] = new[i], ~np.uint64(uploaded_at[tracks[new[i]]])
+            count += 1
+    return new[rising(age[:count])]
 
 
 def _titled(title: str, source: str, query: Query, artifacts: Artifacts) -> str:
