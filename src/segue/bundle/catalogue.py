@@ -44,12 +44,7 @@ class Texts:
     def take(self, index: I32) -> list[str | None]:
         """The texts at some positions; None where empty."""
         # Decoded all at once, with a zero byte after each, unless one of them has such a byte itself.
-        joined = (
-            _joined(*self._readable, index)
-            .tobytes()
-            .decode("utf-8", "replace")
-            .split("\0")
-        )
+        joined = _joined(*self._readable, index).tobytes().decode("utf-8", "replace").split("\0")
         if len(joined) == len(index) + 1:
             texts = [text or None for text in joined[:-1]]
         else:

@@ -190,12 +190,12 @@ class OnlineFeatures:
             "genre": self._catalogue.genre[candidates].astype(np.int64),
         }
         history = _History(state, moment, self._catalogue, played)
-        rows = {
-            name: program.run(history.columns(name)) for name, program in self._programs.items()
-        }
+        rows = {name: program.run(history.columns(name)) for name, program in self._programs.items()}
         for block in self._blocks:
             self._write(out, block, history, rows, keys)
-        names, values = (known.names, known.values) if known else ((), np.empty((len(candidates), 0), np.float32))
+        names, values = (
+            (known.names, known.values) if known else ((), np.empty((len(candidates), 0), np.float32))
+        )
         if names not in self._known:
             self._known[names] = np.array(
                 [names.index(f.name) if f.name in names else -1 for f in self._candidate], np.int32

@@ -45,7 +45,8 @@ class ListenerState:
     def marked(self, kind: int) -> npt.NDArray[np.int64]:
         """Ids with a standing mark of that kind, newest first. int64[n]."""
         kinds, ids = self.standing
-        return ids[kinds == kind]
+        found: npt.NDArray[np.int64] = ids[kinds == kind]
+        return found
 
     @cached_property
     def standing(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:

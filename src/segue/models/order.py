@@ -66,7 +66,7 @@ def numbered(values: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], Orde
 
 
 @njit(cache=True, nogil=True)
-def slot_of(table: Items, distinct: npt.NDArray[np.int64], value: int) -> int:
+def slot_of(table: Items, distinct: npt.NDArray[np.int64], value: int) -> np.int64:
     """Where in the table the value's number is, or would be put: linear probing after a multiplicative hash (Knuth)."""
     mask = len(table) - 1
     slot = np.int64((np.uint64(value) * _GOLDEN) >> np.uint64(33)) & mask

@@ -158,7 +158,8 @@ class Popularity:
     @cached_property
     def _keys(self) -> npt.NDArray[np.int64]:
         """Country and genre of each cell as one number, ascending."""
-        return _key(self.countries.astype(np.int64), self.genres)
+        keys: npt.NDArray[np.int64] = _key(self.countries.astype(np.int64), self.genres)
+        return keys
 
 
 @dataclass(frozen=True, slots=True)

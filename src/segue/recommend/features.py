@@ -58,7 +58,9 @@ def feature_matrix(query: Query, artifacts: Artifacts, candidates: Candidates, r
 def _places(sources: tuple[str, ...]) -> Ids:
     """Where the first column of each source is; -1 where none is."""
     known = tuple(SOURCES)
-    return np.array([len(_OF_SOURCE) * known.index(name) if name in SOURCES else -1 for name in sources], np.int32)
+    return np.array(
+        [len(_OF_SOURCE) * known.index(name) if name in SOURCES else -1 for name in sources], np.int32
+    )
 
 
 @njit(cache=True, nogil=True)

@@ -60,7 +60,12 @@ def rows(query: Query, artifacts: Artifacts, candidates: Candidates, final: Floa
 
 @njit(cache=True, nogil=True)
 def _shelves(
-    scores: Floats, columns: npt.NDArray[np.int64], final: Floats, free: npt.NDArray[np.bool_], k: int, least: int
+    scores: Floats,
+    columns: npt.NDArray[np.int64],
+    final: Floats,
+    free: npt.NDArray[np.bool_],
+    k: int,
+    least: int,
 ) -> tuple[Ids, npt.NDArray[np.int64]]:
     """Of each source the `k` best free candidates, best first, which are then no longer free; none where they are fewer than
     `least`. int32[sources, k], and how many: int64[sources].
@@ -127,7 +132,8 @@ def _new_by(
         if wanted[i]:
             new[count], age[count] = new[i], ~np.uint64(uploaded_at[tracks[new[i]]])
             count += 1
-    return new[rising(age[:count])]
+    found: Ids = new[rising(age[:count])]
+    return found
 
 
 def _titled(title: str, source: str, query: Query, artifacts: Artifacts) -> str:

