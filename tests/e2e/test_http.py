@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -28,7 +29,7 @@ from segue.contracts.ids import MAX_ID
 from segue.recommend.api import Response
 from segue.serving.platform import ListenerProfile, TrackInfo
 from segue.serving.problems import Problem
-from segue.serving.server import DRAIN_S
+from segue.serving.server import DRAIN_S, FILES
 
 CRASHES, IS_DOWN, IS_BUSY, IS_SLOW, IS_SLOWER = range(900_001, 900_006)
 BIG_TRACK = 2**62 + 12345
@@ -574,6 +575,30 @@ def test_a_worker_that_cannot_start_ends_the_server_with_the_reason(tmp_path: Pa
     assert ended.returncode == 1
     assert "FileNotFoundError" in ended.stderr
     assert "cannot start" in ended.stderr
+
+
+def test_too_few_open_files_are_said_at_once_and_a_low_limit_is_raised(tmp_path: Path) -> None:
+    command = [sys.executable, str(SERVER), "--events", str(tmp_path / "e.jsonl")]
+    ended = subprocess.run(
+        ["sh", "-c", 'ulimit -n 100 && exec "$@"', "sh", *command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode != 0
+    assert "this process may open 100 files, and a server needs 256 or more" in ended.stderr
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))  # the server inherits it
+    try:
+        running = Running(tmp_path, workers=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        [worker] = workers_of(running)
+        assert resource.prlimit(worker, resource.RLIMIT_NOFILE)[0] == min(hard, FILES)
+    finally:
+        assert running.stop() == 0
 
 
 def test_it_ends_after_answering_what_it_began(tmp_path: Path) -> None:

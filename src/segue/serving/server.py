@@ -7,10 +7,12 @@ start ends the server, so that whoever started it sees the reason instead of a l
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import gc
 import os
+import resource
 import signal
 import socket
 import tempfile
@@ -38,6 +40,10 @@ TOLD: Final = (signal.SIGTERM, signal.SIGINT)
 """The signals to end by."""
 HEADER_S: Final = 10
 """A client that has not sent its headers after this long is dropped."""
+FILES: Final = 65_536
+"""A connection is an open file, and so is much of what a worker reads: as many as the system allows, this many at most."""
+FEWEST_FILES: Final = 256
+"""With fewer a worker does not start."""
 HEADER_BYTES: Final = 65_536
 """A request whose headers are longer gets a bare 431: the HTTP library answers before there is a request."""
 
@@ -56,9 +62,10 @@ def serve(
     platform says so in `ready`, and picks the bundle up when it comes. `on_listening` is called with the
     address once the port is ours (a port of 0 has been chosen by then), before the workers start.
 
-    Raises InvalidSettings for an address that is not ours and Conflict for a port somebody else listens on; ends the process
-    with status 1 if a worker cannot start.
+    Raises InvalidSettings for an address that is not ours or too few open files, and Conflict for a port somebody else listens
+    on; ends the process with status 1 if a worker cannot start.
     """
+    _allow_files()
     port = claim_port(settings.serving.host, settings.serving.port)
     with tempfile.TemporaryDirectory(prefix="segue-") as directory:
         _keep(directory)
@@ -90,6 +97,22 @@ def serve(
 def _keep(directory: str) -> None:
     """Not to be swept by who cleans temporary directories: systemd passes over what is locked (tmpfiles.d, Age). Until we end."""
     fcntl.flock(os.open(directory, os.O_RDONLY | os.O_DIRECTORY), fcntl.LOCK_SH)
+
+
+def _allow_files() -> None:
+    """Raise the limit of open files, which many systems set low for the sake of programs that count them, to what is allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
+    if most < FEWEST_FILES:
+        raise InvalidSettings(
+            f"this process may open {most} files, and a server needs {FEWEST_FILES} or more: raise the limit "
+            "(ulimit -n, LimitNOFILE= of systemd, --ulimit nofile= of docker)",
+            field="ulimit -n",
+            limit=f">= {FEWEST_FILES}",
+        )
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):  # macOS allows fewer than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _end_when_told() -> None:

@@ -2,7 +2,8 @@
 
 granian ends the server if one worker dies twice within seconds, whatever it died of; and it goes on for ever with a worker that
 takes longer than that to fail. What matters is how it died. A worker that was killed (kill -9, out of memory) is replaced, for as
-long as it takes. One that ends by itself with an error, soon after its start, cannot start: another one could not either.
+long as it takes. One that ends by itself with an error, or aborts, soon after its start, cannot start: another one could not
+either.
 """
 
 from __future__ import annotations
@@ -119,7 +120,9 @@ class Server(MPServer):
         dead = [worker for worker in self.wrks if not worker.is_alive()]  # type: ignore[no-untyped-call]
         for worker in dead:
             age = time.monotonic() - worker.birth
-            if (worker.inner.exitcode or 0) > 0 and age < START_S:
+            code = worker.inner.exitcode or 0
+            # What is not Python aborts where it cannot have a thread or a file.
+            if (code > 0 or code == -signal.SIGABRT) and age < START_S:
                 _log.error("worker-%d cannot start: its error stands above. The server ends", worker.idx + 1)
                 self._failed = True
                 self.signal_handler_interrupt()  # type: ignore[no-untyped-call]

@@ -101,3 +101,16 @@ def test_each_living_worker_has_a_place_of_its_own() -> None:
     finally:
         for place in list(workers):
             end(place)
+
+
+@pytest.mark.parametrize("code", [-signal.SIGABRT, 1])
+def test_a_worker_that_ends_by_itself_at_its_start_is_not_replaced(
+    monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    server = Server("segue", interface=Interfaces.ASGI)
+    told: list[bool] = []
+    monkeypatch.setattr(server, "signal_handler_interrupt", lambda: told.append(True))
+    inner = SimpleNamespace(exitcode=code)
+    server.wrks = [SimpleNamespace(inner=inner, idx=0, birth=time.monotonic(), is_alive=lambda: False)]
+    server._respawn_workers([0], goes_on, goes_on)
+    assert told == [True]
