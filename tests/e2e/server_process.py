@@ -17,6 +17,16 @@ from segue.serving.server import DRAIN_S
 SERVER = Path(__file__).parents[1] / "unit" / "serving" / "small_platform.py"
 
 
+def worker_pids(server: int) -> set[int]:
+    """The processes of a server's workers, as /proc has them."""
+    found = set()
+    for pid in Path(f"/proc/{server}/task/{server}/children").read_text().split():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+            if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.add(int(pid))
+    return found
+
+
 class Running:
     """A server process and how to talk to it."""
 

@@ -9,12 +9,12 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from command import rows, segue
+from server_process import worker_pids
 from test_real_server import WAIT_S, Server, republished, tracks
 
 from segue.bundle import BundleStore
@@ -50,10 +50,7 @@ def fan(service: Home) -> tuple[int, int]:
 
 
 def workers(server: Server) -> set[int]:
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
-    found = [Path(f"/proc/{pid}/cmdline") for pid in children.read_text().split()]
-    alive = (path for path in found if path.exists() and b"resource_tracker" not in path.read_bytes())
-    return {int(path.parent.name) for path in alive}
+    return worker_pids(server.process.pid)
 
 
 def everywhere(server: Server, look: Callable[[httpx.Client], bool]) -> bool:

@@ -23,7 +23,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from server_process import SERVER, Running
+from server_process import SERVER, Running, worker_pids
 
 from segue.contracts.ids import MAX_ID
 from segue.recommend.api import Response
@@ -492,12 +492,7 @@ def workers_of(running: Running) -> set[int]:
     children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children")
     if not children.exists():
         pytest.skip("needs /proc to find the workers")
-    found = [Path(f"/proc/{pid}/cmdline") for pid in children.read_text().split()]
-    return {
-        int(path.parent.name)
-        for path in found
-        if path.exists() and b"resource_tracker" not in path.read_bytes()
-    }
+    return worker_pids(running.process.pid)
 
 
 def test_a_worker_that_is_killed_is_replaced_however_often(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from math import sqrt
 from typing import Any, Final
 
@@ -200,6 +201,10 @@ class Nearest:
             self._search_cells(queries, k, allowed, left, ids, scores)
         return ids, scores
 
+    @cached_property
+    def _cells(self) -> Ids:
+        return np.arange(len(self.cell_list), dtype=np.int32)
+
     def _search_exact(self, queries: Vectors, k: int, rows: Ids | None, ids: Ids, scores: Vectors) -> None:
         vectors = self.vectors if rows is None else self.vectors[rows]
         weight = self.weight if rows is None or not self.weight.size else self.weight[rows]
@@ -236,7 +241,7 @@ class Nearest:
                 self.cell_mean,
                 self.cell_spread,
             )
-            best = best_first(optimistic, np.arange(cells, dtype=np.int32), probes)
+            best = best_first(optimistic, self._cells, probes)
             candidates = _scan(
                 query, best, self.cell_codes, self.cell_scale, self.cell_items, self.config.rescore * k, mask
             )

@@ -136,8 +136,11 @@ def best_first(scores: Scores, items: Items, k: int) -> Order:
     """Places of the k largest scores, equal ones by item: int64[min(k, n)]. scores float32[n], no NaN; items int32[n], >= 0."""
     kept = np.arange(len(scores))
     if len(scores) > k > 0:  # sort only what can be among them
-        bar = kth_largest(scores, k)
-        kept = np.flatnonzero(scores >= bar)
+        bar, n = kth_largest(scores, k), 0
+        for i in range(len(scores)):
+            kept[n] = i
+            n += scores[i] >= bar
+        kept = kept[:n]
     bits = rising_bits(scores[kept])
     keys = np.empty(len(kept), np.uint64)
     for i in range(len(kept)):
