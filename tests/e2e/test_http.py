@@ -582,7 +582,7 @@ def test_too_few_open_files_are_said_at_once_and_a_low_limit_is_raised(tmp_path:
         check=False,
     )
     assert ended.returncode != 0
-    assert "this process may open 100 files, and a server needs 256 or more" in ended.stderr
+    assert "this process may open 100 files, and a server needs 512 or more" in ended.stderr
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))  # the server inherits it
     try:

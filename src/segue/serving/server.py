@@ -42,8 +42,8 @@ HEADER_S: Final = 10
 """A client that has not sent its headers after this long is dropped."""
 FILES: Final = 65_536
 """A connection is an open file, and so is much of what a worker reads: as many as the system allows, this many at most."""
-FEWEST_FILES: Final = 256
-"""With fewer a worker does not start."""
+FEWEST_FILES: Final = 512
+"""A worker has some 150 open, nearly twice as many while it changes over to another bundle, and its connections."""
 HEADER_BYTES: Final = 65_536
 """A request whose headers are longer gets a bare 431: the HTTP library answers before there is a request."""
 
