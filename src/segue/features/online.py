@@ -432,9 +432,9 @@ def _gather(out: Float32s, columns: Places, known: Ints, slots: Places, table: F
 def _columns_of_plays(
     plays: npt.NDArray[np.void], at: Places, genre: npt.NDArray[np.int16], now: int
 ) -> tuple[Floats, tuple[tuple[Ints, Ints, Places], ...]]:
-    """The columns float64[11, n] of plays before `now`, of tracks at some positions (-1: gone); and the keys numbered."""
+    """_PLAY_COLUMNS float64[c, n] of plays before `now`, of tracks at some positions (-1: gone); and the keys numbered."""
     n = len(plays)
-    out, ids = np.empty((11, n)), np.empty((4, n), np.int64)
+    out, ids = np.empty((len(_PLAY_COLUMNS), n)), np.empty((4, n), np.int64)
     going_on = n > 0 and now - plays[n - 1].ts < SESSION_GAP
     for i in range(n):
         play = plays[i]

@@ -29,6 +29,11 @@ _NAMES: Final = (
     *_OF_ALL,
     *_OF_FACTORS,
 )
+_COLUMNS: Final = len(_NAMES)
+_COUNT, _AGREEMENT, _BLEND, _BEST_RANK = range(
+    _COLUMNS - len(_OF_FACTORS) - len(_OF_ALL), _COLUMNS - len(_OF_FACTORS)
+)
+_SIMILARITY: Final = _COLUMNS - len(_OF_FACTORS)
 
 
 def candidate_columns(query: Query, artifacts: Artifacts, candidates: Candidates) -> Known:
@@ -38,7 +43,6 @@ def candidate_columns(query: Query, artifacts: Artifacts, candidates: Candidates
         candidates.ranks,
         _places(candidates.sources),
         weights_of(candidates.sources, query.recipe.scorer.blend),
-        len(_NAMES),
         candidates.tracks,
         query.at_hand[0][:RECENT],
         artifacts.retrieval.ials.item_factors,
@@ -69,17 +73,15 @@ def _columns(
     ranks: Floats,
     places: Ids,
     weights: npt.NDArray[np.float64],
-    columns: int,
     tracks: Ids,
     recent: Ids,
     factors: Floats,
     one_over_length: Floats,
 ) -> Floats:
-    """The features float32[n, columns] in the order of _NAMES; NaN of sources that were not asked, and without recent tracks."""
-    n, similarity = len(scores), columns - 3
-    count, best_rank = similarity - 4, similarity - 1
-    out = np.full((n, columns), np.nan, np.float32)
-    out[:, count] = 0
+    """The features float32[n, m] in the order of _NAMES; NaN of sources that were not asked, and without recent tracks."""
+    n = len(scores)
+    out = np.full((n, _COLUMNS), np.nan, np.float32)
+    out[:, _COUNT] = 0
     for source in range(len(places)):
         place = places[source]
         top = np.float32(0)
@@ -89,18 +91,18 @@ def _columns(
         for row in range(n):
             if np.isnan(ranks[row, source]):
                 continue
-            out[row, count] += np.float32(1)
-            if not out[row, best_rank] <= ranks[row, source]:
-                out[row, best_rank] = ranks[row, source]
+            out[row, _COUNT] += np.float32(1)
+            if not out[row, _BEST_RANK] <= ranks[row, source]:
+                out[row, _BEST_RANK] = ranks[row, source]
             if place >= 0:
                 out[row, place] = scores[row, source]
                 out[row, place + 1] = ranks[row, source]
                 # Of its source's best: comparable between requests, as raw scores are not.
                 out[row, place + 2] = scores[row, source] / (top if top > 0 else np.float32(1))
-    out[:, count + 1] = agreement(ranks)
-    out[:, count + 2] = blend(scores, weights)
+    out[:, _AGREEMENT] = agreement(ranks)
+    out[:, _BLEND] = blend(scores, weights)
     if len(recent) > 0:
-        _cosines(factors, one_over_length, tracks, recent, out[:, similarity:])
+        _cosines(factors, one_over_length, tracks, recent, out[:, _SIMILARITY:])
     return out
 
 

@@ -50,10 +50,6 @@ class Ranker:
         spec = convert(bundle.json(f"rankers/{name}/spec"), RankerSpec)
         return cls(spec, TreeScorer.from_arrays(bundle.arrays(f"rankers/{name}")))
 
-    def predict(self, x: Matrix) -> dict[str, npt.NDArray[np.float64]]:
-        """Raw score of each objective, in log-odds. float64[n] each."""
-        return dict(zip(self.spec.objectives, self.scorer.score_many(x), strict=True))
-
     def contributions(self, x: Matrix, most: int = 5) -> list[dict[str, float]]:
         """For each row, the features that moved the first objective most along its paths (Saabas, 2014), in log-odds."""
         values = self.scorer.contributions(np.ascontiguousarray(x))[:, :-1]

@@ -239,6 +239,13 @@ def test_titles_and_names_are_found_as_they_are_now(opened: Callable[[], Artifac
     }
 
 
+def test_what_kernels_read_of_the_catalogue_is_what_is_changed(opened: Callable[[], Artifacts]) -> None:
+    catalogue = opened().catalogue
+    own = (catalogue.flags, catalogue.uploaded_at, catalogue.blocked, catalogue.artist)
+    for array, read in zip(own, catalogue.facts, strict=True):
+        assert np.shares_memory(array, read)
+
+
 def test_tracks_of_several_artists_are_those_of_each(opened: Callable[[], Artifacts]) -> None:
     indexes = opened().indexes
     artists = np.flatnonzero(np.diff(indexes.artist_indptr)[:50]).astype(np.int32)[::-1]
