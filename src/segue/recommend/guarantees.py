@@ -78,8 +78,3 @@ def _first_broken(
         elif is_hidden[i]:
             out[i] = _HIDDEN
     return out
-
-
-def allowed(query: Query, tracks: Ids) -> npt.NDArray[np.bool_]:
-    """Which tracks break no guarantee. bool[n]."""
-    return broken(query, tracks) < 0
