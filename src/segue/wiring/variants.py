@@ -31,6 +31,8 @@ from segue.wiring.trials import Asked, Given, Trials
 _log = logging.getLogger("segue.variants")
 Build = Callable[[Artifacts, dict[str, Surface]], Recommender]
 Treatments = tuple[tuple[str, str], ...]
+KEPT = 256
+"""Recommenders of combinations that are kept; with more met they are made anew, so that many layers do not fill memory."""
 
 
 class Beside:
@@ -145,6 +147,8 @@ class Variants:
         possible = tuple(t for t in treatments if t not in failed)
         found = self._made.get(possible)
         if found is None:
+            if len(self._made) >= KEPT:
+                self._made = {(): self.champion}
             found = self._made[possible] = self._combined(possible)
         return found, failed
 

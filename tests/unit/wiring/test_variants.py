@@ -373,6 +373,28 @@ def test_a_treatment_that_fails_costs_its_unit_the_treatment_and_not_the_answer(
         platform.recommend(Request("home", user, k=100_000))
 
 
+def test_combinations_that_are_kept_are_bounded(
+    platform: HomePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segue.wiring.variants.KEPT", 3)
+    selector = "surfaces.home.selector"
+    names = {
+        "diversity": {f"{selector}.diversity": 0.9},
+        "explore": {f"{selector}.explore": 1.0},
+        "explore-pool": {f"{selector}.explore_pool": 9},
+    }
+    for name, change in names.items():
+        changes = {"treatment": Variant(set=change), "control": Variant()}
+        put(platform, experiment(name, layer=name, day=today(), variants=changes))
+    wait(lambda: len(page(platform, 5).trace.variants) == len(names))
+    for chosen in ({"diversity"}, {"explore"}, {"explore-pool"}, {"diversity", "explore"}, set(names)):
+        answered = page(platform, 5, variants={n: "treatment" if n in chosen else "control" for n in names})
+        changed = {n for n, variant in answered.trace.variants.items() if variant == "forced:treatment"}
+        assert changed == chosen
+    assert platform._variants is not None
+    assert len(platform._variants._made) <= 3
+
+
 def _gone(request: Request, **known: Any) -> Any:
     raise Unavailable("gone")
 
