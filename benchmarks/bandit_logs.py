@@ -1,12 +1,14 @@
 """Off-policy estimates on simulated logs of known truth, beside Open Bandit Pipeline's on the same rows.
 
     make .obp/.ready && python -m benchmarks.bandit_logs --logs 40
+    python -m benchmarks.bandit_logs --logs 400 --alone
 
 The real logs of `bench_ope` are one draw of 38 and 42 clicks: which of two estimators is nearer there is mostly chance. Here
 each pair of logs has their size, their rate of clicks and columns of their form, in a world of its own: a uniform policy and a
 skewed one, which in every other world knows what is clicked and in the rest does not. The truth is the worlds' own. Errors are
 root mean squares over the worlds, relative to the truth; an interval of their difference is drawn from the worlds anew. 10 s of
-CPU a world, nearly all of it obp's model of the reward.
+CPU a world, nearly all of it obp's model of the reward; with --alone ours are held against themselves with the one parameter
+of the least estimated error (`tuning` averages over all), 1 s a world.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ from benchmarks.bench_ope import PYTHON  # noqa: E402
 from benchmarks.harness import ROOT  # noqa: E402
 from segue.experiments.offpolicy.estimators import ESTIMATORS  # noqa: E402
 from segue.experiments.offpolicy.logged import Floats  # noqa: E402
-from segue.experiments.offpolicy.openbandit import compare, read  # noqa: E402
+from segue.experiments.offpolicy.openbandit import against, compare, read  # noqa: E402
+from segue.experiments.offpolicy.tuning import blended, parameters, squared_error  # noqa: E402
 
 ROWS, ITEMS, POSITIONS, RATE = 10_000, 80, 3, 0.004
 POLICIES = ("bts", "random")
@@ -45,24 +48,35 @@ USER_FEATURES = (3, 6, 10, 10)
 ITEM_FEATURES = 8
 DRAWS = 2_000
 Errors = dict[tuple[str, str], tuple[float, float]]
+"""By policy and estimator: ours and the other's."""
 
 
 def main() -> None:
     """Print a line for each policy and estimator."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--logs", type=int, default=40, help="pairs of logs [40]")
+    parser.add_argument(
+        "--alone", action="store_true", help="without obp: beside the parameter of least error"
+    )
     asked = parser.parse_args()
-    if not PYTHON.exists():
+    if not asked.alone and not PYTHON.exists():
         parser.error("Open Bandit Pipeline is not set up: `make .obp/.ready` does it")
+    other, world = ("least error", _alone) if asked.alone else ("obp", _beside_obp)
+    names = [name for name in ESTIMATORS if not asked.alone or ESTIMATORS[name].power]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
-        worlds = pool.map(partial(_world, Path(folder)), range(asked.logs))
+        worlds = pool.map(partial(world, Path(folder)), range(asked.logs))
         found = list(track(worlds, "worlds", total=asked.logs, console=Console(stderr=True)))
     grid = Grid(
-        "policy", "estimator", "ours, %", "obp, %", "difference, 95%", title=f"{asked.logs} pairs of logs"
+        "policy",
+        "estimator",
+        "ours, %",
+        f"{other}, %",
+        "difference, 95%",
+        title=f"{asked.logs} pairs of logs",
     )
     rng = np.random.default_rng(0)
     for policy in POLICIES:
-        for name in ESTIMATORS:
+        for name in names:
             squares = np.array([one[policy, name] for one in found]) ** 2  # [worlds, 2]
             drawn = squares[rng.integers(0, len(squares), (DRAWS, len(squares)))].mean(axis=1) ** 0.5
             low, high = np.percentile(100 * (drawn[:, 0] - drawn[:, 1]), (2.5, 97.5))
@@ -71,11 +85,9 @@ def main() -> None:
     Console(width=100).print(grid)
 
 
-def _world(root: Path, number: int) -> Errors:
+def _beside_obp(root: Path, number: int) -> Errors:
     """One pair of logs: each estimate of ours and of obp's as a share of the truth, less 1."""
-    folder = root / f"{number:03d}"
-    folder.mkdir()
-    truth = _write(folder, number)
+    folder, truth = _made(root, number)
     logs = read(folder)
     chances = folder / "chances.json"
     chances.write_text(json.dumps({log.name: log.chances(POSITIONS, ITEMS).tolist() for log in logs}))
@@ -87,6 +99,29 @@ def _world(root: Path, number: int) -> Errors:
         for policy, report in compare(folder).policies.items()
         for name, found in report.estimates.items()
     }
+
+
+def _alone(root: Path, number: int) -> Errors:
+    """The same of our estimators with a parameter: averaged over it, and with the one of the least estimated error."""
+    folder, truth = _made(root, number)
+    logs = read(folder)
+    errors: Errors = {}
+    for judged, log in (logs, logs[::-1]):
+        seen, _ = against(log, judged.chances(POSITIONS, ITEMS))
+        for name, estimator in ESTIMATORS.items():
+            if not estimator.power:
+                continue
+            tried = [estimator.terms(seen, t) for t in parameters(estimator, seen.weight)]
+            least = tried[int(np.argmin([squared_error(terms, tried[0]) for terms in tried]))]
+            truly = truth[judged.name]
+            errors[judged.name, name] = blended(estimator, seen).value / truly - 1, least.value / truly - 1
+    return errors
+
+
+def _made(root: Path, number: int) -> tuple[Path, dict[str, float]]:
+    folder = root / f"{number:03d}"
+    folder.mkdir()
+    return folder, _write(folder, number)
 
 
 def _write(folder: Path, number: int) -> dict[str, float]:

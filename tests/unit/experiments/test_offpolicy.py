@@ -17,7 +17,7 @@ from segue.experiments.offpolicy.interval import bca, few_clicks, gamma, rate_in
 from segue.experiments.offpolicy.logged import Logged, logged
 from segue.experiments.offpolicy.overlap import overlap, refuse_without
 from segue.experiments.offpolicy.reward import cross_fit, parts_of
-from segue.experiments.offpolicy.tuning import QUANTILES, squared_error, tuned
+from segue.experiments.offpolicy.tuning import blended, parameters, squared_error
 
 OBP = json.loads((Path(__file__).parents[2] / "reference" / "obp_answers.json").read_text())
 
@@ -189,16 +189,32 @@ def test_a_policy_judged_from_its_own_log_is_what_the_log_shows(seed: int) -> No
     propensity, reward = rng.uniform(0.01, 1.0, 40), rng.random(40)
     log = logged(reward, propensity, propensity)
     for name in ("ips", "snips", "clipped-ips"):
-        assert tuned(ESTIMATORS[name], log)[1].value == pytest.approx(reward.mean())
+        assert blended(ESTIMATORS[name], log).value == pytest.approx(reward.mean())
 
 
-def test_the_parameter_is_the_one_of_least_estimated_error() -> None:
-    log = world(4, 400)[0]
-    terms = tuned(ESTIMATORS["switch-dr"], log)[1]
-    whole = ESTIMATORS["switch-dr"].terms(log)
-    least = squared_error(terms, whole)
-    for t in (0.0, *np.quantile(log.weight, QUANTILES).tolist(), np.inf):
-        assert least <= squared_error(ESTIMATORS["switch-dr"].terms(log, t), whole)
+@pytest.mark.parametrize("name", ["clipped-ips", "switch-dr", "dros"])
+def test_parameters_count_by_the_inverse_square_of_their_error(name: str) -> None:
+    log, estimator = world(4, 400)[0], ESTIMATORS[name]
+    tried = [estimator.terms(log, t) for t in parameters(estimator, log.weight)]
+    trust = np.array([squared_error(terms, estimator.terms(log)) for terms in tried]) ** -2.0
+    values = np.array([terms.value for terms in tried])
+    assert blended(estimator, log).value == pytest.approx(trust @ values / trust.sum())
+    assert values.min() < blended(estimator, log).value < values.max()
+
+
+def test_parameters_reach_from_none_of_the_weights_to_all() -> None:
+    weight = np.array([0.0, 1e-9, 0.5, 40.0])
+    tried = parameters(ESTIMATORS["dros"], weight)
+    assert tried[:2] == [np.inf, 0.0]
+    assert tried[2] == pytest.approx(0.04**2)  # a tiny weight does not draw the steps down to it
+    assert tried[-1] == pytest.approx(40.0**2)
+    assert parameters(ESTIMATORS["clipped-ips"], np.zeros(3)) == [np.inf]
+
+
+def test_where_nothing_scatters_there_is_no_error_to_divide_by() -> None:
+    log = logged(np.ones(5), np.full(5, 0.5), np.full(5, 0.5), modelled=np.ones(5), expected=np.ones(5))
+    for name in ("clipped-ips", "switch-dr", "dros"):
+        assert blended(ESTIMATORS[name], log).value == 1.0
 
 
 @pytest.mark.parametrize(

@@ -62,9 +62,26 @@ def test_propensities_averaged_over_the_period_weigh_more_evenly(folder: Path) -
     averaged, logged = (compare(folder, averaged=a).policies["random"] for a in (True, False))
     assert averaged.overlap.max_weight < logged.overlap.max_weight
     assert averaged.overlap.ess > 1.2 * logged.overlap.ess
-    assert compare(folder, averaged=False).policies["bts"] == compare(folder).policies["bts"], (
-        "uniform either way"
+
+
+def test_a_log_is_weighed_by_the_shares_that_it_shows(folder: Path) -> None:
+    """Of a uniform policy too: with every item at every position the weights are 1 on average, and an item's clicks at a position
+    count by its rate there, however often it was shown."""
+    bts, random = read(folder)
+    chances = bts.chances(POSITIONS, ITEMS)
+    seen, _ = against(random, chances)
+    assert seen.weight.mean() == pytest.approx(1.0)
+    rates = np.array(
+        [
+            [random.click[(random.position == p) & (random.item == i)].mean() for i in range(ITEMS)]
+            for p in range(POSITIONS)
+        ]
     )
+    at = np.bincount(random.position, minlength=POSITIONS) / len(random.click)
+    ips = compare(folder).policies["bts"].estimates["ips"].value
+    assert ips == pytest.approx(at @ (chances * rates).sum(axis=1))
+    exact, _ = against(random, chances, averaged=False)
+    assert exact.propensity == pytest.approx(1 / ITEMS)
 
 
 def test_a_policy_is_described_by_how_often_it_showed_what(folder: Path) -> None:

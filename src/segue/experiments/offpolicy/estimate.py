@@ -11,48 +11,40 @@ from segue.experiments.offpolicy import interval
 from segue.experiments.offpolicy.estimators import ESTIMATORS, Terms
 from segue.experiments.offpolicy.interval import Interval
 from segue.experiments.offpolicy.logged import Logged
-from segue.experiments.offpolicy.tuning import tuned
+from segue.experiments.offpolicy.tuning import blended
 
 UNBIASED: Final = {"dm": "dr", "clipped-ips": "ips", "switch-dr": "dr", "dros": "dr"}
 """Whose interval an estimator has that trades bias for variance. Its own would say how far it scatters, not how far it is off:
 in simulations the direct method's held the truth in a third of the cases."""
 
 
-class Estimate(msgspec.Struct, frozen=True, omit_defaults=True):
+class Estimate(msgspec.Struct, frozen=True):
     """One estimator's answer.
 
     value: reward per row; ci95: its interval; ess: effective rows behind it; interval: how ci95 was made (gamma or bca; `of dr`:
-    that of the estimator without bias, stretched to hold this value); parameter: the t that was chosen from the data.
+    that of the estimator without bias, stretched to hold this value).
     """
 
     value: float
     ci95: tuple[float, float]
     ess: float
     interval: str
-    parameter: float | None = None
 
 
 def estimate(log: Logged, seed: int = 0) -> dict[str, Estimate]:
     """Every estimator that the log allows, by name: those with a model of the reward only where the log has one."""
-    found: dict[str, Terms] = {}
-    parameters: dict[str, float] = {}
-    for name, estimator in ESTIMATORS.items():
-        if estimator.modelled and log.expected is None:
-            continue
-        if estimator.power:
-            parameters[name], found[name] = tuned(estimator, log)
-        else:
-            found[name] = estimator.terms(log)
+    found = {
+        name: blended(estimator, log) if estimator.power else estimator.terms(log)
+        for name, estimator in ESTIMATORS.items()
+        if log.expected is not None or not estimator.modelled
+    }
     limits = _intervals(log, {name: terms for name, terms in found.items() if name not in UNBIASED}, seed)
     answers = {}
     for name, terms in found.items():
         made, (low, high) = limits[UNBIASED.get(name, name)]
         if name in UNBIASED:
             made, low, high = f"of {UNBIASED[name]}", min(low, terms.value), max(high, terms.value)
-        parameter = parameters.get(name, np.inf)
-        answers[name] = Estimate(
-            terms.value, (low, high), terms.ess, made, parameter if np.isfinite(parameter) else None
-        )
+        answers[name] = Estimate(terms.value, (low, high), terms.ess, made)
     return answers
 
 

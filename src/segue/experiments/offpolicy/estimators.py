@@ -17,7 +17,7 @@ expects of the judged policy's choice; n rows.
 | dros        | V | t w / (w^2 + t)    | q | n      | Su, Dimakopoulou, Krishnamurthy & Dudik, ICML 2020  |
 
 ips and dr are without bias where every choice of the judged policy had a chance; dr's variance is that of what the model does
-not explain. The others trade bias for variance; their t comes from the data (`tuning`).
+not explain. The others trade bias for variance; how much is for the data to say (`tuning`).
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class Terms:
 
 @dataclass(frozen=True)
 class Estimator:
-    """A row of the table: how it weighs, whether it uses a model of the reward and divides by sum(w); `power`: its t is chosen
-    among quantiles of w ** power, 0 where it has none.
+    """A row of the table: how it weighs, whether it uses a model of the reward and divides by sum(w); `power`: its t is a
+    weight to this power, 0 where it has none.
     """
 
     weigh: Weighing

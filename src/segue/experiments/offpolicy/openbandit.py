@@ -11,8 +11,11 @@ sampling anew from its prior (as obp does) describes it before the log began; it
 
 **The log's propensities.** A policy that learns is many policies, one after another, and where one of them gave an item next to
 no chance a single row weighs hundreds. Averaged over the period the weights are mild: the balance heuristic (Agarwal, Basu,
-Schnabel & Joachims, KDD 2017). Both averages assume that what an item earns at a position does not move within the period as its
-chances do. With `averaged` off the rows' own propensities are taken, which assume nothing.
+Schnabel & Joachims, KDD 2017). It is counted as well, of a uniform policy too: by the shares that were really shown each item's
+own click rate at a position is what counts, whichever was shown more often than due (direct standardisation; Hirano, Imbens &
+Ridder, Econometrica 2003, on why it scatters less than by the true chances, in the limit). Both averages assume that what an item
+earns at a position does not move within the period as its chances do. With `averaged` off the rows' own propensities are taken,
+which assume nothing.
 """
 
 from __future__ import annotations
@@ -76,10 +79,14 @@ class BanditLog:
         """The chance of each item at each position, each row adding up to 1. float64[positions, items]."""
         if np.abs(self.propensity * items - 1.0).max() < UNIFORM * items:
             return np.full((positions, items), 1.0 / items)
+        return self.shares(positions, items)
+
+    def shares(self, positions: int, items: int) -> Floats:
+        """How often each item was shown, of all at a position. float64[positions, items]."""
         counted = np.zeros((positions, items))
         np.add.at(counted, (self.position, self.item), 1.0)
-        chances: Floats = counted / np.maximum(counted.sum(axis=1, keepdims=True), 1.0)
-        return chances
+        shares: Floats = counted / np.maximum(counted.sum(axis=1, keepdims=True), 1.0)
+        return shares
 
 
 def compare(folder: Path, *, averaged: bool = True) -> LogReport:
@@ -128,7 +135,7 @@ def against(log: BanditLog, chances: Floats, *, averaged: bool = True) -> tuple[
     rows = np.arange(len(part))
     seen = logged(
         log.click,
-        log.chances(positions, items)[log.position, log.item] if averaged else log.propensity,
+        log.shares(positions, items)[log.position, log.item] if averaged else log.propensity,
         chances[log.position, log.item],
         modelled=clicks[part, cell],
         expected=row_values[part, rows],
