@@ -12,7 +12,8 @@ they are, which tells how gains are found. Each rung then says what it expects, 
 * the A/B test assigns the true listeners at random: its interval should hold the truth in 95 of 100.
 
 What comes out is kept in `src/segue/experiments/known.json`, from which `segue evidence` tells how far a rung may be believed,
-and docs/reference/evidence.md is written. What was measured is kept in --work as it comes: a run that is broken off goes on.
+and docs/reference/evidence.md is written. What was measured is kept in --work as it comes: a run that is broken off goes on, and
+a rung that has been changed is asked anew with --again, without living everything once more.
 """
 
 from __future__ import annotations
@@ -189,6 +190,9 @@ def main() -> None:
     )
     parser.add_argument("--minutes", type=float, default=60.0, help="begin nothing new after so long")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--again", choices=RUNGS, help="ask this rung anew of what is in --work, and keep all else"
+    )
     asked = parser.parse_args()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -200,7 +204,7 @@ def main() -> None:
         if home.bundles.current() is None:
             _make(home, SMALL if asked.small else STANDARD)
         job = _prepared(home, work, settings, asked.listeners, asked.days)
-        known = _known(job, work, asked.workers, started + 60 * asked.minutes)
+        known = _known(job, work, asked.workers, started + 60 * asked.minutes, asked.again)
         config = read_config(home.truth)
     if len(known) < len(KNOWN):
         print(f"{len(known)} of {len(KNOWN)} done; go on with the same --work")
@@ -309,7 +313,7 @@ def _prepared(home: Home, work: Path, settings: list[str], listeners: int | None
     return job
 
 
-def _known(job: Job, work: Path, workers: int, until: float) -> list[Done]:
+def _known(job: Job, work: Path, workers: int, until: float, again: str | None) -> list[Done]:
     """All that is done, in the order of KNOWN."""
     done = {}
     for name in KNOWN:
@@ -318,6 +322,8 @@ def _known(job: Job, work: Path, workers: int, until: float) -> list[Done]:
             done[name] = msgspec.json.decode(file.read_bytes(), type=Done)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         asked = {pool.submit(_try, job, name, until): name for name in KNOWN if name not in done}
+        if again is not None:
+            asked |= {pool.submit(_again, job, name, again, one): name for name, one in done.items()}
         for future in as_completed(asked):
             one = future.result()
             if one is not None:
@@ -344,9 +350,10 @@ def _ladders(raw: bytes, champion: str) -> tuple[Ladder, Ladder]:
     _copy(Path(job.home), root, job.settings, champion, job.rungs.past)
     today = _open(root, job.settings)
     home = Home(root, change_settings(today.settings, _set(champion), champion))
+    logged = change_settings(today.settings, EXPLORING | _set(champion), champion)
     true = Size(listeners=job.listeners, days=job.days, seed=1 + _own(champion))
     rungs = msgspec.structs.replace(job.rungs, seed=job.rungs.seed + _own(champion))
-    return Ladder(home, true, workers=1), Ladder(home, rungs, past=job.past, workers=1)
+    return Ladder(home, true, workers=1), Ladder(home, rungs, past=job.past, logged=logged, workers=1)
 
 
 def _try(job: Job, name: str, until: float) -> Done | None:
@@ -355,11 +362,7 @@ def _try(job: Job, name: str, until: float) -> Done | None:
     started = time.process_time()
     trial = KNOWN[name]
     true, ladder = _ladders(msgspec.json.encode(job), trial.champion)
-    challenger = Challenger(name, "home", trial.set, job.older if name == OLDER else None)
-    if trial.champion != TODAY:
-        # Over another champion's settings the challenger is a whole recipe.
-        settings = change_settings(_open(Path(job.home), job.settings).settings, trial.set, name)
-        challenger = Challenger(name, "home", {HOME: msgspec.to_builtins(settings.surfaces["home"])})
+    challenger = _challenger(job, name)
     lives = true.lives(challenger)
     effects = true_effects(*lives)
     answers = [ladder.ask(rung, challenger) for rung in RUNGS]
@@ -378,6 +381,29 @@ def _try(job: Job, name: str, until: float) -> Done | None:
         trial.champion,
     )
     return Done(known, time.process_time() - started)
+
+
+def _again(job: Job, name: str, rung: str, done: Done) -> Done:
+    """The same, but for what one rung says."""
+    ladder = _ladders(msgspec.json.encode(job), KNOWN[name].champion)[1]
+    answer = ladder.ask(rung, _challenger(job, name))
+    predictions = {one: said for one, said in done.known.predictions.items() if one != rung}
+    silent = {one: why for one, why in done.known.silent.items() if one != rung}
+    if isinstance(answer, Silent):
+        silent[rung] = answer.why
+    else:
+        predictions[rung] = answer
+    known = msgspec.structs.replace(done.known, predictions=predictions, silent=silent)
+    return Done(known, done.seconds)
+
+
+def _challenger(job: Job, name: str) -> Challenger:
+    trial = KNOWN[name]
+    if trial.champion == TODAY:
+        return Challenger(name, "home", trial.set, job.older if name == OLDER else None)
+    # Over another champion's settings the challenger is a whole recipe.
+    settings = change_settings(_open(Path(job.home), job.settings).settings, trial.set, name)
+    return Challenger(name, "home", {HOME: msgspec.to_builtins(settings.surfaces["home"])})
 
 
 def _tests(home: Home, lives: tuple[Told, Told], truth: Effect, name: str) -> tuple[Prediction, float]:

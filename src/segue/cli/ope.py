@@ -75,8 +75,9 @@ def ope(
                 _print_log(report)
         else:
             chosen = open_home(home, settings, config)
+            logged = open_home(home, config=config).settings
             with working("ope") as say:
-                judged = judge_policy(chosen, str(policy), surface, days, pages, slots, say)
+                judged = judge_policy(chosen, str(policy), surface, days, pages, slots, say, logged)
             if not json:
                 _print_challenger(judged)
     if json:

@@ -32,7 +32,15 @@ from segue.experiments.ladder import (
     Silent,
 )
 from segue.experiments.offpolicy.challenger import SURFACES as REPLAYED
-from segue.experiments.offpolicy.challenger import load_shown, moment, pages_of, replay, window
+from segue.experiments.offpolicy.challenger import (
+    Usual,
+    load_shown,
+    moment,
+    pages_of,
+    replay,
+    usual_chances,
+    window,
+)
 from segue.experiments.offpolicy.overlap import lacking, overlap
 from segue.experiments.offpolicy.slates import PageTerms, page_terms
 from segue.flows.gate import GATED
@@ -49,6 +57,7 @@ from segue.simulation.session import SURFACES
 from segue.simulation.tally import Told
 from segue.training.build import Trained, train
 from segue.training.replay import Replay
+from segue.wiring.challenger import loggers
 from segue.wiring.closed_loop import Arm, Lived, Plan, World, live_many
 from segue.wiring.duel import duel
 from segue.wiring.home import Home
@@ -103,14 +112,18 @@ class Ladder:
         say: Say = lambda what: None,
         *,
         past: str | None = None,
+        logged: Settings | None = None,
         workers: int | None = None,
     ) -> None:
-        """`past` is a bundle trained as of the first day judged, where there is one; otherwise it is trained on first use."""
+        """`past` is a bundle trained as of the first day judged, where there is one; otherwise it is trained on first use.
+        `logged` are the settings that answered the log, by default the home's."""
         self.home, self.size, self.say = home, size, say
         self._trained, self._workers = past, workers
+        self._loggers = loggers(home, logged or home.settings)
         self._told: dict[str, Told] = {}
         self._offline: dict[str, Evaluation] = {}
         self._terms: dict[str, dict[str, PageTerms]] = {}
+        self._usual: dict[str, Usual] = {}
 
     def ask(self, rung: str, challenger: Challenger) -> Prediction | Silent:
         """What a rung says; silent, with the reason, where it cannot."""
@@ -287,7 +300,10 @@ class Ladder:
         recommender = Recommender(
             self._artifacts(challenger), settings.surfaces, lambda _: None, settings.serving.max_k
         )
-        pages = pages_of(shown, replay(home.engine, recommender, settings.state, surface, shown))
+        if surface not in self._usual:
+            self._usual[surface] = usual_chances(home.engine, self._loggers, settings.state, surface, shown)
+        replayed = replay(home.engine, recommender, settings.state, surface, shown)
+        pages = pages_of(shown, replayed, self._usual[surface])
         refused = lacking(overlap(pages.slot_weight + pages.repeated, pages.unit))
         if refused is not None:
             raise InvalidData(refused, field="support")

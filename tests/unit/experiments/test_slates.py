@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,16 @@ def test_each_estimator_by_hand(name: str, value: float) -> None:
     found = page_terms(HAND)[name]
     assert found.value == pytest.approx(value, abs=1e-12)
     assert found.influence.mean() == pytest.approx(value, abs=1e-12)
+
+
+def test_the_logs_own_chance_whatever_stood_above_is_divided_by_where_it_is_known() -> None:
+    known = replace(HAND, usual=np.array([0.5, 0.25, 0.25, 0.5]), repeated=np.zeros(4))
+    found, before = page_terms(known), page_terms(HAND)
+    assert found["iips"].value == pytest.approx((1 * 1 + 2 * 1 + 2 * 0 + 0) / 2)
+    slots = (0.25 + 1 * 0.5, 0.5 + 2 * 0.5, 0.25 + 2 * -0.5, 0.5 + 0 * 0.5)
+    assert found["iips-dr"].value == pytest.approx(sum(slots) / 2)
+    for name in ("rips", "snrips", "cascade-dr", "dm"):
+        assert found[name].value == before[name].value
 
 
 @pytest.mark.parametrize("case", OBP["slates"])

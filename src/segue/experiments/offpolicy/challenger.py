@@ -3,7 +3,8 @@
 Each logged request is put to the challenger again: the listener's state as of then (`training.replay`), the challenger's
 candidates and scores, and its page selection. Slot by slot that gives the chance the challenger would have shown what was shown:
 given the slots above as they were (for rips and cascade-dr), and whatever it would have put above (for iips, over some draws of
-its exploration). The log has the other half, its propensities.
+its exploration). The log has the other half, its propensities, given the slots above. For iips the log's chance whatever stood
+above is wanted as well: where the recommender that answered can still be made, and says of the page what was logged, it is asked.
 
 What this assumes: that the log's propensities are true; that a request would have come all the same (a better page brings
 listeners back: that is for an A/B test); that what was done with a track within a day is what the page earned; that the
@@ -14,7 +15,7 @@ not replayed: the log does not keep what was asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
@@ -47,8 +48,14 @@ SURFACES: Final = ("home", "next-up")
 CERTAIN: Final = 1.0 - 1e-9
 DRAWS: Final = 16
 """Pages drawn of a challenger that explores, for its chances whatever stands above."""
+USUAL_DRAWS: Final = 64
+"""The same of what ran, by whose chances is divided."""
+SAME: Final = 1e-3
+"""How near a chance must be to the logged one for the recommender to be what answered."""
 
 Progress = Callable[[int, int], None]
+Loggers = Callable[[str], Recommender | None]
+"""What answered by a bundle, None where that cannot be made any more."""
 
 
 class PageEstimate(msgspec.Struct, frozen=True):
@@ -82,7 +89,8 @@ class ChallengerReport(msgspec.Struct, frozen=True):
 @dataclass(frozen=True)
 class Shown:
     """Logged pages, slot by slot: request int64[n] ascending, position int64[n] from 0, user_id, ts, track_id int64[n],
-    reward and propensity float64[n]; length int64[n], the slots of the page before it was cut.
+    reward and propensity float64[n]; length int64[n], the slots of the page before it was cut; bundle: what answered each page,
+    None where the log does not say.
     """
 
     request: Longs
@@ -93,6 +101,15 @@ class Shown:
     reward: Floats
     propensity: Floats
     length: Longs
+    bundle: Sequence[str | None] = ()
+
+
+@dataclass(frozen=True)
+class Usual:
+    """The log's chance of each slot's track whatever stood above, float64[n], and where it is known, bool[n]."""
+
+    chance: Floats
+    known: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -118,6 +135,7 @@ def judge(
     *,
     pages: int,
     slots: int,
+    loggers: Loggers = lambda bundle: None,
     progress: Progress = lambda done, total: None,
 ) -> ChallengerReport:
     """Judge a recommender by at most `pages` logged pages of the days from `first` to `last`, and their first `slots` slots.
@@ -126,7 +144,7 @@ def judge(
     """
     shown = load_shown(engine, surface, first, last, pages, slots)
     replayed = replay(engine, recommender, limits, surface, shown, progress)
-    found = pages_of(shown, replayed)
+    found = pages_of(shown, replayed, usual_chances(engine, loggers, limits, surface, shown))
     return _report(found, policy, surface, first, last, slots)
 
 
@@ -140,8 +158,13 @@ def load_shown(engine: Engine, surface: str, first: date, last: date, most: int,
     shared = exposures.filter((exposures.position == 0) & exposures.team.notnull())
     chosen = table.filter((table.surface == surface) & table.user_id.notnull())
     chosen = chosen.anti_join(shared.select("request_id"), "request_id")
+    answered = exposures.filter(exposures.position == 0).select("request_id", "bundle")
     heads = engine.collect(
-        chosen.filter(chosen.position == 0).select("request_id", "ts").order_by(["ts", "request_id"])
+        chosen.filter(chosen.position == 0)
+        .select("request_id", "ts")
+        .left_join(answered, "request_id")
+        .select("request_id", "ts", "bundle")
+        .order_by(["ts", "request_id"])
     )
     if len(heads) == 0:
         raise InvalidData(
@@ -150,7 +173,8 @@ def load_shown(engine: Engine, surface: str, first: date, last: date, most: int,
             field="days",
         )
     places = np.unique(np.linspace(0, len(heads) - 1, min(most, len(heads))).astype(np.int64))
-    wanted = heads["request_id"].take(pa.array(places)).combine_chunks()
+    heads = heads.take(pa.array(places))
+    wanted = heads["request_id"].combine_chunks()
     names = ["request_id", "position", "user_id", "ts", "track_id", "listened", "propensity"]
     batches = [
         batch.filter(pc.is_in(batch["request_id"], value_set=wanted))
@@ -181,6 +205,7 @@ def load_shown(engine: Engine, surface: str, first: date, last: date, most: int,
         rows["listened"].to_numpy(zero_copy_only=False).astype(np.float64)[kept],
         propensity[kept],
         length[request[kept]],
+        heads["bundle"].to_pylist(),
     )
 
 
@@ -194,34 +219,64 @@ def replay(
 ) -> list[Replayed]:
     """Every page put to the challenger as of its moment."""
     begins = np.flatnonzero(shown.position == 0)
-    ends = np.append(begins[1:], len(shown.position))
     past = Replay.load(engine, shown.user_id, int(shown.ts.max()) + 1, limits)
     found = []
-    for done, (begin, end) in enumerate(zip(begins.tolist(), ends.tolist(), strict=True)):
-        user, ts = int(shown.user_id[begin]), int(shown.ts[begin])
-        request = Request(surface=surface, user_id=user, k=int(shown.length[begin]), now=ts)
-        query, candidates = recommender.gather(request, past.state(user, ts))
-        artifacts = recommender.artifacts
-        final = score(query, artifacts, candidates).final
-        config, inputs = selection_inputs(query, artifacts, candidates, final)
-        tracks = artifacts.catalogue.positions(shown.track_id[begin:end])
-        own = np.isin(candidates.tracks, query.history.tracks)
-        spread = float(final.std()) or 1.0
-        columns = [(final - final.mean()) / spread, np.log1p(artifacts.plays[candidates.tracks]), own]
-        found.append(
-            Replayed(
-                final,
-                _places(candidates.tracks, tracks),
-                config,
-                inputs,
-                np.column_stack(columns).astype(np.float64),
-            )
-        )
+    for done, rows in enumerate(_rows(shown)):
+        found.append(_put(recommender, past, surface, shown, rows))
         progress(done + 1, len(begins))
     return found
 
 
-def pages_of(shown: Shown, replayed: list[Replayed], seed: int = 0) -> Pages:
+def usual_chances(
+    engine: Engine, loggers: Loggers, limits: State, surface: str, shown: Shown, seed: int = 0
+) -> Usual:
+    """The log's chances whatever stood above, of pages to which what answered still gives the chances that were logged."""
+    chance, known = shown.propensity.copy(), np.zeros(len(shown.propensity), np.bool_)
+    made = {bundle: loggers(bundle) for bundle in set(shown.bundle) if bundle is not None}
+    if not any(made.values()):
+        return Usual(chance, known)
+    past = Replay.load(engine, shown.user_id, int(shown.ts.max()) + 1, limits)
+    for number, (rows, bundle) in enumerate(zip(_rows(shown), shown.bundle, strict=True)):
+        recommender = None if bundle is None else made[bundle]
+        if recommender is None:
+            continue
+        page = _put(recommender, past, surface, shown, rows)
+        given = chances(page.final, page.asked, page.config, **page.inputs).chance
+        if np.allclose(given, shown.propensity[rows], rtol=SAME, atol=0.0):
+            uniforms = np.random.default_rng((seed, number)).random((USUAL_DRAWS, len(given), 2))
+            drawn = [
+                chances(page.final, page.asked, page.config, uniforms=u, **page.inputs) for u in uniforms
+            ]
+            # The page itself is one of those that could stand above.
+            chance[rows] = np.mean([given, *(draw.chance for draw in drawn)], axis=0)
+            known[rows] = True
+    return Usual(chance, known)
+
+
+def _rows(shown: Shown) -> list[slice]:
+    """Of each page."""
+    begins = np.flatnonzero(shown.position == 0)
+    ends = np.append(begins[1:], len(shown.position))
+    return [slice(begin, end) for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+
+
+def _put(recommender: Recommender, past: Replay, surface: str, shown: Shown, rows: slice) -> Replayed:
+    user, ts = int(shown.user_id[rows.start]), int(shown.ts[rows.start])
+    request = Request(surface=surface, user_id=user, k=int(shown.length[rows.start]), now=ts)
+    query, candidates = recommender.gather(request, past.state(user, ts))
+    artifacts = recommender.artifacts
+    final = score(query, artifacts, candidates).final
+    config, inputs = selection_inputs(query, artifacts, candidates, final)
+    tracks = artifacts.catalogue.positions(shown.track_id[rows])
+    own = np.isin(candidates.tracks, query.history.tracks)
+    spread = float(final.std()) or 1.0
+    columns = [(final - final.mean()) / spread, np.log1p(artifacts.plays[candidates.tracks]), own]
+    return Replayed(
+        final, _places(candidates.tracks, tracks), config, inputs, np.column_stack(columns).astype(np.float64)
+    )
+
+
+def pages_of(shown: Shown, replayed: list[Replayed], usual: Usual | None = None, seed: int = 0) -> Pages:
     """The estimators' columns: the challenger's chances and a cross-fitted model of the reward."""
     checked = logged(shown.reward, shown.propensity, np.zeros(len(shown.reward)), shown.user_id)
     part = parts_of(shown.user_id)
@@ -249,6 +304,8 @@ def pages_of(shown: Shown, replayed: list[Replayed], seed: int = 0) -> Pages:
         columns["later"].append(later)
         columns["e"].append(given.expected)
     c = {name: np.concatenate(parts) for name, parts in columns.items()}
+    if usual is not None:
+        c["repeated"][usual.known] = 0.0
     return Pages(
         shown.request,
         shown.position,
@@ -259,6 +316,7 @@ def pages_of(shown: Shown, replayed: list[Replayed], seed: int = 0) -> Pages:
         c["repeated"],
         shown.user_id,
         PageModel(c["q"], c["v"], c["q"] + c["later"], c["e"] + c["later"]),
+        None if usual is None else usual.chance,
     )
 
 

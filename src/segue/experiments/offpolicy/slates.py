@@ -10,11 +10,13 @@ each slot its propensity given the slots before it.
 | snrips     | the same / its mean at the position | the same                        |                                |
 | cascade-dr | w1 ... wk (r - Q) + w1 ... w(k-1) E | the same; scatters less         | Kiyohara et al., WSDM 2022     |
 
-w = target / propensity is the weight of a slot given the slots above it. u = marginal / propensity: the judged policy's chance
-of the track in that slot whatever stands above, over the logged chance given what stands above (which is the chance it had). A
-track that already stands above had none: `repeated` is the judged policy's chance of such. On average u adds up to what is left:
-iips divides by that at each position, sniips by the weights themselves, and iips-dr leaves the rest to the model. q, V, Q and E
-are the model's: the reward of what was shown and, on average, of what would be; Q and E add what the slots below would earn.
+w = target / propensity is the weight of a slot given the slots above it. u = marginal / usual: the judged policy's chance of the
+track in that slot whatever stands above, over the log's. Where the log's own policy is not known, all there is of the latter is
+the logged chance given what stood above. Those weights add up to what is left, too, but few and heavy ones do it: a slot that was
+drawn moves all that follow, and what usually stands in a slot then has next to no chance there. A track that already stood above
+had none at all: `repeated` is the judged policy's chance of such; iips divides by the rest at each position, sniips by the
+weights themselves, and iips-dr leaves it to the model. q, V, Q and E are the model's: the reward of what was shown and, on
+average, of what would be; Q and E add what the slots below would earn.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ class Pages:
     """Slots of pages, request by request and from the top; all of length n, checked by `logged.logged` where they come from.
 
     request int64[n] ascending; position int64[n] from 0; reward, propensity, target, marginal, repeated float64[n]; unit
-    int64[n]; model: of the reward; None without one.
+    int64[n]; model: of the reward; None without one. usual float64[n]: the log's chance of the track in that slot whatever stood
+    above, and `repeated` 0, where its policy is known; elsewhere the propensity. None: known nowhere.
     """
 
     request: Longs
@@ -49,6 +52,7 @@ class Pages:
     repeated: Floats
     unit: Longs
     model: PageModel | None = None
+    usual: Floats | None = None
 
     @cached_property
     def first(self) -> Longs:
@@ -58,7 +62,7 @@ class Pages:
     @cached_property
     def slot_weight(self) -> Floats:
         """u. float64[n]."""
-        weight: Floats = self.marginal / self.propensity
+        weight: Floats = self.marginal / (self.propensity if self.usual is None else self.usual)
         return weight
 
     @cached_property
