@@ -73,6 +73,8 @@ def test_an_interrupted_run_prints_what_there_is(server: Running) -> None:
         env=environment(None),
         stdout=subprocess.PIPE,
         text=True,
+        # A shell starts what it puts in the background with this signal ignored, and the tests may be there.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as running:
         events = server.events.stat().st_size
         until = time.monotonic() + 60
