@@ -227,9 +227,7 @@ def replay(
     return found
 
 
-def usual_chances(
-    engine: Engine, loggers: Loggers, limits: State, surface: str, shown: Shown, seed: int = 0
-) -> Usual:
+def usual_chances(engine: Engine, loggers: Loggers, limits: State, surface: str, shown: Shown) -> Usual:
     """The log's chances whatever stood above, of pages to which what answered still gives the chances that were logged."""
     chance, known = shown.propensity.copy(), np.zeros(len(shown.propensity), np.bool_)
     made = {bundle: loggers(bundle) for bundle in set(shown.bundle) if bundle is not None}
@@ -243,7 +241,8 @@ def usual_chances(
         page = _put(recommender, past, surface, shown, rows)
         given = chances(page.final, page.asked, page.config, **page.inputs).chance
         if np.allclose(given, shown.propensity[rows], rtol=SAME, atol=0.0):
-            uniforms = np.random.default_rng((seed, number)).random((USUAL_DRAWS, len(given), 2))
+            # Other draws than the challenger's of this page, which are seeded by its number alone.
+            uniforms = np.random.default_rng((0, number)).random((USUAL_DRAWS, len(given), 2))
             drawn = [
                 chances(page.final, page.asked, page.config, uniforms=u, **page.inputs) for u in uniforms
             ]
