@@ -1,7 +1,7 @@
 """A whole request in this process: `Recommender.answer` on the home surface, its exposure record and its JSON.
 
 CPU time of the one thread that answers, stage by stage, of known listeners in random order, after a round that warms
-caches. What a request is made of: the listener's state from LMDB, seven sources, a merge to 500 candidates, guarantees and
+caches. What a request is made of: the listener's state from LMDB, seven sources, a merge to 200 candidates, guarantees and
 filters, all features of the shipped ranker, three tree models, a page of 50 by maximal marginal relevance with spacing and
 exploration, the shelves below it, the exposure record (encoded, as it goes to the log), and the JSON of the answer.
 The service is `benchmarks/service.py`'s. There is no peer: rows are read against the goal.

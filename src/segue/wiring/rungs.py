@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from functools import cached_property
 from typing import Any, Final
@@ -33,7 +34,9 @@ from segue.experiments.ladder import (
 )
 from segue.experiments.offpolicy.challenger import SURFACES as REPLAYED
 from segue.experiments.offpolicy.challenger import (
+    Shown,
     Usual,
+    load_past,
     load_shown,
     moment,
     pages_of,
@@ -123,7 +126,7 @@ class Ladder:
         self._told: dict[str, Told] = {}
         self._offline: dict[str, Evaluation] = {}
         self._terms: dict[str, dict[str, PageTerms]] = {}
-        self._usual: dict[str, Usual] = {}
+        self._pages: dict[str, tuple[Shown, Replay, Usual]] = {}
 
     def ask(self, rung: str, challenger: Challenger) -> Prediction | Silent:
         """What a rung says; silent, with the reason, where it cannot."""
@@ -293,21 +296,27 @@ class Ladder:
 
     def _judged(self, challenger: Challenger) -> tuple[dict[str, PageTerms], npt.NDArray[np.int64]]:
         """The estimates of a challenger by name, and the listener of each page. Raises InvalidData without support."""
-        home, size, surface = self.home, self.size, challenger.surface
-        first, last = self.days
-        shown = load_shown(home.engine, surface, first, last, size.pages, size.slots)
+        shown, past, usual = self._logged(challenger.surface)
         settings = self._settings(challenger)
         recommender = Recommender(
             self._artifacts(challenger), settings.surfaces, lambda _: None, settings.serving.max_k
         )
-        if surface not in self._usual:
-            self._usual[surface] = usual_chances(home.engine, self._loggers, settings.state, surface, shown)
-        replayed = replay(home.engine, recommender, settings.state, surface, shown)
-        pages = pages_of(shown, replayed, self._usual[surface])
+        past = replace(past, limits=settings.state)
+        replayed = replay(recommender, past, challenger.surface, shown)
+        pages = pages_of(shown, replayed, usual)
         refused = lacking(overlap(pages.slot_weight + pages.repeated, pages.unit))
         if refused is not None:
             raise InvalidData(refused, field="support")
         return page_terms(pages), pages.units
+
+    def _logged(self, surface: str) -> tuple[Shown, Replay, Usual]:
+        """The pages of the log, what their listeners had done, and the log's own chances."""
+        if surface not in self._pages:
+            first, last = self.days
+            shown = load_shown(self.home.engine, surface, first, last, self.size.pages, self.size.slots)
+            past = load_past(self.home.engine, shown, self.home.settings.state)
+            self._pages[surface] = shown, past, usual_chances(self._loggers, past, surface, shown)
+        return self._pages[surface]
 
 
 class _Paged(Recommender):

@@ -31,6 +31,7 @@ from segue.experiments.offpolicy.challenger import (
     Shown,
     _report,
     judge,
+    load_past,
     load_shown,
     moment,
     pages_of,
@@ -84,7 +85,8 @@ class World:
 
     def replayed(self, policy: Recommender) -> list[tuple[Replayed, np.ndarray]]:
         """Each request put to a policy, and the ids of its candidates."""
-        pages = replay(self.home.engine, policy, self.home.settings.state, "home", self.asked)
+        past = load_past(self.home.engine, self.asked, self.home.settings.state)
+        pages = replay(policy, past, "home", self.asked)
         ids = policy.artifacts.catalogue.track_id
         return [(page, ids[page.inputs["rows"]]) for page in pages]
 

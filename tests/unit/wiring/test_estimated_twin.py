@@ -10,7 +10,7 @@ import pytest
 from segue.contracts.ports import Days
 from segue.contracts.tables import OUTCOMES
 from segue.experiments.definition import read_experiment
-from segue.experiments.offpolicy.challenger import load_shown, pages_of, replay, usual_chances
+from segue.experiments.offpolicy.challenger import load_past, load_shown, pages_of, replay, usual_chances
 from segue.settings.load import change_settings
 from segue.simulation.environment import NONE
 from segue.wiring.challenger import judge_policy, loggers
@@ -55,14 +55,15 @@ def test_a_log_is_weighed_by_its_policys_own_chances_where_that_can_still_be_ask
     """A drawn slot moves those below it, so what stood there had little chance given those above it, and more on the whole."""
     shown = load_shown(log.engine, "home", MMR.starts, MMR.ends, 300, SLOTS)
     wild = change_settings(log.settings, WILD, "test")
-    found = usual_chances(log.engine, loggers(log, wild), log.settings.state, "home", shown)
+    past = load_past(log.engine, shown, log.settings.state)
+    found = usual_chances(loggers(log, wild), past, "home", shown)
     assert found.known.all()
     first = shown.position == 0
     assert found.chance[first] == pytest.approx(shown.propensity[first], rel=1e-3)
     assert not np.allclose(found.chance[~first], shown.propensity[~first], rtol=0.1)
     calm = loggers(log, change_settings(log.settings, CALM, "test"))(str(world.home.bundles.current()))
     assert calm is not None
-    again = replay(log.engine, calm, log.settings.state, "home", shown)
+    again = replay(calm, past, "home", shown)
     weights = pages_of(shown, again, found).slot_weight
     alone = pages_of(shown, again).slot_weight
     assert abs(weights.mean() - 1.0) < abs(alone.mean() - 1.0)
@@ -72,10 +73,11 @@ def test_a_log_is_weighed_by_its_policys_own_chances_where_that_can_still_be_ask
 
 def test_settings_that_did_not_answer_a_log_are_not_taken_for_those_that_did(log: Home) -> None:
     shown = load_shown(log.engine, "home", MMR.starts, MMR.ends, 30, SLOTS)
+    past = load_past(log.engine, shown, log.settings.state)
     calm = loggers(log, change_settings(log.settings, {EXPLORE: 0.1}, "test"))
     gone = loggers(Home(log.root / "elsewhere", log.settings), log.settings)
     for one in (calm, gone):
-        found = usual_chances(log.engine, one, log.settings.state, "home", shown)
+        found = usual_chances(one, past, "home", shown)
         assert not found.known.any()
         assert np.array_equal(found.chance, shown.propensity)
 

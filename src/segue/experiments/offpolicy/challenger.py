@@ -143,8 +143,9 @@ def judge(
     Raises InvalidData where the log has no pages, no propensities, or no support for what the recommender would show.
     """
     shown = load_shown(engine, surface, first, last, pages, slots)
-    replayed = replay(engine, recommender, limits, surface, shown, progress)
-    found = pages_of(shown, replayed, usual_chances(engine, loggers, limits, surface, shown))
+    past = load_past(engine, shown, limits)
+    replayed = replay(recommender, past, surface, shown, progress)
+    found = pages_of(shown, replayed, usual_chances(loggers, past, surface, shown))
     return _report(found, policy, surface, first, last, slots)
 
 
@@ -209,31 +210,33 @@ def load_shown(engine: Engine, surface: str, first: date, last: date, most: int,
     )
 
 
+def load_past(engine: Engine, shown: Shown, limits: State) -> Replay:
+    """What the listeners of the pages did, up to the last of them."""
+    return Replay.load(engine, shown.user_id, int(shown.ts.max()) + 1, limits)
+
+
 def replay(
-    engine: Engine,
     recommender: Recommender,
-    limits: State,
+    past: Replay,
     surface: str,
     shown: Shown,
     progress: Progress = lambda done, total: None,
 ) -> list[Replayed]:
     """Every page put to the challenger as of its moment."""
-    begins = np.flatnonzero(shown.position == 0)
-    past = Replay.load(engine, shown.user_id, int(shown.ts.max()) + 1, limits)
+    pages = _rows(shown)
     found = []
-    for done, rows in enumerate(_rows(shown)):
+    for done, rows in enumerate(pages):
         found.append(_put(recommender, past, surface, shown, rows))
-        progress(done + 1, len(begins))
+        progress(done + 1, len(pages))
     return found
 
 
-def usual_chances(engine: Engine, loggers: Loggers, limits: State, surface: str, shown: Shown) -> Usual:
+def usual_chances(loggers: Loggers, past: Replay, surface: str, shown: Shown) -> Usual:
     """The log's chances whatever stood above, of pages to which what answered still gives the chances that were logged."""
     chance, known = shown.propensity.copy(), np.zeros(len(shown.propensity), np.bool_)
     made = {bundle: loggers(bundle) for bundle in set(shown.bundle) if bundle is not None}
     if not any(made.values()):
         return Usual(chance, known)
-    past = Replay.load(engine, shown.user_id, int(shown.ts.max()) + 1, limits)
     for number, (rows, bundle) in enumerate(zip(_rows(shown), shown.bundle, strict=True)):
         recommender = None if bundle is None else made[bundle]
         if recommender is None:
