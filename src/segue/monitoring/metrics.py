@@ -11,8 +11,11 @@ grow our memory by inventing names.
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Collection, Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +25,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     generate_latest,
+    mmap_dict,
     multiprocess,
     values,
 )
@@ -62,6 +66,8 @@ _STAGE: Final = (
     0.5,
 )
 _DIRECTORY_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+_GONE: Final = "gone"
+"""In the place of a worker's number, in the names of the files that hold what dead ones counted."""
 
 
 class Metrics:
@@ -229,10 +235,11 @@ class Metrics:
         """All numbers in the text format, those of every worker added up."""
         if self._directory is None:
             return generate_latest(self._registry)
-        self._forget_the_dead(self._directory)
-        everyone = CollectorRegistry()
-        multiprocess.MultiProcessCollector(everyone, str(self._directory))  # type: ignore[no-untyped-call]
-        return generate_latest(everyone)
+        with _alone(self._directory):
+            _bury_the_dead(self._directory)
+            everyone = CollectorRegistry()
+            multiprocess.MultiProcessCollector(everyone, str(self._directory))  # type: ignore[no-untyped-call]
+            return generate_latest(everyone)
 
     def _line(self, metric: MetricWrapperBase, *labels: str) -> Any:
         """The metric's line with these labels. The library looks it up under a lock, some thirty times a request."""
@@ -249,18 +256,58 @@ class Metrics:
             self._reasons.add(reason)
         return reason
 
-    @staticmethod
-    def _forget_the_dead(directory: Path) -> None:
-        """Drop the gauges of workers that are gone; their counters stay, since what they counted did happen."""
-        for file in directory.glob("gauge_live*.db"):
-            pid = int(file.stem.rpartition("_")[2])
-            if not _alive(pid):
-                multiprocess.mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """One scrape at a time on this host, as each may replace files that another would read."""
+    lock = os.open(directory / "scrape.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _bury_the_dead(directory: Path) -> None:
+    """Drop the gauges of workers that are gone. What they counted did happen, and is added up in one file for all of them: else
+    every worker that was ever killed would be read with each scrape.
+    """
+    for file in directory.glob("gauge_live*.db"):
+        pid = _pid_of(file)
+        if not _alive(pid):
+            multiprocess.mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
+    for kind in ("counter", "histogram"):
+        files = directory.glob(f"{kind}_*.db")
+        dead = [file for file in files if file.stem != f"{kind}_{_GONE}" and not _alive(_pid_of(file))]
+        if dead:
+            _add_up(directory / f"{kind}_{_GONE}.db", dead)
+
+
+def _add_up(gone: Path, dead: list[Path]) -> None:
+    total: dict[str, float] = defaultdict(float)
+    for file in (gone, *dead):
+        if not file.exists() or file.stat().st_size == 0:  # killed when it had only just opened it
+            continue
+        for key, value, *_ in mmap_dict.MmapedDict.read_all_values_from_file(file):  # type: ignore[no-untyped-call]
+            total[key] += value
+    made = gone.with_suffix(".new")
+    made.unlink(missing_ok=True)
+    sums: Any = mmap_dict.MmapedDict(str(made))  # type: ignore[no-untyped-call]
+    for key, value in total.items():
+        sums.write_value(key, value, 0.0)
+    sums.close()
+    made.rename(gone)
+    for file in dead:
+        file.unlink()
+
+
+def _pid_of(file: Path) -> int:
+    return int(file.stem.rpartition("_")[2])
 
 
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):  # another user's has the number of a worker that is gone
         return False
     return True

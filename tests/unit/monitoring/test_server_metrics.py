@@ -83,20 +83,35 @@ def work(directory: str, times: int) -> None:
     os._exit(0)
 
 
-def test_numbers_of_all_workers_add_up_and_the_dead_are_no_longer_live(tmp_path: Path) -> None:
+def live_and_die(directory: Path, *counts: int) -> None:
     spawn = multiprocessing.get_context("spawn")
-    workers = [spawn.Process(target=work, args=(str(tmp_path), times)) for times in (3, 4)]
+    workers = [spawn.Process(target=work, args=(str(directory), times)) for times in counts]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
         assert worker.exitcode == 0
+
+
+def test_numbers_of_all_workers_add_up_and_the_dead_are_no_longer_live(tmp_path: Path) -> None:
+    live_and_die(tmp_path, 3, 4)
+    (tmp_path / "counter_999999999.db").touch()  # killed when it had only just opened it
     metrics = Metrics(tmp_path)
     metrics.answer(answer())
     metrics.bundle("b")
-    found = samples(metrics)
-    assert found['segue_stage_seconds_count{stage="graph",surface="home"}'] == 8
-    assert found['segue_workers_by_bundle{bundle="b"}'] == 1
+    for dead in (7, 7, 12):
+        if dead == 12:
+            live_and_die(tmp_path, 5)
+        found = samples(metrics)
+        stage = 'stage="graph",surface="home"'
+        assert found[f"segue_stage_seconds_count{{{stage}}}"] == dead + 1
+        assert found[f'segue_stage_seconds_bucket{{le="0.05",{stage}}}'] == dead + 1
+        assert found[f"segue_degraded_total{{{stage}}}"] == dead + 1
+        assert found['segue_workers_by_bundle{bundle="b"}'] == 1
+        files = {file.name for file in tmp_path.glob("*.db")}
+        assert files == {
+            f"{kind}_{who}.db" for kind in ("counter", "histogram") for who in ("gone", os.getpid())
+        } | {f"gauge_{mode}_{os.getpid()}.db" for mode in ("livesum", "livemax")}
 
 
 def counts_without_a_directory(folder: Path) -> None:
