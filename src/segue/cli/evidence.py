@@ -96,7 +96,11 @@ def evidence(
             seed=seed,
         )
         with working(judged.name) as say:
-            found = gather(Ladder(opened, size, say), judged, rung or RUNGS)
+            found = gather(
+                Ladder(opened, size, say, logged=open_home(home, config=config).settings),
+                judged,
+                rung or RUNGS,
+            )
         if report is not None:
             report.write_text(
                 render(judged.name, found.predictions, found.silent, found.records, found.advice),

@@ -32,7 +32,7 @@ def read_experiment(path: Path) -> Experiment:
 def read_text(path: Path) -> str:
     """What is in a file of an experiment. Raises InvalidInput for one that cannot be read, or is far too long."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             text = file.read(MOST_TEXT + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path}: cannot be read: {error}", field=str(path)) from error

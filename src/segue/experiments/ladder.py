@@ -122,8 +122,9 @@ class Record(msgspec.Struct, frozen=True):
     """How a rung did on known challengers.
 
     known: challengers it spoke of; signs: of those with a clear effect, how many it gave the right sign, whatever its interval;
-    worse, better: of those that it was sure are so, its interval leaving out 0, how many were; rank: Spearman's correlation of
-    its order with the true one; covered: how often its interval held the truth, where it measures the same thing.
+    worse, better: of all that it was sure are so, its interval leaving out 0, how many were by the best estimate of the truth;
+    rank: Spearman's correlation of its order with the true one; covered: how often its interval held the truth, where it
+    measures the same thing.
     """
 
     known: int
@@ -219,7 +220,11 @@ def advise(
 def _record(pairs: Sequence[tuple[Truth, Prediction]], metric: str) -> Record:
     right = [(truth.relative > 0) == (said.relative > 0) for truth, said in pairs]
     clear = [n for n, (truth, _) in enumerate(pairs) if truth.clear]
-    called = {way: [right[n] for n in clear if pairs[n][1].direction == way] for way in ("worse", "better")}
+    # All that it was sure of: to leave out those of no clear effect would forgive it being sure of nothing.
+    called = {
+        way: [ok for ok, (_, said) in zip(right, pairs, strict=True) if said.direction == way]
+        for way in ("worse", "better")
+    }
     same = [(truth, said) for truth, said in pairs if said.metric == metric]
     held = [said.ci95[0] <= truth.relative <= said.ci95[1] for truth, said in same]
     order = None

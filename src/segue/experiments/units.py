@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.stats import chi2_contingency
+from scipy.stats import chi2
 
 from segue.contracts.errors import InvalidData, InvalidInput
 from segue.experiments.metric import Metric
@@ -253,8 +253,13 @@ def _by_unit(found: Measured) -> Measured:
         sums = [sums[0], rows, *((sums[1], rows) if found.adjusted else ())]
     last = np.zeros(len(ids), np.int64)
     last[codes] = np.arange(len(codes))
-    return Measured(
-        tuple(sums), found.variant[last], ids, True, found.adjusted, found.rows[last], found.warnings
+    return replace(
+        found,
+        columns=tuple(sums),
+        variant=found.variant[last],
+        unit=ids,
+        ratio=True,
+        rows=found.rows[last],
     )
 
 
@@ -303,7 +308,7 @@ def numbers(table: pa.Table, name: str, metric: Metric) -> Floats:
 
 def _missing(units: Units, has: Mask, metric: Metric) -> tuple[str, str | None]:
     """What is missing in words, and why that forbids a comparison where it differs between variants: who is left is then chosen
-    by the treatment (a chi-square test of the rows with and without, below TORN).
+    by the treatment (below TORN).
     """
     rows = np.bincount(units.variant, minlength=len(units.variants))
     lost = np.bincount(units.variant[~has], minlength=len(units.variants))
@@ -311,14 +316,28 @@ def _missing(units: Units, has: Mask, metric: Metric) -> tuple[str, str | None]:
         f"{name} {n:,} ({n / max(of, 1):.2%})" for name, n, of in zip(units.variants, lost, rows, strict=True)
     )
     told = f"{metric.name} is missing in {int(lost.sum()):,} rows, which are left out: {said}"
-    table = np.array([lost, rows - lost])[:, rows > 0]
-    p = float(chi2_contingency(table, correction=False).pvalue)
+    p = _same_share(units, ~has)
     if p < TORN:
         return (
             told,
             f"{metric.name} cannot be compared: it is missing more often in one variant ({said}; p {p:.2g})",
         )
     return f"{told}. Is it missing because of the treatment, then what is left cannot be compared", None
+
+
+def _same_share(units: Units, lost: Mask) -> float:
+    """How likely the shares of rows that are lost are to differ so much between variants where the treatment does not matter.
+
+    Pearson's chi-square test with the variance between units, as rows of one unit are lost together.
+    """
+    _, first, codes = np.unique(units.unit, return_index=True, return_inverse=True)
+    variant = units.variant[first]
+    excess = np.bincount(codes, lost) - lost.mean() * np.bincount(codes)
+    count = np.bincount(variant, minlength=len(units.variants))
+    here = count > 0
+    by_variant = np.bincount(variant, excess, minlength=len(count))[here]
+    spread = float((excess**2).mean())
+    return float(chi2.sf((by_variant**2 / count[here]).sum() / spread, here.sum() - 1)) if spread > 0 else 1.0
 
 
 def _before(units: Units, metric: Metric, warnings: list[str]) -> list[Floats]:

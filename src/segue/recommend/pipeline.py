@@ -136,7 +136,8 @@ class Recommender:
         self._max_k = max_k
         self._clock = clock
         self._without_state = without_state
-        self._config = {
+        # Of each surface's settings, as answers and the exposure log name them.
+        self.config = {
             name: hashlib.sha256(msgspec.json.encode(surface)).hexdigest()[:12]
             for name, surface in surfaces.items()
         }
@@ -185,7 +186,7 @@ class Recommender:
             user_id=request.user_id,
             ts=query.now,
             bundle=self.artifacts.version,
-            config=self._config[request.surface],
+            config=self.config[request.surface],
             items=items,
             shelves=rows,
             trace=Trace(

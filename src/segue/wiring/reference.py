@@ -197,8 +197,8 @@ def _evidence(found: Calibration) -> str:
             "",
         ]
     lines += [
-        "A rung is sure of harm or of a gain where its 95% interval leaves out 0. An effect is clear where it is more than twice "
-        "its own error.",
+        "A rung is sure of harm or of a gain where its 95% interval leaves out 0, and right where the truth has that sign, "
+        "however small it is. An effect is clear where it is more than twice its own error.",
         "",
         "## Challengers",
         "",

@@ -41,11 +41,11 @@ from segue.experiments.offpolicy.challenger import (
     moment,
     pages_of,
     replay,
+    supported,
     usual_chances,
     window,
 )
-from segue.experiments.offpolicy.overlap import lacking, overlap
-from segue.experiments.offpolicy.slates import PageTerms, page_terms
+from segue.experiments.offpolicy.slates import PageTerms
 from segue.flows.gate import GATED
 from segue.listener.state import ListenerState
 from segue.recommend.api import Request
@@ -189,7 +189,7 @@ class Ladder:
         others = {
             name: _paired(OFF_POLICY, name, theirs[name].influence, mine[name].influence, users, "", started)
             for name in mine
-            if name != ESTIMATOR
+            if name != ESTIMATOR and name in theirs
         }
         beside = {name: (one.relative, *one.ci95) for name, one in others.items()}
         return msgspec.structs.replace(found, beside=beside)
@@ -304,10 +304,10 @@ class Ladder:
         past = replace(past, limits=settings.state)
         replayed = replay(recommender, past, challenger.surface, shown)
         pages = pages_of(shown, replayed, usual)
-        refused = lacking(overlap(pages.slot_weight + pages.repeated, pages.unit))
-        if refused is not None:
-            raise InvalidData(refused, field="support")
-        return page_terms(pages), pages.units
+        _, refused, terms = supported(pages)
+        if ESTIMATOR not in terms:
+            raise InvalidData(refused["iips"], field="support")
+        return terms, pages.units
 
     def _logged(self, surface: str) -> tuple[Shown, Replay, Usual]:
         """The pages of the log, what their listeners had done, and the log's own chances."""

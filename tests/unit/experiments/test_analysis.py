@@ -541,6 +541,23 @@ def test_a_metric_that_is_missing_in_one_variant_only_decides_nothing_but_to_sto
     assert found.metrics["minutes"].comparisons[0].p < 1e-6
     assert found.decision.verdict == "stop"
     assert "missing more often in one variant" in found.decision.reasons[0]
+    # The same where every unit has two rows.
+    twice = pa.concat_tables([with_column(units, "minutes", minutes)] * 2)
+    found = analyze(twice, [MINUTES])
+    assert found.decision.verdict == "stop"
+    assert "missing more often in one variant" in found.decision.reasons[0]
+
+
+def test_rows_of_a_unit_that_are_missing_together_are_counted_once() -> None:
+    """Whole units report nothing, in either variant alike: were each row its own, one test in four would say torn."""
+    stopped = 0
+    for seed in range(60):
+        units = table(300)
+        minutes = units["minutes"].to_numpy().copy()
+        minutes[np.random.default_rng(seed).random(300) < 0.2] = np.nan
+        many = pa.concat_tables([with_column(units, "minutes", minutes).drop_columns(["minutes.pre"])] * 20)
+        stopped += "cannot be compared" in " ".join(analyze(many, [MINUTES]).decision.reasons)
+    assert stopped <= 1
 
 
 def test_a_pre_period_that_is_missing_adjusts_nothing() -> None:

@@ -47,10 +47,10 @@ def test_a_record_counts_what_a_rung_got_right() -> None:
             known("nothing", 0.001, 0.01, said(OFFLINE, -0.1, 0.05)),
         ]
     )
-    # `nothing` has no clear sign; of the rest offline was right on `worse` and `bit`, and sure of `worse` and `better`.
+    # `nothing` has no clear sign; of the rest offline was right on `worse` and `bit`. It was sure that three are worse.
     assert found[OFFLINE].known == 4
     assert found[OFFLINE].signs == (2, 3)
-    assert found[OFFLINE].worse == (1, 2)
+    assert found[OFFLINE].worse == (1, 3)
     assert found[OFFLINE].better == (0, 0)
     assert found[OFFLINE].covered is None  # another quantity
     assert found[OFFLINE].rank == pytest.approx(0.4)  # ranks 1 4 3 2 against 1 2 4 3

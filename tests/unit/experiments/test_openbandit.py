@@ -189,11 +189,36 @@ def test_what_no_weight_can_hold_is_refused(tmp_path: Path) -> None:
     """A row whose propensity is next to nothing weighs more than all others: one effective row."""
     log = table(1, learns=True)
     tiny = log["propensity_score"].to_numpy().copy()
-    tiny[3] = 1e-300
-    pq.write_table(log.set_column(3, "propensity_score", pa.array(tiny)), tmp_path / "a.parquet")
     pq.write_table(table(2, learns=True), tmp_path / "b.parquet")
-    with pytest.raises(InvalidData, match=r"leave 1.0 effective rows of 4,000"):
+    for chance, why in (
+        (1e-90, "leave 1.0 effective rows of 4,000"),
+        (1e-300, "a.parquet: propensity: 1 of 4,000 rows"),
+    ):
+        tiny[3] = chance
+        pq.write_table(log.set_column(3, "propensity_score", pa.array(tiny)), tmp_path / "a.parquet")
+        with pytest.raises(InvalidData, match=why):
+            compare(tmp_path, averaged=False)
+
+
+@pytest.mark.parametrize(("times", "said"), [(0.1, "too small"), (2.0, "too large")])
+def test_propensities_that_cannot_be_true_are_refused(tmp_path: Path, times: float, said: str) -> None:
+    """Weights average 1 whatever is judged, less what the log never shows."""
+    log = table(1, learns=True)
+    wrong = np.minimum(log["propensity_score"].to_numpy() * times, 1.0)
+    pq.write_table(log.set_column(3, "propensity_score", pa.array(wrong)), tmp_path / "a.parquet")
+    pq.write_table(table(2, learns=True), tmp_path / "b.parquet")
+    with pytest.raises(InvalidData, match=said):
         compare(tmp_path, averaged=False)
+
+
+def test_logs_that_show_positions_in_other_proportions_are_refused(tmp_path: Path) -> None:
+    log = table(1, learns=True)
+    last = log["position"].to_numpy() == log["position"].to_numpy().max()
+    pq.write_table(table(2, learns=True), tmp_path / "b.parquet")
+    for kept in (~last, ~last | (np.arange(len(last)) % 2 == 0)):
+        pq.write_table(log.filter(pa.array(kept)), tmp_path / "a.parquet")
+        with pytest.raises(InvalidData, match="position: the logs show positions in other proportions"):
+            compare(tmp_path)
 
 
 def test_a_column_twice_and_a_damaged_page_are_refused(folder: Path, tmp_path: Path) -> None:

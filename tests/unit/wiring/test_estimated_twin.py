@@ -76,7 +76,9 @@ def test_settings_that_did_not_answer_a_log_are_not_taken_for_those_that_did(log
     past = load_past(log.engine, shown, log.settings.state)
     calm = loggers(log, change_settings(log.settings, {EXPLORE: 0.1}, "test"))
     gone = loggers(Home(log.root / "elsewhere", log.settings), log.settings)
-    for one in (calm, gone):
+    # The same chances of every page, by settings that have not answered it.
+    patient = change_settings(log.settings, {**WILD, "surfaces.home.deadline_ms": 999}, "test")
+    for one in (calm, gone, loggers(log, patient)):
         found = usual_chances(one, past, "home", shown)
         assert not found.known.any()
         assert np.array_equal(found.chance, shown.propensity)

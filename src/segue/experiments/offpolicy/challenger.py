@@ -34,7 +34,7 @@ from segue.experiments.offpolicy import interval
 from segue.experiments.offpolicy.logged import Floats, Longs, logged
 from segue.experiments.offpolicy.overlap import Overlap, lacking, overlap
 from segue.experiments.offpolicy.reward import cross_fit, parts_of
-from segue.experiments.offpolicy.slates import CASCADE, INDEPENDENT, PageModel, Pages, page_terms
+from segue.experiments.offpolicy.slates import CASCADE, INDEPENDENT, PageModel, Pages, PageTerms, page_terms
 from segue.models.diversity import SelectionConfig, chances
 from segue.recommend.api import Request
 from segue.recommend.pipeline import Recommender
@@ -89,8 +89,8 @@ class ChallengerReport(msgspec.Struct, frozen=True):
 @dataclass(frozen=True)
 class Shown:
     """Logged pages, slot by slot: request int64[n] ascending, position int64[n] from 0, user_id, ts, track_id int64[n],
-    reward and propensity float64[n]; length int64[n], the slots of the page before it was cut; bundle: what answered each page,
-    None where the log does not say.
+    reward and propensity float64[n]; length int64[n], the slots of the page before it was cut; answered: the bundle and the
+    hash of the surface's settings that answered each page, None where the log does not say.
     """
 
     request: Longs
@@ -101,7 +101,7 @@ class Shown:
     reward: Floats
     propensity: Floats
     length: Longs
-    bundle: Sequence[str | None] = ()
+    answered: Sequence[tuple[str | None, str | None]] = ()
 
 
 @dataclass(frozen=True)
@@ -159,12 +159,12 @@ def load_shown(engine: Engine, surface: str, first: date, last: date, most: int,
     shared = exposures.filter((exposures.position == 0) & exposures.team.notnull())
     chosen = table.filter((table.surface == surface) & table.user_id.notnull())
     chosen = chosen.anti_join(shared.select("request_id"), "request_id")
-    answered = exposures.filter(exposures.position == 0).select("request_id", "bundle")
+    answered = exposures.filter(exposures.position == 0).select("request_id", "bundle", "config")
     heads = engine.collect(
         chosen.filter(chosen.position == 0)
         .select("request_id", "ts")
         .left_join(answered, "request_id")
-        .select("request_id", "ts", "bundle")
+        .select("request_id", "ts", "bundle", "config")
         .order_by(["ts", "request_id"])
     )
     if len(heads) == 0:
@@ -206,7 +206,7 @@ def load_shown(engine: Engine, surface: str, first: date, last: date, most: int,
         rows["listened"].to_numpy(zero_copy_only=False).astype(np.float64)[kept],
         propensity[kept],
         length[request[kept]],
-        heads["bundle"].to_pylist(),
+        list(zip(heads["bundle"].to_pylist(), heads["config"].to_pylist(), strict=True)),
     )
 
 
@@ -232,20 +232,23 @@ def replay(
 
 
 def usual_chances(loggers: Loggers, past: Replay, surface: str, shown: Shown) -> Usual:
-    """The log's chances whatever stood above, of pages to which what answered still gives the chances that were logged."""
+    """The log's chances whatever stood above, of pages that a bundle and settings answered which are still there, and to which
+    they give the chances that were logged.
+    """
     chance, known = shown.propensity.copy(), np.zeros(len(shown.propensity), np.bool_)
-    made = {bundle: loggers(bundle) for bundle in set(shown.bundle) if bundle is not None}
+    made = {bundle: loggers(bundle) for bundle in {of for of, _ in shown.answered} if bundle is not None}
     if not any(made.values()):
         return Usual(chance, known)
-    for number, (rows, bundle) in enumerate(zip(_rows(shown), shown.bundle, strict=True)):
+    for number, (rows, (bundle, config)) in enumerate(zip(_rows(shown), shown.answered, strict=True)):
         recommender = None if bundle is None else made[bundle]
-        if recommender is None:
+        # Not by the chances alone: pages that look as other settings would have made them would be picked by how they came out.
+        if recommender is None or recommender.config[surface] != config:
             continue
         page = _put(recommender, past, surface, shown, rows)
         given = chances(page.final, page.asked, page.config, **page.inputs).chance
         if np.allclose(given, shown.propensity[rows], rtol=SAME, atol=0.0):
             # Other draws than the challenger's of this page, which are seeded by its number alone.
-            uniforms = np.random.default_rng((0, number)).random((USUAL_DRAWS, len(given), 2))
+            uniforms = np.random.default_rng((1, number)).random((USUAL_DRAWS, len(given), 2))
             drawn = [
                 chances(page.final, page.asked, page.config, uniforms=u, **page.inputs) for u in uniforms
             ]
@@ -278,7 +281,7 @@ def _put(recommender: Recommender, past: Replay, surface: str, shown: Shown, row
     )
 
 
-def pages_of(shown: Shown, replayed: list[Replayed], usual: Usual | None = None, seed: int = 0) -> Pages:
+def pages_of(shown: Shown, replayed: list[Replayed], usual: Usual | None = None) -> Pages:
     """The estimators' columns: the challenger's chances and a cross-fitted model of the reward."""
     checked = logged(shown.reward, shown.propensity, np.zeros(len(shown.reward)), shown.user_id)
     part = parts_of(shown.user_id)
@@ -293,7 +296,7 @@ def pages_of(shown: Shown, replayed: list[Replayed], usual: Usual | None = None,
         given = chances(page.final, page.asked, page.config, values=values, **page.inputs)
         drawn = [
             chances(page.final, page.asked, page.config, values=values, uniforms=uniforms, **page.inputs)
-            for uniforms in _uniforms(page.config, m, seed + number)
+            for uniforms in _uniforms(page.config, m, number)
         ]
         would = np.mean([draw.expected for draw in drawn], axis=0)
         # What the slots below would earn, whatever stands in this one.
@@ -363,21 +366,31 @@ def _places(tracks: npt.NDArray[np.int32], asked: npt.NDArray[np.int32]) -> npt.
     return np.where(hit & (asked >= 0), found, -1).astype(np.int32)
 
 
-def _report(pages: Pages, policy: str, surface: str, first: date, last: date, slots: int) -> ChallengerReport:
-    overlaps = {
-        "iips": overlap(pages.slot_weight + pages.repeated, pages.unit),
-        "rips": overlap(pages.page_weight, pages.unit),
-    }
-    refused = {name: why for name, found in overlaps.items() if (why := lacking(found)) is not None}
+def supported(pages: Pages) -> tuple[dict[str, Overlap], dict[str, str], dict[str, PageTerms]]:
+    """The overlap by family of estimators (`iips`, `rips`), the reason of each that cannot answer, and the terms of those that
+    can. Raises InvalidData where none can.
+    """
+    terms = page_terms(pages)
+    weights = {"iips": pages.slot_weight + pages.repeated, "rips": pages.page_weight}
+    overlaps = {}
+    for family, weight in weights.items():
+        found = overlap(weight, pages.unit)
+        # Effective pages, not slots: those of one page are one listener's.
+        least = min(found.ess, terms[family].ess)
+        overlaps[family] = msgspec.structs.replace(found, rows=len(pages.first), ess=least)
+    refused = {family: why for family, found in overlaps.items() if (why := lacking(found)) is not None}
     if len(refused) == len(overlaps):
-        raise InvalidData(f"{policy}: {refused['iips']}", field="support")
-    answering = {
-        name
-        for family, names in (("iips", INDEPENDENT), ("rips", CASCADE))
-        if family not in refused
-        for name in names
-    }
-    terms = {name: found for name, found in page_terms(pages).items() if name in answering}
+        raise InvalidData(refused["iips"], field="support")
+    families = {"iips": INDEPENDENT, "rips": CASCADE}
+    answering = [name for family, names in families.items() if family not in refused for name in names]
+    return overlaps, refused, {name: terms[name] for name in terms if name in answering}
+
+
+def _report(pages: Pages, policy: str, surface: str, first: date, last: date, slots: int) -> ChallengerReport:
+    try:
+        overlaps, refused, terms = supported(pages)
+    except InvalidData as error:
+        raise InvalidData(f"{policy}: {error.message}", field="support") from error
     earned = np.add.reduceat(pages.reward, pages.first)
     influences = np.column_stack([earned, *(found.influence for found in terms.values())])
     own, *limits = interval.bca(influences, pages.units)

@@ -31,14 +31,14 @@ class Estimate(msgspec.Struct, frozen=True):
     interval: str
 
 
-def estimate(log: Logged, seed: int = 0) -> dict[str, Estimate]:
+def estimate(log: Logged) -> dict[str, Estimate]:
     """Every estimator that the log allows, by name: those with a model of the reward only where the log has one."""
     found = {
         name: blended(estimator, log) if estimator.power else estimator.terms(log)
         for name, estimator in ESTIMATORS.items()
         if log.expected is not None or not estimator.modelled
     }
-    limits = _intervals(log, {name: terms for name, terms in found.items() if name not in UNBIASED}, seed)
+    limits = _intervals(log, {name: terms for name, terms in found.items() if name not in UNBIASED})
     answers = {}
     for name, terms in found.items():
         made, (low, high) = limits[UNBIASED.get(name, name)]
@@ -48,11 +48,11 @@ def estimate(log: Logged, seed: int = 0) -> dict[str, Estimate]:
     return answers
 
 
-def _intervals(log: Logged, found: dict[str, Terms], seed: int) -> dict[str, tuple[str, Interval]]:
+def _intervals(log: Logged, found: dict[str, Terms]) -> dict[str, tuple[str, Interval]]:
     bootstrapped = {name: t for name, t in found.items() if not interval.few_clicks(t, log.reward, log.unit)}
     limits = {n: ("gamma", interval.gamma(t, log.reward)) for n, t in found.items() if n not in bootstrapped}
     if bootstrapped:
         influences = np.column_stack([terms.influence() for terms in bootstrapped.values()])
-        drawn = interval.bca(influences, log.unit, seed=seed)
+        drawn = interval.bca(influences, log.unit)
         limits |= {name: ("bca", ci95) for name, ci95 in zip(bootstrapped, drawn, strict=True)}
     return limits

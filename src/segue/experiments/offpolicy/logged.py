@@ -14,6 +14,8 @@ from segue.contracts.errors import InvalidData
 Floats = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
 
+LARGEST = 1e100
+"""Of rewards, and of one over a propensity: no number holds the powers of what is larger."""
 ROUNDING = 1e-6
 """A probability may be above 1 by so much: it was rounded when it was logged."""
 
@@ -70,6 +72,7 @@ def logged(
     if n == 0:
         raise InvalidData("reward: the log has no rows, so there is nothing to estimate from", field="reward")
     _refuse("reward", rewards, ~np.isfinite(rewards), "missing or infinite", "give every row a number")
+    _refuse("reward", rewards, np.abs(rewards) > LARGEST, f"beyond {LARGEST:g}", "take another unit")
     return Logged(
         rewards,
         propensities(_fits("propensity", propensity, n)),
@@ -89,6 +92,13 @@ def propensities(column: Floats) -> Floats:
         column == 0.0,
         "0",
         "what was shown cannot have had no chance: log the chance it had, or leave out the rows of that policy",
+    )
+    _refuse(
+        "propensity",
+        column,
+        column < 1 / LARGEST,
+        f"below {1 / LARGEST:g}",
+        "what has next to no chance is not shown: see what writes it",
     )
     return checked
 

@@ -29,16 +29,19 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy.stats import chi2_contingency
 
 from segue.contracts.errors import InvalidData, InvalidInput, NotFound
 from segue.experiments.offpolicy.estimate import Estimate, estimate
 from segue.experiments.offpolicy.interval import rate_interval
 from segue.experiments.offpolicy.logged import Floats, Logged, Longs, logged, propensities
-from segue.experiments.offpolicy.overlap import Overlap, overlap, refuse_without
+from segue.experiments.offpolicy.overlap import MISSING, Overlap, overlap, refuse_without
 from segue.experiments.offpolicy.reward import cross_fit, parts_of
 
 ITEM, POSITION, CLICK, PROPENSITY = COLUMNS = ("item_id", "position", "click", "propensity_score")
 UNIFORM: Final = 1e-9
+TORN: Final = 1e-3
+"""A difference between the logs with a smaller p is no accident."""
 MOST: Final = 20_000_000
 """Numbers in the model's design, a row for each item at each position: 160 MB."""
 
@@ -76,7 +79,7 @@ class BanditLog:
     propensity: Floats
 
     def chances(self, positions: int, items: int) -> Floats:
-        """The chance of each item at each position, each row adding up to 1. float64[positions, items]."""
+        """The chance of each item at each position, adding up to 1 where the log has rows. float64[positions, items]."""
         if np.abs(self.propensity * items - 1.0).max() < UNIFORM * items:
             return np.full((positions, items), 1.0 / items)
         return self.shares(positions, items)
@@ -93,6 +96,7 @@ def compare(folder: Path, *, averaged: bool = True) -> LogReport:
     """Each of the two policies of a folder from the other's log. Raises NotFound, InvalidData."""
     logs = read(folder)
     positions, items = (1 + max(int(column.max()) for column in pair) for pair in _codes(logs))
+    _refuse_other_positions(logs, positions)
     policies = {}
     for judged, log in (logs, logs[::-1]):
         seen, unseen = against(log, judged.chances(positions, items), averaged=averaged)
@@ -228,6 +232,19 @@ def _table(path: Path) -> dict[str, npt.NDArray[np.float64]]:
     except InvalidInput as error:
         raise InvalidData(f"{path}: {error.message}", field=PROPENSITY, limit="(0, 1]") from error
     return columns
+
+
+def _refuse_other_positions(logs: tuple[BanditLog, BanditLog], positions: int) -> None:
+    """A position earns what it earns whoever is judged: logs that show positions in other proportions differ by that alone."""
+    counts = np.array([np.bincount(log.position, minlength=positions) for log in logs])
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    if np.abs(shares[0] - shares[1]).sum() / 2 > MISSING and chi2_contingency(counts).pvalue < TORN:
+        most = int(np.argmax(np.abs(shares[0] - shares[1])))
+        raise InvalidData(
+            f"{POSITION}: the logs show positions in other proportions ({logs[0].name} {shares[0, most]:.1%} of its rows at one, "
+            f"{logs[1].name} {shares[1, most]:.1%}), so they would differ whatever is shown: keep rows that both have alike",
+            field=POSITION,
+        )
 
 
 def _codes(logs: tuple[BanditLog, BanditLog]) -> tuple[tuple[Longs, Longs], tuple[Longs, Longs]]:

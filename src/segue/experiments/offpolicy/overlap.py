@@ -17,6 +17,8 @@ from segue.experiments.offpolicy.logged import Floats, Longs
 
 MISSING: Final = 0.05
 """Largest share of the judged policy's choices that may be without support."""
+SURELY: Final = 3.0
+"""Errors beyond which a mean weight is no accident."""
 LEAST: Final = 30.0
 """Fewest effective rows an estimate is given from."""
 
@@ -85,5 +87,12 @@ def lacking(found: Overlap) -> str | None:
             f"its weights leave {found.ess:.1f} effective rows of {found.rows:,} (largest weight {found.max_weight:,.0f}), "
             f"fewer than {LEAST:.0f}: too few to say anything. Use more days, log more exploration, or run an interleaving or "
             "an A/B test"
+        )
+    due = 1.0 - found.without_support
+    if abs(found.mean_weight - due) > MISSING + SURELY * found.mean_weight_error:
+        said = "small" if found.mean_weight > due else "large"
+        return (
+            f"its weights average {found.mean_weight:.3g} and would average {due:.3g}, were the logged propensities the chances "
+            f"that what was shown had: they are too {said}. See what writes propensity; nothing that is divided by them is true"
         )
     return None
