@@ -139,8 +139,11 @@ def _result(units: Units, metric: Metric, values: Measured, stratify: str | None
             msgspec.structs.replace(found, winsorized=robust(metric, values, n)) if heavy else found
         )
     levels = {name: level(metric, values, n) for n, name in enumerate(units.variants)}
+    above = f" above 0 in {metric.values[1]}" if metric.kind == "ratio" else ""
     warnings += [
-        f"{metric.name}: no unit of {name} has a value" for name, found in levels.items() if found is None
+        f"{metric.name}: no unit of {name} has a value{above}"
+        for name, found in levels.items()
+        if found is None
     ]
     return Result(
         metric,

@@ -160,10 +160,12 @@ def heavy_tailed(metric: Metric, values: Measured, names: tuple[str, ...]) -> st
         return None
     # Of a ratio what counts is how far each unit's numerator is from its denominator's due.
     column = values.columns[0]
+    fewest = min(int((values.variant == n).sum()) for n in range(len(names)))
+    if fewest == 0 or (values.ratio and values.columns[1].sum() == 0.0):
+        return None  # that is another trouble
     if values.ratio:
         column = column - values.columns[1] * (column.sum() / values.columns[1].sum())
     needed, one = needed_for_normal(column), largest_share(column)
-    fewest = min(int((values.variant == n).sum()) for n in range(len(names)))
     if needed <= fewest and one <= max(ONE_UNIT, FARTHEST**2 / len(column)):
         return None
     beside = "set winsorize" if values.ratio else "read the winsorized comparison beside it"

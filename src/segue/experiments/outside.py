@@ -43,7 +43,9 @@ def read_table(path: Path, columns: Sequence[str], texts: Sequence[str]) -> pa.T
         )
         return csv.read_csv(path, convert_options=as_text)
     except (pa.ArrowInvalid, UnicodeDecodeError, OSError) as error:
-        raise InvalidData(f"{path}: cannot be read as CSV or Parquet: {error}", field="csv") from error
+        raise InvalidData(
+            f"{path}: cannot be read as CSV (commas, UTF-8) or Parquet: {error}", field="csv"
+        ) from error
 
 
 def _texts(path: Path, table: pa.Table, names: Sequence[str]) -> pa.Table:
@@ -91,6 +93,8 @@ def _there(path: Path, names: Sequence[str], wanted: Sequence[str]) -> None:
                 field=name,
             )
         if name not in names:
+            other = len(names) == 1 and any(mark in names[0] for mark in ";\t|")
+            hint = ": separate columns by commas" if other else ""
             raise InvalidInput(
-                f"{path}: there is no column {name!r}; there are {', '.join(names[:20])}", field=name
+                f"{path}: there is no column {name!r}; there are {', '.join(names[:20])}{hint}", field=name
             )

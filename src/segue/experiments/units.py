@@ -286,7 +286,7 @@ def numbers(table: pa.Table, name: str, metric: Metric) -> Floats:
         found = column.cast(pa.float64(), safe=False).combine_chunks().to_numpy(zero_copy_only=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InvalidData(
-            f"metric {metric.name}: column {name!r} is {column.type}, not numbers",
+            f"metric {metric.name}: column {name!r} is {column.type}, not numbers: {error}",
             field=name,
             limit="numbers",
         ) from error

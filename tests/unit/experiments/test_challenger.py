@@ -267,6 +267,11 @@ def test_the_command_judges_a_bundle_by_the_days_behind_its_data(
     assert "as logged" in shown.stdout
     both = CliRunner().invoke(app, [*command, "--log", str(tmp_path)])
     assert both.exit_code == 2
+    certain = outcomes(replace(log, propensity=np.ones(len(log.request))), day)
+    copy.engine.overwrite(OUTCOMES, certain, Days(day, day))
+    refused = CliRunner().invoke(app, command)
+    assert refused.exit_code == 2
+    assert "a log without exploration says nothing" in " ".join(refused.stderr.split())
 
 
 def outcomes(log: Shown, day: date) -> pa.Table:

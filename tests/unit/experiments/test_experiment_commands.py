@@ -203,6 +203,21 @@ def test_columns_that_would_be_read_as_something_else(
     assert says in " ".join(done.stderr.split())
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("unit;variant;x\n1;a;1\n2;b;1\n", "separate columns by commas"),
+        ("unit,variant,x\n1,a,1\n2,b,n/a?\n", "Failed to parse string: 'n/a?'"),
+    ],
+)
+def test_a_table_that_is_not_as_it_should_be(tmp_path: Path, content: str, says: str) -> None:
+    file = tmp_path / "table.csv"
+    file.write_text(content)
+    done = run("analyze", "--csv", file, "--metric", "x")
+    assert done.exit_code == 2
+    assert says in " ".join(done.stderr.split())
+
+
 def test_a_header_that_is_not_utf8(tmp_path: Path) -> None:
     file = tmp_path / "table.csv"
     file.write_bytes("unit,variant,x,größe\n1,a,1,2\n2,b,1,3\n".encode("latin-1"))

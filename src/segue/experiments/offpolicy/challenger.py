@@ -188,6 +188,12 @@ def load_shown(engine: Engine, surface: str, first: date, last: date, most: int,
             "slots all have theirs (they cannot be made up later)",
             field="propensity",
         )
+    if pc.min(rows["propensity"]).as_py() >= CERTAIN:
+        raise InvalidData(
+            f"propensity: every slot of {surface} was certain from {first} to {last}: a log without exploration says nothing "
+            f"of what it did not show; serve with surfaces.{surface}.selector.explore above 0, or judge other days",
+            field="propensity",
+        )
     begins = np.flatnonzero(rows["position"].to_numpy() == 0)
     request = np.searchsorted(begins, np.arange(len(rows)), side="right") - 1
     position = np.arange(len(rows)) - begins[request]
