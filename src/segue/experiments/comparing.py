@@ -158,11 +158,11 @@ def heavy_tailed(metric: Metric, values: Measured, names: tuple[str, ...]) -> st
     """A warning where a mean's tails are too heavy for its number of units."""
     if metric.kind not in ("mean", "ratio") or metric.winsorize is not None:
         return None
-    # Of a ratio what counts is how far each unit's numerator is from its denominator's due.
-    column = values.columns[0]
     fewest = min(int((values.variant == n).sum()) for n in range(len(names)))
     if fewest == 0 or (values.ratio and values.columns[1].sum() == 0.0):
         return None  # that is another trouble
+    # Of a ratio what counts is how far each unit's numerator is from its denominator's due.
+    column = values.columns[0]
     if values.ratio:
         column = column - values.columns[1] * (column.sum() / values.columns[1].sum())
     needed, one = needed_for_normal(column), largest_share(column)
